@@ -1,0 +1,178 @@
+//! What a key is: the record that the store keeps and the lists show. Never the key itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::id::{KeyId, OwnerId};
+use super::revision::Revision;
+use super::scope::GrantedScope;
+use super::secret::KeyHash;
+use super::time::Timestamp;
+
+/// What a key may be used for. The word stands in the key's text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyKind {
+    /// `sk`: server to server; refused when a browser sends it.
+    Secret,
+    /// `pk`: may stand in a web page; safe methods only.
+    Publishable,
+    /// `mk`: speaks to the management API, never to an upstream.
+    Management,
+}
+
+impl KeyKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Secret, Self::Publishable, Self::Management];
+
+    /// The word in the key's text.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Secret => "sk",
+            Self::Publishable => "pk",
+            Self::Management => "mk",
+        }
+    }
+
+    /// The kind with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// The name in records and options: `secret`, `publishable`, `management`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Publishable => "publishable",
+            Self::Management => "management",
+        }
+    }
+
+    /// The kind with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Whether a key is accepted, and if not, why: derived from a record and the time, never stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    /// Accepted.
+    Active,
+    /// Switched off, reversibly.
+    Disabled,
+    /// Past its `expires_at`, or past the grace its successor left it.
+    Expired,
+    /// Switched off for good.
+    Revoked,
+}
+
+impl KeyState {
+    /// The word in records, options and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// Everything the store keeps about one key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyRecord {
+    /// Its public name for ever.
+    pub id: KeyId,
+    /// A label; not unique.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// The account it belongs to; none for an operator's key.
+    pub owner: Option<OwnerId>,
+    /// The name of its environment.
+    pub environment: String,
+    /// What it may be used for.
+    pub kind: KeyKind,
+    /// The public beginning of its text; empty for a key imported by hash without one.
+    pub prefix: String,
+    /// The last four characters of its text; empty for a key imported by hash without them.
+    pub last4: String,
+    /// What a presented credential hashes to.
+    pub hash: KeyHash,
+    /// The pepper that `hash` was made with; none for plain SHA-256.
+    pub pepper: Option<String>,
+    /// What it may use.
+    pub scopes: Vec<GrantedScope>,
+    /// Named bundles of scopes it holds too.
+    pub roles: Vec<String>,
+    /// What it may hand out to other keys.
+    pub may_grant: Vec<GrantedScope>,
+    /// The reversible switch.
+    pub active: bool,
+    /// From then on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Who made it: a key id, or `local:<user>`.
+    pub created_by: String,
+    /// When a request last presented it; written in batches, some seconds behind.
+    pub last_used_at: Option<Timestamp>,
+    /// When it was switched off for good.
+    pub revoked_at: Option<Timestamp>,
+    /// The key it succeeded by rotation.
+    pub replaces: Option<KeyId>,
+    /// Until when it is still accepted after its successor was made.
+    pub grace_until: Option<Timestamp>,
+    /// The operator's own notes.
+    pub metadata: BTreeMap<String, serde_json::Value>,
+    /// The store-wide revision that last changed it.
+    pub revision: Revision,
+}
+
+impl KeyRecord {
+    /// The moment from which it is refused by time alone: the earlier of expiry and end of grace.
+    pub fn dies_at(&self) -> Option<Timestamp> {
+        match (self.expires_at, self.grace_until) {
+            (Some(expiry), Some(grace)) => Some(expiry.min(grace)),
+            (expiry, grace) => expiry.or(grace),
+        }
+    }
+
+    /// Whether it is accepted at `now`, and if not, why. Its owner's suspension is not looked at.
+    pub fn state(&self, now: Timestamp) -> KeyState {
+        if self.revoked_at.is_some() {
+            KeyState::Revoked
+        } else if self.dies_at().is_some_and(|moment| moment <= now) {
+            KeyState::Expired
+        } else if self.active {
+            KeyState::Active
+        } else {
+            KeyState::Disabled
+        }
+    }
+}
+
+/// An account that keys belong to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnerRecord {
+    /// Its public name for ever.
+    pub id: OwnerId,
+    /// A label; not unique.
+    pub name: String,
+    /// While true, all its keys are refused.
+    pub suspended: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The operator's own notes.
+    pub metadata: BTreeMap<String, serde_json::Value>,
+    /// The store-wide revision that last changed it.
+    pub revision: Revision,
+}

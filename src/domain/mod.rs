@@ -1,0 +1,21 @@
+//! Tier 0: the words everything else is said in. No I/O, no tokio, no hyper.
+//!
+//! Owns identifiers, key text, secrets and their hashes, scopes, key and owner records, revisions and time.
+//! Must not know how any of it is stored, matched, transported or configured.
+//! Start at [`key`] for what a key is and [`secret`] for where plaintext may exist.
+
+pub mod id;
+pub mod key;
+pub mod key_text;
+pub mod limits;
+pub mod revision;
+pub mod scope;
+pub mod secret;
+pub mod time;
+
+pub use id::{KeyId, OwnerId};
+pub use key::{KeyKind, KeyRecord, KeyState, OwnerRecord};
+pub use revision::{Revision, RevisionToken, StoreHead};
+pub use scope::{GrantedScope, Scope, ScopeIndex, ScopeSet};
+pub use secret::{KeyHash, KeyHasher, MintedKey, Pepper, PresentedKey};
+pub use time::Timestamp;
