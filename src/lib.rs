@@ -1,4 +1,5 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod credential;
 pub mod domain;
 pub mod route;

@@ -1,0 +1,121 @@
+use base64::Engine;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Located, Malformed, Place, Scheme, locate, strip_headers, strip_query};
+use crate::domain::KeyHash;
+
+fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+    }
+    map
+}
+
+fn header(name: &'static str, scheme: Option<Scheme>) -> Place {
+    Place::Header { name: HeaderName::from_static(name), scheme }
+}
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    None,
+    /// The hash of the credential that was found.
+    One(KeyHash),
+    Malformed(Malformed),
+}
+
+fn one(text: &str) -> Seen {
+    Seen::One(KeyHash::sha256(&crate::domain::PresentedKey::new(text).unwrap()))
+}
+
+fn seen(fields: &[(&str, &str)], query: Option<&str>, accept: &[Place]) -> Seen {
+    match locate(&headers(fields), query, accept) {
+        Located::None => Seen::None,
+        Located::One(credential) => Seen::One(KeyHash::sha256(&credential.key())),
+        Located::Malformed(why) => Seen::Malformed(why),
+    }
+}
+
+#[test]
+fn default_places_take_bearer_or_x_api_key_and_never_both() {
+    let accept = Place::defaults();
+    let cases: &[(&[(&str, &str)], Seen)] = &[
+        (&[], Seen::None),
+        (&[("authorization", "Bearer k1")], one("k1")),
+        (&[("authorization", "bEARER   k1")], one("k1")),
+        (&[("x-api-key", "k1")], one("k1")),
+        (&[("authorization", "Bearer k1"), ("x-api-key", "k1")], Seen::Malformed(Malformed::Several)),
+        (&[("authorization", "Bearer k1"), ("authorization", "Bearer k2")], Seen::Malformed(Malformed::Several)),
+        (&[("x-api-key", "k1"), ("x-api-key", "k1")], Seen::Malformed(Malformed::Several)),
+        (&[("authorization", "Bearer a,b")], Seen::Malformed(Malformed::NotOneToken)),
+        (&[("authorization", "Bearer a b")], Seen::Malformed(Malformed::NotOneToken)),
+        (&[("authorization", "Bearer")], Seen::Malformed(Malformed::SchemeWithoutToken)),
+        (&[("authorization", "Bearer ")], Seen::Malformed(Malformed::SchemeWithoutToken)),
+        (&[("authorization", "")], Seen::Malformed(Malformed::Empty)),
+        (&[("x-api-key", "")], Seen::Malformed(Malformed::Empty)),
+        (&[("authorization", "Digest a=b, c=d")], Seen::None),
+        (&[("authorization", "Bearer k1"), ("authorization", "Digest a=b")], Seen::Malformed(Malformed::Several)),
+        (&[("authorization", "Digest a=b"), ("authorization", "Bearer k1")], Seen::Malformed(Malformed::Several)),
+        (&[("authorization", "Bearerk1")], Seen::None),
+        (&[("authorization", "Digest x"), ("x-api-key", "k1")], one("k1")),
+    ];
+    for (fields, expected) in cases {
+        assert_eq!(seen(fields, None, &accept), *expected, "{fields:?}");
+    }
+    let long = format!("Bearer {}", "x".repeat(8 * 1024 + 1));
+    assert_eq!(seen(&[("authorization", &long)], None, &accept), Seen::Malformed(Malformed::TooLong));
+}
+
+#[test]
+fn basic_takes_a_key_with_empty_password_or_a_pair() {
+    let accept = [header("authorization", Some(Scheme::Basic))];
+    let basic = |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
+    assert_eq!(seen(&[("authorization", &basic("thekey:"))], None, &accept), one("thekey"));
+    assert_eq!(seen(&[("authorization", &basic("id:secret"))], None, &accept), one("id:secret"));
+    for bad in [basic("nocolon"), "Basic %%%".into(), basic("\u{ff}:")] {
+        let Seen::Malformed(_) = seen(&[("authorization", &bad)], None, &accept) else { panic!("{bad}") };
+    }
+    assert_eq!(seen(&[("authorization", &basic(":secret"))], None, &accept), Seen::Malformed(Malformed::Empty));
+    assert_eq!(seen(&[("authorization", "Bearer k1")], None, &accept), Seen::None);
+}
+
+#[test]
+fn cookies_and_parameters_count_only_where_accepted() {
+    let cookie = [Place::Cookie { name: "session".into() }];
+    let query = [Place::Query { name: "api_key".into() }];
+    let both = [cookie[0].clone(), query[0].clone()];
+    let sent: &[(&str, &str)] = &[("cookie", "a=1; session=k1; b=2")];
+    assert_eq!(seen(sent, Some("api_key=k2"), &cookie), one("k1"));
+    assert_eq!(seen(sent, Some("x=1&api_key=k2"), &query), one("k2"));
+    assert_eq!(seen(sent, Some("api_key=k2"), &both), Seen::Malformed(Malformed::Several));
+    assert_eq!(seen(sent, Some("api_key=k2"), &Place::defaults()), Seen::None);
+    assert_eq!(seen(&[], Some("api%5Fkey=k%32"), &query), one("k2"));
+    assert_eq!(seen(&[], Some("api_key=%zz"), &query), Seen::Malformed(Malformed::BadEscape));
+    assert_eq!(seen(&[], Some("api_key"), &query), Seen::Malformed(Malformed::Empty));
+    assert_eq!(seen(&[], Some("API_KEY=k2"), &query), Seen::None);
+    let twice: &[(&str, &str)] = &[("cookie", "session=a"), ("cookie", "session=b")];
+    assert_eq!(seen(twice, None, &cookie), Seen::Malformed(Malformed::Several));
+}
+
+#[test]
+fn stripping_removes_the_credential_and_nothing_else() {
+    let mut map = headers(&[
+        ("authorization", "Bearer k1"),
+        ("authorization", "Digest app"),
+        ("x-api-key", "k1"),
+        ("cookie", "a=1; session=k1; b=2"),
+        ("accept", "*/*"),
+    ]);
+    let mut accept = Place::defaults();
+    accept.push(Place::Cookie { name: "session".into() });
+    strip_headers(&mut map, &accept);
+    assert_eq!(map.get_all("authorization").iter().collect::<Vec<_>>(), ["Digest app"]);
+    assert_eq!(map.get("x-api-key"), None);
+    assert_eq!(map["cookie"], "a=1; b=2");
+    assert_eq!(map["accept"], "*/*");
+
+    let query = [Place::Query { name: "api_key".into() }];
+    assert_eq!(strip_query("a=1&api%5Fkey=k&b=%zz&&c", &query).as_deref(), Some("a=1&b=%zz&&c"));
+    assert_eq!(strip_query("a=1", &query), None);
+    assert_eq!(strip_query("api_key=k", &query).as_deref(), Some(""));
+}
