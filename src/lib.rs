@@ -2,4 +2,5 @@
 
 pub mod credential;
 pub mod domain;
+pub mod framing;
 pub mod route;
