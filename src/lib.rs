@@ -4,3 +4,4 @@ pub mod credential;
 pub mod domain;
 pub mod framing;
 pub mod route;
+pub mod store;

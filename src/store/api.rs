@@ -1,0 +1,216 @@
+//! What any store can do. Times are arguments; every mutation names its actor.
+//!
+//! Owns the three traits and the types that cross them. Must not know where records live, nor who asks.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::StoreError;
+use crate::domain::{
+    GrantedScope, KeyHash, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, StoreHead, Timestamp,
+};
+
+/// The answer of a store, some time later. Nothing happens before it is first polled; dropping it afterwards
+/// does not undo a write that was already queued.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Who changes something: `local:<user>` for the command line, a key id for the management API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Actor(pub String);
+
+/// Reads records. Used by people's tools, never on the request path.
+pub trait KeyReader: Send + Sync {
+    /// The key with this id, if there is one.
+    fn find_key(&self, id: KeyId) -> Answer<'_, Option<KeyRecord>>;
+    /// A page of keys in order of id.
+    fn list_keys(&self, query: KeyQuery) -> Answer<'_, Page<KeyRecord>>;
+    /// All owners in order of id.
+    fn list_owners(&self) -> Answer<'_, Vec<OwnerRecord>>;
+}
+
+/// Changes records. When an answer arrives, the change is durable.
+///
+/// A change that finds things already as it wants them commits nothing and answers the revision that made them so.
+pub trait KeyWriter: Send + Sync {
+    /// Adds keys in one transaction: all or none. A hash or id that exists already is [`StoreError::Duplicate`].
+    fn insert_keys(&self, records: Vec<KeyRecord>, by: Actor, now: Timestamp) -> Answer<'_, Revision>;
+    /// As [`Self::insert_keys`], for keys that were made elsewhere: the audit trail calls it `key.import`.
+    fn import_keys(&self, records: Vec<KeyRecord>, by: Actor, now: Timestamp) -> Answer<'_, Revision>;
+    /// Switches a key on or off, reversibly. `None` when there is no such key; a revoked key is [`StoreError::Revoked`].
+    fn set_active(&self, id: KeyId, active: bool, by: Actor, now: Timestamp) -> Answer<'_, Option<Revision>>;
+    /// Switches a key off for good; doing it again changes nothing. `None` when there is no such key.
+    fn revoke(&self, id: KeyId, by: Actor, now: Timestamp) -> Answer<'_, Option<Revision>>;
+    /// Adds an owner. An id that exists already is [`StoreError::Duplicate`].
+    fn insert_owner(&self, record: OwnerRecord, by: Actor, now: Timestamp) -> Answer<'_, Revision>;
+    /// Refuses, or accepts again, all keys of an owner at once. `None` when there is no such owner.
+    fn set_owner_suspended(
+        &self,
+        id: OwnerId,
+        suspended: bool,
+        by: Actor,
+        now: Timestamp,
+    ) -> Answer<'_, Option<Revision>>;
+    /// Notes when keys were last used; an earlier moment never replaces a later one. Touches no revision and never
+    /// delays a revocation.
+    fn mark_used(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<'_, ()>;
+    /// Drops rows of keys revoked before `before`, and the memory of changes made before it; returns how many rows
+    /// went. At most [`MAX_FORGOTTEN_AT_ONCE`] rows go in one call: call again until it answers 0.
+    fn forget(&self, before: Timestamp, by: Actor, now: Timestamp) -> Answer<'_, u64>;
+}
+
+/// Most rows that one call of [`KeyWriter::forget`] drops, so that it never holds up a revocation for long.
+pub const MAX_FORGOTTEN_AT_ONCE: usize = 1_000;
+
+/// Follows changes. Used by the sync task alone.
+pub trait ChangeFeed: Send + Sync {
+    /// The newest committed revision. Cheap when nothing changed: this is what a poll asks.
+    fn head(&self) -> Answer<'_, StoreHead>;
+    /// The whole set in one consistent snapshot, handed over in batches as it is read.
+    fn load_all<'a>(&'a self, sink: &'a mut (dyn FnMut(LoadBatch) + Send)) -> Answer<'a, StoreHead>;
+    /// What changed after `since`, in one consistent snapshot.
+    fn changes_since(&self, since: StoreHead) -> Answer<'_, Changes>;
+    /// Returns at once when this process committed something after `seen`, else when it does, at the latest after
+    /// `patience`. A hint: false alarms are fine, and other processes' commits are only seen by [`Self::head`].
+    fn wait_for_change(&self, seen: StoreHead, patience: Duration) -> Answer<'_, ()>;
+}
+
+/// A piece of the whole set.
+#[derive(Debug)]
+pub enum LoadBatch {
+    /// How many keys will follow; comes first, once.
+    Expect {
+        /// To reserve room by.
+        keys: usize,
+    },
+    /// Owners; all of them come before the first key.
+    Owners(Vec<OwnerFacts>),
+    /// Keys, reduced to what the decision needs.
+    Keys(Vec<KeyFacts>),
+}
+
+/// What a key may use: one value shared by every key that holds the same.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Profile {
+    /// Granted scopes, as the record lists them.
+    pub scopes: Vec<GrantedScope>,
+    /// Roles, as the record lists them.
+    pub roles: Vec<String>,
+}
+
+/// What the decision needs to know of an owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnerFacts {
+    /// Its id.
+    pub id: OwnerId,
+    /// While true, all its keys are refused.
+    pub suspended: bool,
+}
+
+/// What the decision needs to know of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyFacts {
+    /// Its id.
+    pub id: KeyId,
+    /// What a credential hashes to.
+    pub hash: KeyHash,
+    /// The account it belongs to.
+    pub owner: Option<OwnerId>,
+    /// The name of its environment.
+    pub environment: Arc<str>,
+    /// What it may be used for.
+    pub kind: KeyKind,
+    /// Granted scopes and roles.
+    pub profile: Arc<Profile>,
+    /// The reversible switch.
+    pub active: bool,
+    /// When it was switched off for good.
+    pub revoked_at: Option<Timestamp>,
+    /// From then on it is refused, by expiry or end of grace.
+    pub dies_at: Option<Timestamp>,
+    /// When it was made, for the maximum age of its environment.
+    pub created_at: Timestamp,
+}
+
+impl KeyFacts {
+    /// Whether it is switched off, for good or not.
+    pub fn is_off(&self) -> bool {
+        self.revoked_at.is_some() || !self.active
+    }
+}
+
+/// A hash that no longer leads to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The key it led to. When another key holds the hash by now, that one stays.
+    pub id: KeyId,
+    /// The hash.
+    pub hash: KeyHash,
+}
+
+/// What changed between two revisions.
+#[derive(Debug)]
+pub enum Changes {
+    /// All of it.
+    Since {
+        /// Owners that were added or changed.
+        owners: Vec<OwnerFacts>,
+        /// Keys that were added or changed, in order of revision; within one, those that work come before those that
+        /// are switched off, so that a rotation has no gap.
+        keys: Vec<KeyFacts>,
+        /// What is gone altogether. To be applied after `keys`.
+        removed: Vec<Removed>,
+        /// The head at that moment.
+        head: StoreHead,
+    },
+    /// The store no longer knows what happened since, or it is too much for one answer; load everything.
+    TooOld,
+    /// The store never had that head: commits were lost by a failover or a restored backup. Load everything, and
+    /// do not let go of revocations that were seen.
+    OtherHistory,
+}
+
+/// Most keys in one [`Changes::Since`]; more are [`Changes::TooOld`], because loading streams and this does not.
+// Fewer in tests, which would otherwise spend their time filling a store.
+pub const MAX_CHANGED_KEYS: usize = if cfg!(test) { 500 } else { 100_000 };
+
+/// Which keys a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct KeyQuery {
+    /// Only after this id.
+    pub after: Option<KeyId>,
+    /// At most this many; 0 means 100, at most 1000.
+    pub limit: usize,
+    /// Only of this owner.
+    pub owner: Option<OwnerId>,
+    /// Only of this environment.
+    pub environment: Option<String>,
+    /// Only of this kind.
+    pub kind: Option<KeyKind>,
+    /// Only in this state at `now`.
+    pub state: Option<(KeyState, Timestamp)>,
+    /// Only with this exact name.
+    pub name: Option<String>,
+    /// Only whose prefix begins with this.
+    pub prefix: Option<String>,
+}
+
+impl KeyQuery {
+    /// How many records a page holds: `limit` with its default and bound applied.
+    pub fn page_size(&self) -> usize {
+        match self.limit {
+            0 => 100,
+            limit => limit.min(1_000),
+        }
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The records.
+    pub items: Vec<T>,
+    /// Whether more follow after the last one.
+    pub more: bool,
+}

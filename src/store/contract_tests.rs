@@ -1,0 +1,528 @@
+//! The promises of the three traits, held to every store: a new store adds one line to [`held_to_every_store`].
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::fixtures::{NOW, by, hash, key, key_id, keys, owner, owner_id};
+use super::*;
+use crate::domain::{KeyId, KeyKind, KeyRecord, KeyState, OwnerRecord, Revision, RevisionToken, StoreHead, Timestamp};
+
+/// Opens the same store any number of times; a memory store only once.
+struct Place {
+    settings: StoreSettings,
+    _directory: tempfile::TempDir,
+}
+
+impl Place {
+    fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { settings: StoreSettings::Sqlite { path: directory.path().join("portcullis.db") }, _directory: directory }
+    }
+
+    fn memory() -> Self {
+        Self { settings: StoreSettings::Memory, _directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn open(&self) -> Arc<Store> {
+        open(&self.settings, OpenMode::Create).unwrap()
+    }
+}
+
+macro_rules! held_to_every_store {
+    ($($claim:ident),* $(,)?) => {
+        held_to_every_store!(@ sqlite, $($claim),*);
+        held_to_every_store!(@ memory, $($claim),*);
+    };
+    (@ $store:ident, $($claim:ident),*) => {
+        mod $store {
+            $(#[tokio::test]
+            async fn $claim() {
+                super::$claim(super::Place::$store()).await;
+            })*
+        }
+    };
+}
+
+held_to_every_store!(
+    a_new_store_is_empty_and_at_revision_zero,
+    two_stores_never_share_a_token,
+    a_record_reads_back_as_it_was_written,
+    an_owner_reads_back_as_it_was_written,
+    a_refused_insertion_leaves_nothing,
+    inserting_nothing_changes_nothing,
+    every_change_is_one_revision_and_stamps_its_rows,
+    what_is_already_so_commits_nothing,
+    a_revoked_key_stays_revoked,
+    unknown_ids_are_none,
+    pages_follow_each_other_without_gap_or_overlap,
+    every_filter_keeps_what_it_names,
+    changes_come_in_order_with_additions_before_removals,
+    a_head_of_another_history_is_recognised,
+    what_is_forgotten_is_fed_as_removed,
+    readers_behind_what_is_remembered_are_told,
+    forgetting_goes_in_bounded_steps,
+    more_changes_than_fit_one_answer_are_too_old,
+    last_use_moves_forward_and_touches_no_revision,
+    loading_hands_over_everything_once,
+    waiting_ends_with_a_commit_and_not_before,
+    concurrent_writers_lose_nothing,
+);
+
+async fn head(store: &Store) -> StoreHead {
+    store.feed().head().await.unwrap()
+}
+
+async fn insert(store: &Store, records: Vec<KeyRecord>) -> Revision {
+    store.writer().insert_keys(records, by(), NOW).await.unwrap()
+}
+
+async fn find(store: &Store, number: u32) -> KeyRecord {
+    store.reader().find_key(key_id(number)).await.unwrap().expect("the key exists")
+}
+
+/// Owners, changed keys, removed ids and the head.
+async fn since(store: &Store, head: StoreHead) -> (Vec<OwnerFacts>, Vec<KeyFacts>, Vec<Removed>, StoreHead) {
+    match store.feed().changes_since(head).await.unwrap() {
+        Changes::Since { owners, keys, removed, head } => (owners, keys, removed, head),
+        other => panic!("expected changes, got {other:?}"),
+    }
+}
+
+fn ids(keys: &[KeyFacts]) -> Vec<KeyId> {
+    keys.iter().map(|key| key.id).collect()
+}
+
+async fn a_new_store_is_empty_and_at_revision_zero(place: Place) {
+    let store = place.open();
+    let head = head(&store).await;
+    assert_eq!(head.revision, Revision::ZERO);
+    assert_eq!(store.reader().list_keys(KeyQuery::default()).await.unwrap().items, []);
+    assert_eq!(store.reader().list_owners().await.unwrap(), []);
+    assert_eq!(since(&store, head).await, (vec![], vec![], vec![], head));
+}
+
+async fn two_stores_never_share_a_token(place: Place) {
+    let other = match place.settings {
+        StoreSettings::Memory => Place::memory(),
+        StoreSettings::Sqlite { .. } => Place::sqlite(),
+    };
+    let (one, other) = (place.open(), other.open());
+    assert_ne!(head(&one).await.token, head(&other).await.token);
+    insert(&one, keys([1])).await;
+    insert(&other, keys([1])).await;
+    let (one, other) = (head(&one).await, head(&other).await);
+    assert_eq!(one.revision, other.revision);
+    assert_ne!(one.token, other.token);
+}
+
+fn full_record() -> KeyRecord {
+    let at = |offset| Timestamp::from_unix_ms(NOW.unix_ms() + offset);
+    KeyRecord {
+        name: "billing, \"nightly\" — Ünïcode".to_owned(),
+        description: "two\nlines".to_owned(),
+        owner: Some(owner_id(1)),
+        environment: "staging".to_owned(),
+        kind: KeyKind::Management,
+        pepper: Some("2026".to_owned()),
+        scopes: vec!["orders:*".parse().unwrap(), "read:orders".parse().unwrap()],
+        roles: vec!["clerk".to_owned(), "auditor".to_owned()],
+        may_grant: vec!["*".parse().unwrap()],
+        active: false,
+        expires_at: Some(at(5)),
+        created_at: at(-77),
+        created_by: key_id(9).to_string(),
+        revoked_at: Some(at(1)),
+        replaces: Some(key_id(8)),
+        grace_until: Some(at(2)),
+        metadata: BTreeMap::from([("team".to_owned(), json!({"cost centre": [1, 2.5, null]}))]),
+        ..key(1)
+    }
+}
+
+async fn a_record_reads_back_as_it_was_written(place: Place) {
+    let store = place.open();
+    store.writer().insert_owner(owner(1), by(), NOW).await.unwrap();
+    let before = head(&store).await;
+    let revision = insert(&store, vec![full_record(), key(2)]).await;
+    assert_eq!(find(&store, 1).await, KeyRecord { revision, ..full_record() });
+    assert_eq!(find(&store, 2).await, KeyRecord { revision, ..key(2) });
+
+    let (_, facts, _, _) = since(&store, before).await;
+    let full = full_record();
+    let expected = KeyFacts {
+        id: full.id,
+        hash: full.hash,
+        owner: full.owner,
+        environment: "staging".into(),
+        kind: full.kind,
+        profile: Arc::new(Profile { scopes: full.scopes.clone(), roles: full.roles.clone() }),
+        active: full.active,
+        revoked_at: full.revoked_at,
+        dies_at: full.dies_at(),
+        created_at: full.created_at,
+    };
+    assert_eq!(facts.into_iter().find(|facts| facts.id == full.id), Some(expected));
+}
+
+async fn an_owner_reads_back_as_it_was_written(place: Place) {
+    let store = place.open();
+    let metadata = BTreeMap::from([("plan".to_owned(), json!("gold"))]);
+    let written = OwnerRecord { metadata, suspended: true, ..owner(2) };
+    let second = store.writer().insert_owner(written.clone(), by(), NOW).await.unwrap();
+    let first = store.writer().insert_owner(owner(1), by(), NOW).await.unwrap();
+    let expected = [OwnerRecord { revision: first, ..owner(1) }, OwnerRecord { revision: second, ..written }];
+    assert_eq!(store.reader().list_owners().await.unwrap(), expected, "in order of id");
+}
+
+async fn a_refused_insertion_leaves_nothing(place: Place) {
+    let store = place.open();
+    insert(&store, keys([1])).await;
+    let before = head(&store).await;
+    let same_hash = KeyRecord { hash: hash(1), ..key(12) };
+    let same_id = KeyRecord { id: key_id(1), ..key(13) };
+    let stray = KeyRecord { owner: Some(owner_id(7)), ..key(14) };
+    let refused = [
+        ("a hash that exists", vec![key(10), key(11), same_hash.clone()], "Duplicate { index: 2 }"),
+        ("an id that exists", vec![key(10), same_id], "Duplicate { index: 1 }"),
+        ("a hash twice in one call", vec![key(10), KeyRecord { hash: hash(10), ..key(11) }], "Duplicate { index: 1 }"),
+        ("an id twice in one call", vec![key(10), KeyRecord { id: key_id(10), ..key(11) }], "Duplicate { index: 1 }"),
+        ("an owner that does not exist", vec![key(10), stray.clone()], "UnknownOwner { index: 1 }"),
+        ("the first of two faults", vec![stray, same_hash], "UnknownOwner { index: 0 }"),
+    ];
+    for (what, records, expected) in refused {
+        let error = store.writer().insert_keys(records, by(), NOW).await.unwrap_err();
+        assert_eq!(format!("{error:?}"), expected, "{what}");
+    }
+    assert_eq!(head(&store).await, before);
+    let left = store.reader().list_keys(KeyQuery::default()).await.unwrap().items;
+    assert_eq!(left.iter().map(|record| record.id).collect::<Vec<_>>(), [key_id(1)]);
+
+    let twice = store.writer();
+    twice.insert_owner(owner(1), by(), NOW).await.unwrap();
+    let error = twice.insert_owner(owner(1), by(), NOW).await.unwrap_err();
+    assert!(matches!(error, StoreError::Duplicate { index: 0 }), "{error:?}");
+    insert(&store, keys([10, 11])).await;
+}
+
+async fn inserting_nothing_changes_nothing(place: Place) {
+    let store = place.open();
+    insert(&store, keys([1])).await;
+    let before = head(&store).await;
+    assert_eq!(insert(&store, vec![]).await, before.revision);
+    assert_eq!(head(&store).await, before);
+}
+
+async fn every_change_is_one_revision_and_stamps_its_rows(place: Place) {
+    let store = place.open();
+    let writer = store.writer();
+    let mut tokens = HashSet::new();
+    let mut expected = 0;
+    let mut check = async |revision: Revision| {
+        expected += 1;
+        let head = head(&store).await;
+        assert_eq!((revision, head.revision), (Revision::new(expected), Revision::new(expected)));
+        assert!(tokens.insert(head.token), "a token is drawn anew");
+    };
+    check(insert(&store, keys([1, 2])).await).await;
+    check(writer.import_keys(keys([3]), by(), NOW).await.unwrap()).await;
+    check(writer.insert_owner(owner(1), by(), NOW).await.unwrap()).await;
+    check(writer.set_active(key_id(1), false, by(), NOW).await.unwrap().unwrap()).await;
+    check(writer.set_active(key_id(1), true, by(), NOW).await.unwrap().unwrap()).await;
+    check(writer.revoke(key_id(2), by(), NOW).await.unwrap().unwrap()).await;
+    check(writer.set_owner_suspended(owner_id(1), true, by(), NOW).await.unwrap().unwrap()).await;
+    check(writer.set_owner_suspended(owner_id(1), false, by(), NOW).await.unwrap().unwrap()).await;
+
+    let stamps = [find(&store, 1).await.revision, find(&store, 2).await.revision, find(&store, 3).await.revision];
+    assert_eq!(stamps, [Revision::new(5), Revision::new(6), Revision::new(2)]);
+    assert_eq!(store.reader().list_owners().await.unwrap()[0].revision, Revision::new(8));
+    assert!(find(&store, 1).await.active);
+    assert_eq!(find(&store, 2).await.revoked_at, Some(NOW));
+}
+
+async fn what_is_already_so_commits_nothing(place: Place) {
+    let store = place.open();
+    let writer = store.writer();
+    let inserted = insert(&store, keys([1, 2])).await;
+    let revoked = writer.revoke(key_id(2), by(), NOW).await.unwrap();
+    let owned = writer.insert_owner(owner(1), by(), NOW).await.unwrap();
+    let before = head(&store).await;
+    let later = Timestamp::from_unix_ms(NOW.unix_ms() + 1_000);
+    assert_eq!(writer.set_active(key_id(1), true, by(), later).await.unwrap(), Some(inserted));
+    assert_eq!(writer.revoke(key_id(2), by(), later).await.unwrap(), revoked);
+    assert_eq!(writer.set_owner_suspended(owner_id(1), false, by(), later).await.unwrap(), Some(owned));
+    assert_eq!(head(&store).await, before);
+    assert_eq!(find(&store, 2).await.revoked_at, Some(NOW), "the first moment stands");
+}
+
+async fn a_revoked_key_stays_revoked(place: Place) {
+    let store = place.open();
+    insert(&store, keys([1])).await;
+    store.writer().revoke(key_id(1), by(), NOW).await.unwrap();
+    for active in [true, false] {
+        let error = store.writer().set_active(key_id(1), active, by(), NOW).await.unwrap_err();
+        assert!(matches!(error, StoreError::Revoked), "{error:?}");
+    }
+    assert_eq!(find(&store, 1).await.state(NOW), KeyState::Revoked);
+}
+
+async fn unknown_ids_are_none(place: Place) {
+    let store = place.open();
+    assert_eq!(store.reader().find_key(key_id(1)).await.unwrap(), None);
+    assert_eq!(store.writer().set_active(key_id(1), true, by(), NOW).await.unwrap(), None);
+    assert_eq!(store.writer().revoke(key_id(1), by(), NOW).await.unwrap(), None);
+    assert_eq!(store.writer().set_owner_suspended(owner_id(1), true, by(), NOW).await.unwrap(), None);
+    assert_eq!(head(&store).await.revision, Revision::ZERO);
+}
+
+async fn pages_follow_each_other_without_gap_or_overlap(place: Place) {
+    let store = place.open();
+    // Inserted out of order: pages go by id.
+    insert(&store, keys((0..250).rev())).await;
+    let mut seen = Vec::new();
+    let mut query = KeyQuery { limit: 100, ..KeyQuery::default() };
+    loop {
+        let page = store.reader().list_keys(query.clone()).await.unwrap();
+        seen.extend(page.items.iter().map(|record| record.id));
+        query.after = seen.last().copied();
+        if !page.more {
+            break;
+        }
+        assert_eq!(page.items.len(), 100);
+    }
+    assert_eq!(seen, (0..250).map(key_id).collect::<Vec<_>>());
+
+    let page = async |limit| store.reader().list_keys(KeyQuery { limit, ..KeyQuery::default() }).await.unwrap();
+    assert_eq!((page(0).await.items.len(), page(250).await.more, page(249).await.more), (100, false, true));
+}
+
+async fn every_filter_keeps_what_it_names(place: Place) {
+    let store = place.open();
+    store.writer().insert_owner(owner(1), by(), NOW).await.unwrap();
+    let past = Timestamp::from_unix_ms(NOW.unix_ms() - 1);
+    let records = vec![
+        KeyRecord { owner: Some(owner_id(1)), ..key(1) },
+        KeyRecord { environment: "test".to_owned(), ..key(2) },
+        KeyRecord { kind: KeyKind::Publishable, ..key(3) },
+        KeyRecord { active: false, ..key(4) },
+        KeyRecord { expires_at: Some(NOW), active: false, ..key(5) },
+        KeyRecord { grace_until: Some(past), ..key(6) },
+        KeyRecord { revoked_at: Some(past), expires_at: Some(past), ..key(7) },
+        KeyRecord { prefix: "pc_%_".to_owned(), name: "nightly".to_owned(), ..key(8) },
+    ];
+    insert(&store, records).await;
+    let list = async |query: KeyQuery| -> Vec<u32> {
+        let page = store.reader().list_keys(query).await.unwrap();
+        let number = |record: &KeyRecord| u32::from_be_bytes(record.id.to_bytes()[1..5].try_into().unwrap());
+        page.items.iter().map(number).collect()
+    };
+    let in_state = |state| KeyQuery { state: Some((state, NOW)), ..KeyQuery::default() };
+    let all = KeyQuery::default;
+    assert_eq!(list(KeyQuery { owner: Some(owner_id(1)), ..all() }).await, [1]);
+    assert_eq!(list(KeyQuery { owner: Some(owner_id(9)), ..all() }).await, [0; 0]);
+    assert_eq!(list(KeyQuery { environment: Some("test".to_owned()), ..all() }).await, [2]);
+    assert_eq!(list(KeyQuery { environment: Some("none".to_owned()), ..all() }).await, [0; 0]);
+    assert_eq!(list(KeyQuery { kind: Some(KeyKind::Publishable), ..all() }).await, [3]);
+    assert_eq!(list(in_state(KeyState::Active)).await, [1, 2, 3, 8]);
+    assert_eq!(list(in_state(KeyState::Disabled)).await, [4]);
+    assert_eq!(list(in_state(KeyState::Expired)).await, [5, 6]);
+    assert_eq!(list(in_state(KeyState::Revoked)).await, [7]);
+    assert_eq!(list(KeyQuery { name: Some("nightly".to_owned()), ..all() }).await, [8]);
+    assert_eq!(list(KeyQuery { prefix: Some("pc_%".to_owned()), ..all() }).await, [8], "no pattern characters");
+    assert_eq!(list(KeyQuery { prefix: Some("PC_".to_owned()), ..all() }).await, [0; 0], "case counts");
+    assert_eq!(list(KeyQuery { after: Some(key_id(7)), ..in_state(KeyState::Active) }).await, [8]);
+}
+
+async fn changes_come_in_order_with_additions_before_removals(place: Place) {
+    let store = place.open();
+    insert(&store, keys([1, 2, 3])).await;
+    store.writer().insert_owner(owner(1), by(), NOW).await.unwrap();
+    let start = head(&store).await;
+    assert_eq!(since(&store, start).await, (vec![], vec![], vec![], start));
+
+    // One transaction in which a key that is off comes before keys that work.
+    insert(&store, vec![KeyRecord { revoked_at: Some(NOW), ..key(4) }, key(5), key(6)]).await;
+    let middle = head(&store).await;
+    store.writer().revoke(key_id(1), by(), NOW).await.unwrap();
+    store.writer().set_active(key_id(2), false, by(), NOW).await.unwrap();
+    store.writer().set_active(key_id(2), true, by(), NOW).await.unwrap();
+    store.writer().set_owner_suspended(owner_id(1), true, by(), NOW).await.unwrap();
+
+    let (owners, changed, removed, end) = since(&store, start).await;
+    assert_eq!(owners, [OwnerFacts { id: owner_id(1), suspended: true }]);
+    assert_eq!(ids(&changed), [5, 6, 4, 1, 2].map(key_id));
+    assert_eq!(changed.iter().map(KeyFacts::is_off).collect::<Vec<_>>(), [false, false, true, true, false]);
+    assert_eq!((removed, end), (vec![], head(&store).await));
+    assert_eq!(ids(&since(&store, middle).await.1), [1, 2].map(key_id));
+}
+
+async fn a_head_of_another_history_is_recognised(place: Place) {
+    let store = place.open();
+    insert(&store, keys([1])).await;
+    let before = head(&store).await;
+    insert(&store, keys([2])).await;
+    let now = head(&store).await;
+    let other = |head: StoreHead| StoreHead { token: RevisionToken(head.token.0 ^ 1), ..head };
+    let ahead = StoreHead { revision: now.revision.next(), ..now };
+    for stranger in [other(now), other(before), ahead] {
+        let answer = store.feed().changes_since(stranger).await.unwrap();
+        assert!(matches!(answer, Changes::OtherHistory), "{stranger:?}: {answer:?}");
+    }
+    assert_eq!(ids(&since(&store, before).await.1), [key_id(2)]);
+}
+
+fn days_later(days: i64) -> Timestamp {
+    Timestamp::from_unix_ms(NOW.unix_ms() + days * 86_400_000)
+}
+
+async fn what_is_forgotten_is_fed_as_removed(place: Place) {
+    let store = place.open();
+    insert(&store, keys([1, 2, 3])).await;
+    store.writer().revoke(key_id(1), by(), days_later(0)).await.unwrap();
+    store.writer().revoke(key_id(2), by(), days_later(2)).await.unwrap();
+    let before = head(&store).await;
+    assert_eq!(store.writer().forget(days_later(1), by(), days_later(31)).await.unwrap(), 1);
+    let (_, changed, removed, end) = since(&store, before).await;
+    assert_eq!((changed.len(), removed), (0, vec![Removed { id: key_id(1), hash: hash(1) }]));
+    assert_eq!(end.revision, before.revision.next());
+    assert_eq!(store.reader().find_key(key_id(1)).await.unwrap(), None);
+    assert_eq!(store.writer().forget(days_later(1), by(), days_later(31)).await.unwrap(), 0);
+    assert_eq!(head(&store).await, end, "forgetting nothing commits nothing");
+    assert_eq!(since(&store, before).await.2.len(), 1, "who has not heard of it yet still will");
+    insert(&store, vec![KeyRecord { hash: hash(1), ..key(9) }]).await;
+}
+
+async fn readers_behind_what_is_remembered_are_told(place: Place) {
+    let store = place.open();
+    let mut heads = Vec::new();
+    for day in 0..4 {
+        let number = u32::try_from(day).unwrap();
+        store.writer().insert_keys(keys([number]), by(), days_later(day)).await.unwrap();
+        heads.push(head(&store).await);
+    }
+    store.writer().forget(days_later(2), by(), days_later(32)).await.unwrap();
+    let answer = store.feed().changes_since(heads[0]).await.unwrap();
+    assert!(matches!(answer, Changes::TooOld), "{answer:?}");
+    // The head of day 1 was the newest until day 2, so a reader that has it is not behind by more than that.
+    assert_eq!(ids(&since(&store, heads[1]).await.1), [2, 3].map(key_id));
+
+    // However long nothing happens, the newest head is known.
+    store.writer().forget(days_later(400), by(), days_later(430)).await.unwrap();
+    assert_eq!(since(&store, heads[3]).await.3, heads[3]);
+}
+
+async fn forgetting_goes_in_bounded_steps(place: Place) {
+    let store = place.open();
+    let count = u32::try_from(MAX_FORGOTTEN_AT_ONCE).unwrap() + 5;
+    insert(&store, (0..count).map(|n| KeyRecord { revoked_at: Some(NOW), ..key(n) }).collect()).await;
+    let first = store.writer().forget(days_later(1), by(), days_later(31)).await.unwrap();
+    assert_eq!(first, MAX_FORGOTTEN_AT_ONCE as u64);
+    let now = days_later(i64::try_from(RETENTION.as_secs() / 86_400).unwrap() + 1);
+    assert_eq!(forget_what_is_old(store.writer(), now).await.unwrap(), 5);
+    assert_eq!(store.reader().list_keys(KeyQuery::default()).await.unwrap().items, []);
+}
+
+async fn more_changes_than_fit_one_answer_are_too_old(place: Place) {
+    let store = place.open();
+    let start = head(&store).await;
+    let most = u32::try_from(MAX_CHANGED_KEYS).unwrap();
+    insert(&store, keys(0..most)).await;
+    assert_eq!(since(&store, start).await.1.len(), MAX_CHANGED_KEYS);
+    insert(&store, keys([most])).await;
+    let answer = store.feed().changes_since(start).await.unwrap();
+    assert!(matches!(answer, Changes::TooOld), "{answer:?}");
+}
+
+async fn last_use_moves_forward_and_touches_no_revision(place: Place) {
+    let store = place.open();
+    insert(&store, keys([1, 2])).await;
+    let before = head(&store).await;
+    let at = |seconds| Timestamp::from_unix_seconds(seconds);
+    let mark = async |uses| store.writer().mark_used(uses).await.unwrap();
+    mark(vec![(key_id(1), at(50)), (key_id(99), at(50))]).await;
+    mark(vec![(key_id(1), at(40))]).await;
+    assert_eq!(find(&store, 1).await.last_used_at, Some(at(50)));
+    mark(vec![(key_id(1), at(60)), (key_id(1), at(55))]).await;
+    let listed = store.reader().list_keys(KeyQuery::default()).await.unwrap().items;
+    assert_eq!(listed.iter().map(|record| record.last_used_at).collect::<Vec<_>>(), [Some(at(60)), None]);
+    assert_eq!(head(&store).await, before);
+}
+
+async fn loading_hands_over_everything_once(place: Place) {
+    let store = place.open();
+    let count = 10_000;
+    store.writer().insert_owner(owner(1), by(), NOW).await.unwrap();
+    store.writer().insert_owner(OwnerRecord { suspended: true, ..owner(2) }, by(), NOW).await.unwrap();
+    insert(&store, (0..count).map(|n| KeyRecord { owner: Some(owner_id(1 + n % 2)), ..key(n) }).collect()).await;
+    store.writer().revoke(key_id(5), by(), NOW).await.unwrap();
+
+    let (mut expected, mut owners, mut keys) = (None, Vec::new(), Vec::new());
+    let mut sink = |batch| match batch {
+        LoadBatch::Expect { keys: count } => {
+            assert!(owners.is_empty() && keys.is_empty() && expected.is_none(), "the size comes first, once");
+            expected = Some(count);
+        }
+        LoadBatch::Owners(batch) => {
+            assert!(keys.is_empty(), "owners come before keys");
+            owners.extend(batch);
+        }
+        LoadBatch::Keys(batch) => keys.extend(batch),
+    };
+    let loaded = store.feed().load_all(&mut sink).await.unwrap();
+    assert_eq!(loaded, head(&store).await);
+    assert_eq!(expected, Some(keys.len()));
+    owners.sort_by_key(|owner| owner.id);
+    let suspended = |number, suspended| OwnerFacts { id: owner_id(number), suspended };
+    assert_eq!(owners, [suspended(1, false), suspended(2, true)]);
+    keys.sort_by_key(|key| key.id);
+    assert_eq!(ids(&keys), (0..count).map(key_id).collect::<Vec<_>>());
+    let revoked: Vec<KeyId> = keys.iter().filter(|key| key.revoked_at.is_some()).map(|key| key.id).collect();
+    assert_eq!(revoked, [key_id(5)]);
+    let (first, last) = (&keys[0], &keys[keys.len() - 1]);
+    assert!(Arc::ptr_eq(&first.profile, &last.profile), "keys that hold the same share it");
+}
+
+async fn waiting_ends_with_a_commit_and_not_before(place: Place) {
+    let store = place.open();
+    let seen = head(&store).await;
+    let patience = Duration::from_secs(20);
+    let feed = store.feed().clone();
+    let waiter = tokio::spawn(async move { feed.wait_for_change(seen, patience).await });
+    tokio::task::yield_now().await;
+    assert!(!waiter.is_finished());
+    insert(&store, keys([1])).await;
+    let woken = tokio::time::timeout(Duration::from_secs(10), waiter).await;
+    woken.expect("a commit wakes who waits").unwrap().unwrap();
+
+    let late = tokio::time::timeout(Duration::from_secs(10), store.feed().wait_for_change(seen, patience)).await;
+    late.expect("what was committed before the call counts").unwrap();
+
+    let seen = head(&store).await;
+    store.feed().wait_for_change(seen, Duration::from_millis(1)).await.expect("running out of patience is no error");
+}
+
+async fn concurrent_writers_lose_nothing(place: Place) {
+    let store = place.open();
+    store.writer().insert_owner(owner(1), by(), NOW).await.unwrap();
+    let start = head(&store).await;
+    let inserts = (0..100).map(|n| {
+        let writer = store.writer().clone();
+        tokio::spawn(async move {
+            let inserted = writer.insert_keys(keys([n]), by(), NOW).await.unwrap();
+            let duplicate = writer.insert_keys(keys([n]), by(), NOW).await.unwrap_err();
+            assert!(matches!(duplicate, StoreError::Duplicate { index: 0 }));
+            let revoked = writer.revoke(key_id(n), by(), NOW).await.unwrap().unwrap();
+            assert!(revoked > inserted, "an answer comes after its commit");
+        })
+    });
+    for done in join_all(inserts.collect::<Vec<_>>()).await {
+        done.unwrap();
+    }
+    let (_, changed, _, end) = since(&store, start).await;
+    assert_eq!(changed.iter().map(|key| key.id).collect::<HashSet<_>>(), (0..100).map(key_id).collect());
+    assert!(changed.iter().all(|key| key.revoked_at == Some(NOW)));
+    assert!(end.revision.number() <= start.revision.number() + 200);
+}

@@ -1,0 +1,85 @@
+//! Why a store did not do what it was asked.
+
+use std::error::Error;
+use std::fmt;
+
+/// Why a store did not do what it was asked.
+#[derive(Debug)]
+pub enum StoreError {
+    /// It cannot be reached, read or written right now.
+    Unavailable {
+        /// What was tried, on what.
+        doing: String,
+        /// The cause.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The file is not a store of ours, or is damaged.
+    Damaged {
+        /// What was found.
+        found: String,
+    },
+    /// Its schema is newer than this binary.
+    Newer {
+        /// The store's schema version.
+        found: u32,
+        /// The newest this binary knows.
+        known: u32,
+    },
+    /// A key with the same hash, or a record with the same id, exists.
+    Duplicate {
+        /// Index in the records that were to be inserted.
+        index: usize,
+    },
+    /// A key names an owner that does not exist.
+    UnknownOwner {
+        /// Index in the records that were to be inserted.
+        index: usize,
+    },
+    /// The key was revoked, which is final.
+    Revoked,
+}
+
+impl StoreError {
+    /// Whether the store itself is in trouble, rather than the request it refused.
+    pub fn is_trouble(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::Damaged { .. } | Self::Newer { .. } => true,
+            Self::Duplicate { .. } | Self::UnknownOwner { .. } | Self::Revoked => false,
+        }
+    }
+
+    pub(super) fn unavailable(doing: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable { doing: doing.into(), source: source.into() }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable { doing, source } => write!(f, "{doing}: {source}"),
+            Self::Damaged { found } => write!(f, "the store is damaged: {found}"),
+            Self::Newer { found, known } => write!(
+                f,
+                "the store has schema {found}, this portcullis knows up to {known}; install a newer portcullis"
+            ),
+            Self::Duplicate { .. } => {
+                f.write_str("a key with the same hash, or a record with the same id, exists already")
+            }
+            Self::UnknownOwner { .. } => f.write_str("there is no such owner"),
+            Self::Revoked => f.write_str("the key is revoked, which is final; create a new one"),
+        }
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unavailable { source, .. } => Some(source.as_ref()),
+            Self::Damaged { .. }
+            | Self::Newer { .. }
+            | Self::Duplicate { .. }
+            | Self::UnknownOwner { .. }
+            | Self::Revoked => None,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Records for tests of this room and of those above it.
+
+use std::collections::BTreeMap;
+
+use super::Actor;
+use crate::domain::{KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Revision, Timestamp};
+
+/// The moment at which tests happen unless they say otherwise.
+pub(crate) const NOW: Timestamp = Timestamp::from_unix_ms(1_700_000_000_123);
+
+/// Who acts in tests.
+pub(crate) fn by() -> Actor {
+    Actor("local:tester".to_owned())
+}
+
+/// The hash of [`key`] with the same number.
+pub(crate) fn hash(number: u32) -> KeyHash {
+    use sha2::Digest;
+    KeyHash::from_bytes(sha2::Sha256::digest(number.to_le_bytes()).into())
+}
+
+/// Ids in order of their numbers.
+pub(crate) fn key_id(number: u32) -> KeyId {
+    KeyId::from_bytes(ordered_bytes(number))
+}
+
+/// Ids in order of their numbers.
+pub(crate) fn owner_id(number: u32) -> OwnerId {
+    OwnerId::from_bytes(ordered_bytes(number))
+}
+
+fn ordered_bytes(number: u32) -> [u8; 16] {
+    let mut bytes = [0x0a; 16];
+    bytes[1..5].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+/// A plain live key without owner.
+pub(crate) fn key(number: u32) -> KeyRecord {
+    KeyRecord {
+        id: key_id(number),
+        name: format!("key {number}"),
+        description: String::new(),
+        owner: None,
+        environment: "live".to_owned(),
+        kind: KeyKind::Secret,
+        prefix: "pc_live_sk_abcdefgh".to_owned(),
+        last4: "wxyz".to_owned(),
+        hash: hash(number),
+        pepper: None,
+        scopes: vec!["read:orders".parse().unwrap()],
+        roles: Vec::new(),
+        may_grant: Vec::new(),
+        active: true,
+        expires_at: None,
+        created_at: NOW,
+        created_by: "local:tester".to_owned(),
+        last_used_at: None,
+        revoked_at: None,
+        replaces: None,
+        grace_until: None,
+        metadata: BTreeMap::new(),
+        revision: Revision::ZERO,
+    }
+}
+
+/// Plain live keys with these numbers.
+pub(crate) fn keys(numbers: impl IntoIterator<Item = u32>) -> Vec<KeyRecord> {
+    numbers.into_iter().map(key).collect()
+}
+
+/// An owner that is not suspended.
+pub(crate) fn owner(number: u32) -> OwnerRecord {
+    OwnerRecord {
+        id: owner_id(number),
+        name: format!("owner {number}"),
+        suspended: false,
+        created_at: NOW,
+        metadata: BTreeMap::new(),
+        revision: Revision::ZERO,
+    }
+}

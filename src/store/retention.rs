@@ -1,0 +1,28 @@
+//! How long the store remembers what is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::api::{Actor, KeyWriter};
+use super::error::StoreError;
+use crate::domain::Timestamp;
+
+/// Rows live this long after revocation, and changes are remembered this long; a node further behind loads anew.
+pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Drops what is older than [`RETENTION`] in small transactions; returns how many rows went.
+///
+/// To be called now and then, hourly say. Stopping it half-way loses nothing.
+///
+/// # Errors
+/// As any write.
+pub async fn forget_what_is_old(writer: &Arc<dyn KeyWriter>, now: Timestamp) -> Result<u64, StoreError> {
+    let mut gone = 0;
+    loop {
+        let by = Actor("gateway:retention".to_owned());
+        match writer.forget(now.minus(RETENTION), by, now).await? {
+            0 => return Ok(gone),
+            rows => gone += rows,
+        }
+    }
+}

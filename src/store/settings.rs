@@ -1,0 +1,25 @@
+//! Which store, and where.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `store`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreSettings {
+    /// Keys live as long as the process; for trials and tests.
+    Memory,
+    /// One file, created with its directory when a verb first writes.
+    Sqlite {
+        /// The database file.
+        path: PathBuf,
+    },
+}
+
+/// `sync`: how the key set follows the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncSettings {
+    /// How often the store is asked whether another process changed it. Default 100 ms, 10 ms to 10 s.
+    pub poll_interval: Duration,
+    /// How often last use is written. Default 5 s, 1 s to 1 h.
+    pub last_used_flush: Duration,
+}

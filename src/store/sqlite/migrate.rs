@@ -1,0 +1,124 @@
+//! Brings a file's schema up to what this binary knows, and refuses files that are not ours.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use sha2::{Digest, Sha256};
+
+use super::fault::Fault;
+use crate::store::error::StoreError;
+
+/// One step from a schema to the next. Never edited once released: its checksum is in every store.
+pub(super) struct Migration {
+    pub(super) version: u32,
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+}
+
+/// A kind of file: how it is recognised and which steps lead to its newest schema.
+pub(super) struct Schema {
+    /// SQLite's `application_id`.
+    pub(super) application_id: i32,
+    /// In order of version, from 1, without gaps.
+    pub(super) migrations: &'static [Migration],
+}
+
+/// The store itself.
+pub(super) const KEYS: Schema = Schema {
+    application_id: i32::from_be_bytes(*b"PcKs"),
+    migrations: &[Migration { version: 1, name: "keys", sql: include_str!("../migrations/sqlite/0001_keys.sql") }],
+};
+
+/// The file beside it that notes last use.
+pub(super) const USAGE: Schema = Schema {
+    application_id: i32::from_be_bytes(*b"PcUs"),
+    migrations: &[Migration {
+        version: 1,
+        name: "last_used",
+        sql: "CREATE TABLE last_used (id BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
+    }],
+};
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
+    version    INTEGER PRIMARY KEY,
+    name       TEXT NOT NULL,
+    checksum   TEXT NOT NULL,
+    applied_at INTEGER NOT NULL
+) STRICT";
+
+/// Whether the file is new, or one of this kind.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when it is a database of something else. Changes nothing.
+pub(super) fn recognise(connection: &Connection, schema: &Schema) -> Result<(), Fault> {
+    // One snapshot: between two looks another process may have made the store.
+    let snapshot = connection.unchecked_transaction()?;
+    let id: i32 = snapshot.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let things: i64 = snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    snapshot.finish()?;
+    if id == schema.application_id {
+        return Ok(());
+    }
+    if id == 0 && things == 0 {
+        return Ok(());
+    }
+    Err(Fault::Odd("the file is an SQLite database of another application; choose another `store.path`".to_owned()))
+}
+
+/// Applies what is missing, each step in the same transaction as its note.
+///
+/// # Errors
+/// [`StoreError::Newer`] when the file knows steps that this binary does not, [`StoreError::Damaged`] when a step
+/// it took is not the one this binary knows.
+pub(super) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<(), Fault> {
+    if applied(connection, schema)? == schema.migrations.len() {
+        return Ok(());
+    }
+    // Another process may do the same: look again once the write lock is held.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = applied(&transaction, schema)?;
+    transaction.execute_batch(TABLE)?;
+    transaction.pragma_update(None, "application_id", schema.application_id)?;
+    for step in schema.migrations.iter().skip(done) {
+        transaction.execute_batch(step.sql)?;
+        transaction.execute(
+            "INSERT INTO migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, unixepoch() * 1000)",
+            params![step.version, step.name, checksum(step.sql)],
+        )?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// How many steps the file has taken, after checking that they are ours.
+fn applied(connection: &Connection, schema: &Schema) -> Result<usize, Fault> {
+    let table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'";
+    if connection.query_row(table, [], |_| Ok(())).optional()?.is_none() {
+        return Ok(0);
+    }
+    let mut taken = connection.prepare("SELECT version, checksum FROM migrations ORDER BY version")?;
+    let mut rows = taken.query([])?;
+    let mut done = 0;
+    let mut strangers = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (version, sum): (u32, String) = (row.get(0)?, row.get(1)?);
+        match schema.migrations.get(done) {
+            None => strangers.push(version),
+            Some(step) if step.version == version && checksum(step.sql) == sum => done += 1,
+            Some(_) => {
+                return Err(Fault::Odd(format!(
+                    "its migration {version} is not the one this portcullis knows; use the portcullis that made it"
+                )));
+            }
+        }
+    }
+    let known = schema.migrations.last().map_or(0, |step| step.version);
+    strangers.last().map_or(Ok(done), |found| Err(StoreError::Newer { found: *found, known }.into()))
+}
+
+fn checksum(sql: &str) -> String {
+    use std::fmt::Write;
+    Sha256::digest(sql).iter().fold(String::with_capacity(64), |mut text, byte| {
+        let written = write!(text, "{byte:02x}");
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        text
+    })
+}

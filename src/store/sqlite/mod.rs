@@ -1,0 +1,211 @@
+//! The embedded store: one SQLite file, and one more for last use.
+//!
+//! Owns the files, their threads and their schema. One thread writes (`writer`), one follows changes (`feed`), two read
+//! for people, one notes last use (`usage`); each has a connection of its own (`seat`). Other processes may use the
+//! same files at the same time.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, named_params};
+use tokio::sync::{mpsc, watch};
+
+use super::OpenMode;
+use super::api::{Answer, ChangeFeed, Changes, KeyQuery, KeyReader, LoadBatch, Page};
+use super::command::{Commands, Effect, Order};
+use super::error::StoreError;
+use super::memory::wait_for_commit;
+use crate::domain::{KeyId, KeyRecord, KeyState, OwnerRecord, StoreHead, Timestamp};
+
+mod commands;
+mod connect;
+mod fault;
+mod feed;
+mod migrate;
+mod rows;
+mod seat;
+mod usage;
+mod writer;
+
+#[cfg(test)]
+mod sqlite_tests;
+
+use connect::Role;
+use fault::Fault;
+use rows::{Names, RECORD};
+use seat::{Open, Readers, Seat};
+
+/// Batches of a load that may wait to be taken.
+const LOAD_AHEAD: usize = 4;
+
+/// See the module.
+pub(super) struct SqliteStore {
+    committed: watch::Sender<StoreHead>,
+    writer: writer::Writer,
+    feed: Readers,
+    readers: Readers,
+    usage: usage::Usage,
+}
+
+impl SqliteStore {
+    /// Opens the file and starts the threads.
+    ///
+    /// # Errors
+    /// As [`super::open`].
+    pub(super) fn open(path: &Path, mode: OpenMode) -> Result<Self, StoreError> {
+        let first = connect::open_first(path, mode)?;
+        let writer = Seat::with_connection(path.to_owned(), Role::Writer, first);
+        let reader = || Seat::new(path.to_owned(), Role::Reader);
+        let committed = watch::Sender::new(StoreHead::default());
+        Ok(Self {
+            writer: writer::Writer::start(writer, committed.clone())?,
+            feed: Readers::start("store-feed", [reader()])?,
+            readers: Readers::start("store-reader", [reader(), reader()])?,
+            usage: usage::Usage::start(path)?,
+            committed,
+        })
+    }
+}
+
+impl Commands for SqliteStore {
+    fn submit(&self, order: Order) -> Answer<'_, Effect> {
+        Box::pin(self.writer.submit(order))
+    }
+
+    fn note_uses(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<'_, ()> {
+        Box::pin(self.usage.note(uses))
+    }
+}
+
+impl KeyReader for SqliteStore {
+    fn find_key(&self, id: KeyId) -> Answer<'_, Option<KeyRecord>> {
+        Box::pin(async move {
+            let found = self.readers.ask("reading a key", move |open| find_key(open, id)).await?;
+            let mut records: Vec<KeyRecord> = found.into_iter().collect();
+            self.usage.fill_in(&mut records).await;
+            Ok(records.pop())
+        })
+    }
+
+    fn list_keys(&self, query: KeyQuery) -> Answer<'_, Page<KeyRecord>> {
+        Box::pin(async move {
+            let mut page = self.readers.ask("listing keys", move |open| list_keys(open, &query)).await?;
+            self.usage.fill_in(&mut page.items).await;
+            Ok(page)
+        })
+    }
+
+    fn list_owners(&self) -> Answer<'_, Vec<OwnerRecord>> {
+        Box::pin(self.readers.ask("listing owners", list_owners))
+    }
+}
+
+impl ChangeFeed for SqliteStore {
+    fn head(&self) -> Answer<'_, StoreHead> {
+        Box::pin(self.feed.ask("asking for the newest change", feed::head))
+    }
+
+    fn load_all<'a>(&'a self, sink: &'a mut (dyn FnMut(LoadBatch) + Send)) -> Answer<'a, StoreHead> {
+        Box::pin(async move {
+            let (batches, mut arriving) = mpsc::channel(LOAD_AHEAD);
+            let load = self.feed.ask("loading all keys", move |open| feed::load_all(open, &batches));
+            let hand_over = async {
+                while let Some(batch) = arriving.recv().await {
+                    sink(batch);
+                }
+            };
+            let (head, ()) = tokio::join!(load, hand_over);
+            head
+        })
+    }
+
+    fn changes_since(&self, since: StoreHead) -> Answer<'_, Changes> {
+        Box::pin(self.feed.ask("reading changes", move |open| feed::changes_since(open, since)))
+    }
+
+    fn wait_for_change(&self, seen: StoreHead, patience: Duration) -> Answer<'_, ()> {
+        Box::pin(wait_for_commit(self.committed.subscribe(), seen, patience))
+    }
+}
+
+fn find_key(open: &mut Open, id: KeyId) -> Result<Option<KeyRecord>, Fault> {
+    let snapshot = open.connection.transaction()?;
+    let mut names = Names::new(&snapshot);
+    let mut select = snapshot.prepare_cached(&format!("SELECT {RECORD} FROM keys WHERE id = ?1"))?;
+    let mut found = select.query([id.to_bytes()])?;
+    found.next()?.map(|row| rows::read_record(row, &mut names)).transpose()
+}
+
+/// Walks the keys in order of id; filters cost a look at each row.
+fn list_keys(open: &mut Open, query: &KeyQuery) -> Result<Page<KeyRecord>, Fault> {
+    let snapshot = open.connection.transaction()?;
+    let number_of = |sql: &str, value: &dyn rusqlite::ToSql| -> Result<Option<i64>, Fault> {
+        Ok(snapshot.prepare_cached(sql)?.query_row([value], |row| row.get(0)).optional()?)
+    };
+    // A name that no row has ever had becomes 0, which is no row's number.
+    let owner = match query.owner {
+        None => None,
+        Some(id) => Some(number_of("SELECT owner FROM owners WHERE id = ?1", &id.to_bytes())?.unwrap_or(0)),
+    };
+    let environment = match &query.environment {
+        None => None,
+        Some(name) => Some(number_of("SELECT environment FROM environments WHERE name = ?1", name)?.unwrap_or(0)),
+    };
+    let size = query.page_size();
+    let mut names = Names::new(&snapshot);
+    let mut select = snapshot.prepare_cached(&format!(
+        "SELECT {RECORD} FROM keys WHERE id > :after
+           AND (:owner IS NULL OR owner = :owner)
+           AND (:environment IS NULL OR environment = :environment)
+           AND (:kind IS NULL OR kind = :kind)
+           AND (:name IS NULL OR name = :name)
+           AND (:prefix IS NULL OR substr(prefix, 1, length(:prefix)) = :prefix)
+           AND (:state IS NULL OR :state = CASE
+                WHEN revoked_at IS NOT NULL THEN 3
+                WHEN expires_at <= :now OR grace_until <= :now THEN 2
+                WHEN active THEN 0
+                ELSE 1 END)
+         ORDER BY id LIMIT :limit"
+    ))?;
+    let mut found = select.query(named_params! {
+        ":after": query.after.map_or([0; 16], KeyId::to_bytes),
+        ":owner": owner,
+        ":environment": environment,
+        ":kind": query.kind.map(rows::kind_number),
+        ":name": query.name,
+        ":prefix": query.prefix,
+        ":state": query.state.map(|(state, _)| state_number(state)),
+        ":now": query.state.map(|(_, now)| now.unix_ms()),
+        ":limit": i64::try_from(size).unwrap_or(i64::MAX) + 1,
+    })?;
+    let mut items = Vec::new();
+    while let Some(row) = found.next()? {
+        if items.len() == size {
+            return Ok(Page { items, more: true });
+        }
+        items.push(rows::read_record(row, &mut names)?);
+    }
+    Ok(Page { items, more: false })
+}
+
+/// The numbers in the query above.
+const fn state_number(state: KeyState) -> i64 {
+    match state {
+        KeyState::Active => 0,
+        KeyState::Disabled => 1,
+        KeyState::Expired => 2,
+        KeyState::Revoked => 3,
+    }
+}
+
+fn list_owners(open: &mut Open) -> Result<Vec<OwnerRecord>, Fault> {
+    let mut select = open
+        .connection
+        .prepare_cached("SELECT id, name, suspended, created_at, metadata, revision FROM owners ORDER BY id")?;
+    let mut found = select.query([])?;
+    let mut owners = Vec::new();
+    while let Some(row) = found.next()? {
+        owners.push(rows::read_owner(row)?);
+    }
+    Ok(owners)
+}

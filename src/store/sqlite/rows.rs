@@ -1,0 +1,204 @@
+//! Records as rows: the columns, and the way back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use rusqlite::{Connection, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::fault::Fault;
+use super::writer::revision_of;
+use crate::domain::{KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Timestamp};
+use crate::store::api::{KeyFacts, Profile};
+
+/// All columns of a key, in the order that `commands` binds them.
+pub(super) const INSERT_KEY: &str = "INSERT INTO keys (id, hash, profile, owner, environment, kind, active, \
+     revoked_at, expires_at, grace_until, created_at, revision, name, description, prefix, last4, pepper, may_grant, \
+     created_by, replaces, metadata) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+
+/// The columns of [`read_record`].
+pub(super) const RECORD: &str = "id, hash, profile, owner, environment, kind, active, revoked_at, expires_at, \
+     grace_until, created_at, revision, name, description, prefix, last4, pepper, may_grant, created_by, replaces, \
+     metadata";
+
+/// The columns of [`read_facts`].
+pub(super) const FACTS: &str =
+    "id, hash, profile, owner, environment, kind, active, revoked_at, expires_at, grace_until, created_at";
+
+/// Shared values by row number, read when first met. Good for one read transaction.
+pub(super) struct Names<'a> {
+    connection: &'a Connection,
+    profiles: HashMap<i64, Arc<Profile>>,
+    environments: HashMap<i64, Arc<str>>,
+    owners: HashMap<i64, OwnerId>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(connection: &'a Connection) -> Self {
+        Self { connection, profiles: HashMap::new(), environments: HashMap::new(), owners: HashMap::new() }
+    }
+
+    /// Notes an owner that was read anyway.
+    pub(super) fn learn_owner(&mut self, number: i64, id: OwnerId) {
+        self.owners.insert(number, id);
+    }
+
+    fn profile(&mut self, number: i64) -> Result<Arc<Profile>, Fault> {
+        if let Some(known) = self.profiles.get(&number) {
+            return Ok(known.clone());
+        }
+        let (scopes, roles): (String, String) = self
+            .connection
+            .prepare_cached("SELECT scopes, roles FROM profiles WHERE profile = ?1")?
+            .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let profile = Arc::new(Profile {
+            scopes: from_json(&scopes, || format!("scopes of profile {number}"))?,
+            roles: from_json(&roles, || format!("roles of profile {number}"))?,
+        });
+        self.profiles.insert(number, profile.clone());
+        Ok(profile)
+    }
+
+    fn environment(&mut self, number: i64) -> Result<Arc<str>, Fault> {
+        if let Some(known) = self.environments.get(&number) {
+            return Ok(known.clone());
+        }
+        let name: Arc<str> = self
+            .connection
+            .prepare_cached("SELECT name FROM environments WHERE environment = ?1")?
+            .query_row([number], |row| row.get(0))?;
+        self.environments.insert(number, name.clone());
+        Ok(name)
+    }
+
+    fn owner(&mut self, number: Option<i64>) -> Result<Option<OwnerId>, Fault> {
+        let Some(number) = number else { return Ok(None) };
+        if let Some(known) = self.owners.get(&number) {
+            return Ok(Some(*known));
+        }
+        let id = self
+            .connection
+            .prepare_cached("SELECT id FROM owners WHERE owner = ?1")?
+            .query_row([number], |row| row.get(0).map(OwnerId::from_bytes))?;
+        self.owners.insert(number, id);
+        Ok(Some(id))
+    }
+}
+
+/// A row of [`FACTS`].
+pub(super) fn read_facts(row: &Row<'_>, names: &mut Names<'_>) -> Result<KeyFacts, Fault> {
+    let (expires_at, grace_until) = (moment(row, 8)?, moment(row, 9)?);
+    Ok(KeyFacts {
+        id: KeyId::from_bytes(row.get(0)?),
+        hash: KeyHash::from_bytes(row.get(1)?),
+        profile: names.profile(row.get(2)?)?,
+        owner: names.owner(row.get(3)?)?,
+        environment: names.environment(row.get(4)?)?,
+        kind: kind_of(row.get(5)?)?,
+        active: row.get(6)?,
+        revoked_at: moment(row, 7)?,
+        dies_at: expires_at.into_iter().chain(grace_until).min(),
+        created_at: Timestamp::from_unix_ms(row.get(10)?),
+    })
+}
+
+/// A row of [`RECORD`], without last use, which lives elsewhere.
+pub(super) fn read_record(row: &Row<'_>, names: &mut Names<'_>) -> Result<KeyRecord, Fault> {
+    let id = KeyId::from_bytes(row.get(0)?);
+    let profile = names.profile(row.get(2)?)?;
+    let may_grant: Option<String> = row.get(17)?;
+    Ok(KeyRecord {
+        id,
+        hash: KeyHash::from_bytes(row.get(1)?),
+        scopes: profile.scopes.clone(),
+        roles: profile.roles.clone(),
+        owner: names.owner(row.get(3)?)?,
+        environment: names.environment(row.get(4)?)?.as_ref().to_owned(),
+        kind: kind_of(row.get(5)?)?,
+        active: row.get(6)?,
+        revoked_at: moment(row, 7)?,
+        expires_at: moment(row, 8)?,
+        grace_until: moment(row, 9)?,
+        created_at: Timestamp::from_unix_ms(row.get(10)?),
+        revision: revision_of(row.get(11)?),
+        name: row.get(12)?,
+        description: row.get::<_, Option<String>>(13)?.unwrap_or_default(),
+        prefix: row.get(14)?,
+        last4: row.get(15)?,
+        pepper: row.get(16)?,
+        may_grant: match may_grant {
+            None => Vec::new(),
+            Some(text) => from_json(&text, || format!("may_grant of {id}"))?,
+        },
+        created_by: row.get(18)?,
+        replaces: row.get::<_, Option<[u8; 16]>>(19)?.map(KeyId::from_bytes),
+        metadata: read_metadata(row, 20, || format!("metadata of {id}"))?,
+        last_used_at: None,
+    })
+}
+
+/// A row of `id, name, suspended, created_at, metadata, revision`.
+pub(super) fn read_owner(row: &Row<'_>) -> Result<OwnerRecord, Fault> {
+    let id = OwnerId::from_bytes(row.get(0)?);
+    Ok(OwnerRecord {
+        id,
+        name: row.get(1)?,
+        suspended: row.get(2)?,
+        created_at: Timestamp::from_unix_ms(row.get(3)?),
+        metadata: read_metadata(row, 4, || format!("metadata of {id}"))?,
+        revision: revision_of(row.get(5)?),
+    })
+}
+
+fn moment(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, Fault> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_unix_ms))
+}
+
+fn read_metadata(
+    row: &Row<'_>,
+    column: usize,
+    what: impl Fn() -> String,
+) -> Result<BTreeMap<String, serde_json::Value>, Fault> {
+    match row.get::<_, Option<String>>(column)? {
+        None => Ok(BTreeMap::new()),
+        Some(text) => from_json(&text, what),
+    }
+}
+
+/// The number that stands for a kind in the file.
+pub(super) const fn kind_number(kind: KeyKind) -> i64 {
+    match kind {
+        KeyKind::Secret => 1,
+        KeyKind::Publishable => 2,
+        KeyKind::Management => 3,
+    }
+}
+
+fn kind_of(number: i64) -> Result<KeyKind, Fault> {
+    KeyKind::ALL
+        .into_iter()
+        .find(|kind| kind_number(*kind) == number)
+        .ok_or_else(|| Fault::Odd(format!("{number} is no kind of key")))
+}
+
+/// JSON text of a value that has one.
+pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Fault> {
+    serde_json::to_string(value).map_err(|error| Fault::Odd(format!("a record has no JSON form: {error}")))
+}
+
+/// As [`to_json`]; nothing for an empty list.
+pub(super) fn list_to_json<T: Serialize>(list: &[T]) -> Result<Option<String>, Fault> {
+    if list.is_empty() { Ok(None) } else { to_json(list).map(Some) }
+}
+
+/// As [`to_json`]; nothing for an empty map.
+pub(super) fn metadata_to_json(map: &BTreeMap<String, serde_json::Value>) -> Result<Option<String>, Fault> {
+    if map.is_empty() { Ok(None) } else { to_json(map).map(Some) }
+}
+
+fn from_json<T: DeserializeOwned>(text: &str, what: impl Fn() -> String) -> Result<T, Fault> {
+    serde_json::from_str(text).map_err(|error| Fault::Odd(format!("{}: {error}", what())))
+}
