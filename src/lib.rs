@@ -5,3 +5,4 @@ pub mod domain;
 pub mod framing;
 pub mod route;
 pub mod store;
+pub mod telemetry;

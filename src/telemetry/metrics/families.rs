@@ -1,0 +1,84 @@
+//! Every metric family this gateway exports: name, help text, type and label names.
+//!
+//! Owns the names; nothing else in the crate spells one. Must not know values or who sets them.
+//! The doc comment of an entry is its HELP text, so it is one sentence for operators.
+
+use prometheus::proto::MetricType;
+
+/// One metric family.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// The full name.
+    pub(super) name: &'static str,
+    /// The HELP text.
+    pub(super) help: &'static str,
+    /// Counter, gauge or histogram.
+    pub(super) kind: MetricType,
+    /// Label names in the order in which values are given.
+    pub(super) labels: &'static [&'static str],
+}
+
+macro_rules! families {
+    ($( #[doc = $help:literal] $konst:ident = $kind:ident $name:literal [$($label:literal),*]; )*) => {
+        $(
+            #[doc = $help]
+            pub(super) static $konst: Family = Family {
+                name: $name,
+                help: $help.trim_ascii_start(),
+                kind: MetricType::$kind,
+                labels: &[$($label),*],
+            };
+        )*
+
+        /// All families of our own, in the order of the documentation.
+        #[cfg(test)]
+        pub(super) static ALL: &[&Family] = &[$(&$konst),*];
+    };
+}
+
+families! {
+    /// Requests answered, by listener, route, method and HTTP status.
+    HTTP_REQUESTS = COUNTER "portcullis_http_requests_total" ["listener", "route", "method", "code"];
+    /// Time from a request's head to the last byte of its answer.
+    HTTP_REQUEST_DURATION = HISTOGRAM "portcullis_http_request_duration_seconds" ["route"];
+    /// Decisions about requests, by what was decided and why.
+    AUTH_DECISIONS = COUNTER "portcullis_auth_decisions_total" ["route", "environment", "mode", "result", "reason"];
+    /// Time spent on deciding about one request.
+    AUTH_DURATION = HISTOGRAM "portcullis_auth_duration_seconds" [];
+    /// Time from sending a request to an upstream until the head of its answer.
+    UPSTREAM_REQUEST_DURATION = HISTOGRAM "portcullis_upstream_request_duration_seconds" ["upstream"];
+    /// Whether a target of an upstream is given requests (1) or not (0).
+    UPSTREAM_HEALTHY = GAUGE "portcullis_upstream_healthy" ["upstream", "target"];
+    /// Connections to upstreams, by what they are doing.
+    UPSTREAM_CONNECTIONS = GAUGE "portcullis_upstream_connections" ["upstream", "state"];
+    /// Keys in the key set of this node, by environment and state.
+    KEYS = GAUGE "portcullis_keys" ["environment", "state"];
+    /// Entries in the key map of this node.
+    CACHE_ENTRIES = GAUGE "portcullis_cache_entries" [];
+    /// The store revision that this node enforces.
+    CACHE_REVISION = GAUGE "portcullis_cache_revision" [];
+    /// Seconds since this node last knew that it enforces the newest revision of the store.
+    SYNC_LAG = GAUGE "portcullis_sync_lag_seconds" [];
+    /// Unix time at which this node last knew that it enforces the newest revision of the store, 0 before the first time.
+    SYNC_LAST_SUCCESS = GAUGE "portcullis_sync_last_success_timestamp_seconds" [];
+    /// Whether the last attempt to reach the store succeeded (1) or not (0).
+    STORE_UP = GAUGE "portcullis_store_up" [];
+    /// Routes that are in report mode and therefore let refused requests pass.
+    REPORT_MODE_ROUTES = GAUGE "portcullis_report_mode_routes" [];
+    /// Attempts to replace the running configuration, by result.
+    CONFIG_RELOADS = COUNTER "portcullis_config_reloads_total" ["result"];
+    /// Whether the last attempt to load the configuration succeeded (1) or the one before it is still in force (0).
+    CONFIG_LAST_RELOAD_SUCCESSFUL = GAUGE "portcullis_config_last_reload_successful" [];
+    /// Unix time at which a certificate stops being valid.
+    TLS_NOT_AFTER = GAUGE "portcullis_tls_certificate_not_after_timestamp_seconds" ["name"];
+    /// Connections of clients, by what they are doing.
+    CONNECTIONS = GAUGE "portcullis_connections" ["listener", "state"];
+    /// Panics that were caught and cost one request or task.
+    PANICS = COUNTER "portcullis_panics_total" [];
+    /// Log lines, access lines included, that were dropped because the output did not keep up.
+    LOG_LINES_DROPPED = COUNTER "portcullis_log_lines_dropped_total" [];
+    /// Marks of a key's last use that were dropped because the store did not keep up.
+    LAST_USE_MARKS_DROPPED = COUNTER "portcullis_last_use_marks_dropped_total" [];
+    /// The version of this gateway, as a label of the constant 1.
+    BUILD_INFO = GAUGE "portcullis_build_info" ["version"];
+}

@@ -1,0 +1,87 @@
+//! The side of the metrics that everyone but the workers writes: rare events and states of the whole process.
+//!
+//! Owns the values that rooms set. Must not know how they are shown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::labels::{EnvironmentLabel, Reload, UpstreamLabel};
+use crate::domain::{KeyState, Revision, Timestamp};
+
+/// A count of rare events that any thread may add to.
+#[derive(Debug, Default)]
+pub struct EventCount(AtomicU64);
+
+impl EventCount {
+    /// Adds `events`.
+    pub fn add(&self, events: u64) {
+        self.0.fetch_add(events, Relaxed);
+    }
+
+    /// How many were added so far.
+    pub fn total(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Values of the whole process.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) started: Instant,
+    pub(super) panics: Arc<EventCount>,
+    pub(super) log_lines_dropped: Arc<EventCount>,
+    pub(super) last_use_marks_dropped: Arc<EventCount>,
+    pub(super) reloads: [EventCount; Reload::ALL.len()],
+    pub(super) last_reload_applied: AtomicBool,
+    pub(super) store_up: AtomicBool,
+    pub(super) cache_entries: AtomicU64,
+    pub(super) cache_revision: AtomicU64,
+    pub(super) report_mode_routes: AtomicU64,
+    pub(super) last_sync: Mutex<Option<(Timestamp, Instant)>>,
+    pub(super) keys: Mutex<BTreeMap<(EnvironmentLabel, &'static str), u64>>,
+    pub(super) upstream_targets: Mutex<BTreeMap<(UpstreamLabel, String), bool>>,
+    pub(super) certificates: Mutex<BTreeMap<String, Timestamp>>,
+}
+
+impl Shared {
+    pub(super) fn new(started: Instant) -> Self {
+        Self {
+            started,
+            panics: Arc::default(),
+            log_lines_dropped: Arc::default(),
+            last_use_marks_dropped: Arc::default(),
+            reloads: Default::default(),
+            last_reload_applied: AtomicBool::new(true),
+            store_up: AtomicBool::new(false),
+            cache_entries: AtomicU64::new(0),
+            cache_revision: AtomicU64::new(0),
+            report_mode_routes: AtomicU64::new(0),
+            last_sync: Mutex::new(None),
+            keys: Mutex::default(),
+            upstream_targets: Mutex::default(),
+            certificates: Mutex::default(),
+        }
+    }
+
+    pub(super) fn count_reload(&self, outcome: Reload) {
+        self.reloads[outcome as usize].add(1);
+        self.last_reload_applied.store(outcome == Reload::Applied, Relaxed);
+    }
+
+    pub(super) fn set_cache(&self, entries: usize, revision: Revision) {
+        self.cache_entries.store(entries as u64, Relaxed);
+        self.cache_revision.store(revision.number(), Relaxed);
+    }
+
+    pub(super) fn set_keys(&self, counts: impl IntoIterator<Item = (EnvironmentLabel, KeyState, u64)>) {
+        let mut keys = BTreeMap::new();
+        for (environment, state, count) in counts {
+            *keys.entry((environment, state.name())).or_insert(0) += count;
+        }
+        *self.keys.lock() = keys;
+    }
+}
