@@ -1,0 +1,215 @@
+//! Bringing the key set to what the store says: changes onto the live map, a whole load beside it.
+//!
+//! Pure bookkeeping without I/O or clock. Names are published before the first key that needs them, keys that work come
+//! before keys that go, and a key that was seen revoked is never seen working again by the same process.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::directory::{DirectoryWriter, Full, ProfileId};
+use super::key_map::KeyMap;
+use super::key_set::KeySet;
+use super::slot::KeySlot;
+use super::sync::Publish;
+use crate::domain::{KeyHash, KeyId, Revision, Timestamp};
+use crate::store::{KeyFacts, LoadBatch, OwnerFacts, Profile, Removed};
+
+/// The one writer of a [`KeySet`].
+pub(super) struct Replica {
+    set: Arc<KeySet>,
+    publish: Arc<dyn Publish>,
+    names: DirectoryWriter,
+    /// Whether the store was ever found to have lost commits. From then on nothing seen revoked is let go.
+    diverged: bool,
+}
+
+impl Replica {
+    pub(super) fn new(set: Arc<KeySet>, publish: Arc<dyn Publish>) -> Self {
+        Self { set, publish, names: DirectoryWriter::default(), diverged: false }
+    }
+
+    pub(super) fn set(&self) -> &Arc<KeySet> {
+        &self.set
+    }
+
+    /// Applies what changed up to `revision`.
+    pub(super) fn apply(
+        &mut self,
+        owners: &[OwnerFacts],
+        keys: &[KeyFacts],
+        removed: &[Removed],
+        revision: Revision,
+        now: Timestamp,
+    ) {
+        let mut placing = Placing::default();
+        placing.owners(&mut self.names, owners);
+        let slots: Vec<Option<KeySlot>> = keys.iter().map(|key| placing.slot(&mut self.names, key)).collect();
+        self.publish_names();
+        let map = self.set.map();
+        for (key, slot) in keys.iter().zip(slots) {
+            placing.put(&map, key, slot, |old| {
+                if let Some(at) = key.revoked_at.filter(|_| !old.revoked) {
+                    self.publish.revoked(now.since(at));
+                }
+            });
+        }
+        for Removed { id, hash } in removed {
+            map.remove(hash, *id);
+        }
+        placing.report();
+        self.set.reach(revision);
+    }
+
+    /// Begins a load beside the live map.
+    pub(super) fn begin_load(&mut self) -> Load<'_> {
+        Load { replica: self, map: KeyMap::with_capacity(0), placing: Placing::default() }
+    }
+
+    /// Names first: a key must never be visible before what its numbers mean.
+    fn publish_names(&mut self) {
+        if let Some(directory) = self.names.take_changed() {
+            self.publish.directory_changed(&directory);
+            self.set.publish_directory(directory);
+        }
+    }
+}
+
+/// Why everything is loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LoadReason {
+    /// The first time, or because too much happened.
+    Behind,
+    /// The store lost commits.
+    OtherHistory,
+}
+
+/// A whole set on its way in. Dropping it leaves the live one as it is.
+pub(super) struct Load<'a> {
+    replica: &'a mut Replica,
+    map: KeyMap,
+    placing: Placing,
+}
+
+impl Load<'_> {
+    /// Takes a batch.
+    pub(super) fn take(&mut self, batch: &LoadBatch) {
+        match batch {
+            LoadBatch::Expect { keys } => self.map = KeyMap::with_capacity(*keys),
+            LoadBatch::Owners(owners) => self.placing.owners(&mut self.replica.names, owners),
+            LoadBatch::Keys(keys) => {
+                for key in keys {
+                    let slot = self.placing.slot(&mut self.replica.names, key);
+                    self.placing.put(&self.map, key, slot, |_| {});
+                }
+            }
+        }
+    }
+
+    /// Puts the loaded set in place of the live one; returns how many keys stay refused although the store has them
+    /// working, or no longer has them.
+    pub(super) fn finish(self, reason: LoadReason, revision: Revision) -> usize {
+        let Self { replica, map, placing } = self;
+        replica.diverged |= reason == LoadReason::OtherHistory;
+        let held = hold_revocations(&replica.set.map(), &map, replica.diverged);
+        placing.report();
+        replica.publish_names();
+        replica.set.replace_map(Arc::new(map));
+        replica.set.reach(revision);
+        held
+    }
+}
+
+/// Carries revocations that this node has seen over to a map that was loaded anew. Within one history the store itself
+/// remembers them and this changes nothing; after lost commits it does not, and then the hash alone decides.
+fn hold_revocations(seen: &KeyMap, loaded: &KeyMap, diverged: bool) -> usize {
+    let mut held = 0;
+    seen.for_each(|hash, old| {
+        if !old.revoked {
+            return;
+        }
+        let mut keep = match loaded.get(hash) {
+            Some(new) if !new.revoked && (diverged || new.id == old.id) => new,
+            None if diverged => *old,
+            Some(_) | None => return,
+        };
+        keep.revoked = true;
+        // A loaded map that is full refuses what it does not hold.
+        held += usize::from(loaded.insert(hash, keep).is_ok());
+    });
+    held
+}
+
+/// Turning facts into slots, for the length of one load or one set of changes.
+#[derive(Default)]
+struct Placing {
+    /// Profiles by address, which saves hashing the same texts for every key. They are kept so that no other profile
+    /// gets the address meanwhile.
+    profiles: HashMap<usize, (Arc<Profile>, ProfileId)>,
+    /// The first thing that did not fit, and how many keys are refused for want of room.
+    full: Option<(Full, usize)>,
+}
+
+impl Placing {
+    fn owners(&mut self, names: &mut DirectoryWriter, owners: &[OwnerFacts]) {
+        for owner in owners {
+            if let Err(full) = names.owner(*owner) {
+                self.note(full);
+            }
+        }
+    }
+
+    /// The slot of a key; `None` when there is no room for its names.
+    fn slot(&mut self, names: &mut DirectoryWriter, key: &KeyFacts) -> Option<KeySlot> {
+        let slot = self.try_slot(names, key);
+        slot.map_err(|full| self.note(full)).ok()
+    }
+
+    fn try_slot(&mut self, names: &mut DirectoryWriter, key: &KeyFacts) -> Result<KeySlot, Full> {
+        let address = Arc::as_ptr(&key.profile).addr();
+        let profile = match self.profiles.get(&address) {
+            Some((_, known)) => *known,
+            None => {
+                let id = names.profile(&key.profile)?;
+                self.profiles.insert(address, (key.profile.clone(), id));
+                id
+            }
+        };
+        let owner = key.owner.map(|id| names.owner_of_key(id)).transpose()?;
+        let environment = names.environment(&key.environment)?;
+        let mut slot = KeySlot::new(key.id, profile, owner, environment, key.kind, key.dies_at, key.created_at);
+        slot.active = key.active;
+        slot.revoked = key.revoked_at.is_some();
+        Ok(slot)
+    }
+
+    /// Puts a key into a map. `replaces` sees what the same key was before.
+    fn put(&mut self, map: &KeyMap, key: &KeyFacts, slot: Option<KeySlot>, replaces: impl FnOnce(&KeySlot)) {
+        let Some(mut slot) = slot else {
+            // What the store says about it now is not known here, so what was known must not grant any longer.
+            map.remove(&key.hash, key.id);
+            return;
+        };
+        if let Some(old) = known_as(map, &key.hash, key.id) {
+            slot.revoked |= old.revoked;
+            replaces(&old);
+        }
+        if let Err(full) = map.insert(&key.hash, slot) {
+            self.note(full);
+        }
+    }
+
+    fn note(&mut self, full: Full) {
+        self.full.get_or_insert((full, 0)).1 += 1;
+    }
+
+    fn report(&self) {
+        if let Some((full, refused)) = &self.full {
+            tracing::error!(reason = %full, refused, "keys are refused for want of room");
+        }
+    }
+}
+
+fn known_as(map: &KeyMap, hash: &KeyHash, id: KeyId) -> Option<KeySlot> {
+    map.get(hash).filter(|slot| slot.id == id)
+}

@@ -1,0 +1,145 @@
+//! The map against a plain one, also where fingerprints collide, and under readers.
+
+use std::collections::HashMap as Model;
+use std::sync::atomic::AtomicU32;
+
+use proptest::prelude::*;
+
+use super::super::directory::{EnvIx, OwnerIx, ProfileId};
+use super::*;
+use crate::domain::{KeyKind, Timestamp};
+use crate::store::fixtures::{hash, key_id};
+
+/// A map whose fingerprints keep only these bits.
+fn map_with_mask(mask: u64) -> KeyMap {
+    KeyMap::with_mixer(16, Mixer { mask, ..Mixer::seeded() })
+}
+
+/// A slot in which every field tells the same number, so that a mixture would show.
+fn slot(id: KeyId, number: u32) -> KeySlot {
+    let bits = u64::from(number);
+    let moment = Timestamp::from_unix_seconds(i64::from(number) + 1);
+    let (profile, owner, environment) = (ProfileId::from_bits(bits), OwnerIx::from_bits(bits), EnvIx::from_bits(bits));
+    KeySlot::new(id, profile, owner, environment, KeyKind::Secret, Some(moment), moment)
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert { hash: u32, id: u32, slot: u32 },
+    Remove { hash: u32, id: u32 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0..12u32, 0..3u32, 1..4_000u32).prop_map(|(hash, id, slot)| Step::Insert { hash, id, slot }),
+        2 => (0..12u32, 0..3u32).prop_map(|(hash, id)| Step::Remove { hash, id }),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn it_answers_like_a_plain_map_however_fingerprints_collide(
+        steps in steps(),
+        mask in prop_oneof![Just(0), Just(1), Just(1 << 63), Just(0b11), Just(u64::MAX)],
+    ) {
+        let map = map_with_mask(mask);
+        let mut model = Model::new();
+        for step in steps {
+            match step {
+                Step::Insert { hash: h, id, slot: n } => {
+                    let new = slot(key_id(id), n);
+                    prop_assert_eq!(map.insert(&hash(h), new).unwrap(), model.insert(h, new));
+                }
+                Step::Remove { hash: h, id } => {
+                    let is_it = model.get(&h).is_some_and(|old: &KeySlot| old.id == key_id(id));
+                    prop_assert_eq!(map.remove(&hash(h), key_id(id)), is_it);
+                    if is_it {
+                        model.remove(&h);
+                    }
+                }
+            }
+            for h in 0..13 {
+                prop_assert_eq!(map.get(&hash(h)), model.get(&h).copied());
+            }
+            prop_assert_eq!(map.len(), model.len());
+        }
+        let mut visited = Vec::new();
+        map.for_each(|seen, slot| visited.push((*seen.as_bytes(), *slot)));
+        let mut expected: Vec<_> = model.iter().map(|(h, slot)| (*hash(*h).as_bytes(), *slot)).collect();
+        visited.sort_unstable_by_key(|(seen, _)| *seen);
+        expected.sort_unstable_by_key(|(seen, _)| *seen);
+        prop_assert_eq!(visited, expected);
+    }
+}
+
+#[test]
+fn slots_are_used_again() {
+    let map = KeyMap::with_capacity(0);
+    for n in 0..3 * u32::try_from(CHUNK).unwrap() {
+        map.insert(&hash(n), slot(key_id(n), 1)).unwrap();
+        assert!(map.remove(&hash(n), key_id(n)));
+    }
+    assert_eq!(map.slots.spare.lock().next, 1);
+    assert!(map.is_empty());
+}
+
+#[test]
+fn two_maps_never_place_keys_alike() {
+    let [one, other] = [Mixer::seeded(), Mixer::seeded()];
+    let alike = (0..1_000).filter(|n| one.fingerprint(&hash(*n)) == other.fingerprint(&hash(*n))).count();
+    assert_eq!(alike, 0);
+}
+
+#[test]
+fn fingerprints_spread_over_shards_buckets_and_tags() {
+    let mixer = Mixer::seeded();
+    // The map takes its tag from the highest 7 bits, the shard from those below, the bucket from the lowest.
+    for shift in [57, 50, 0] {
+        let mut counts = [0u32; SHARDS];
+        for number in 0..u32::try_from(SHARDS).unwrap() * 64 {
+            let placed = AsItIs.hash_one(mixer.fingerprint(&hash(number)));
+            counts[usize::try_from(placed >> shift).unwrap() % SHARDS] += 1;
+        }
+        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        assert!(*least > 20 && *most < 130, "64 on average, but {least} to {most} from bit {shift}");
+    }
+}
+
+#[test]
+fn a_reader_never_meets_a_half_written_slot() {
+    let map = KeyMap::with_capacity(0);
+    let written = AtomicU32::new(0);
+    const ROUNDS: u32 = 4_000;
+    map.insert(&hash(0), slot(key_id(0), 1)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..ROUNDS {
+                map.insert(&hash(0), slot(key_id(round), round)).unwrap();
+                // A key that comes and goes takes slots that were others' a moment ago.
+                map.insert(&hash(1), slot(key_id(round), round)).unwrap();
+                assert!(map.remove(&hash(1), key_id(round)));
+                written.store(round, Ordering::Relaxed);
+            }
+        });
+        scope.spawn(|| {
+            let mut newest = 0;
+            while written.load(Ordering::Relaxed) + 1 < ROUNDS {
+                for number in [0, 1] {
+                    let Some(seen) = map.get(&hash(number)) else {
+                        assert_eq!(number, 1, "a key that stays is always found");
+                        continue;
+                    };
+                    let round = seen.profile.number();
+                    if round > 1 {
+                        assert_eq!(seen, slot(key_id(round), round));
+                    }
+                    assert!(number == 1 || round >= newest, "changes are seen in order");
+                    newest = newest.max(round);
+                }
+            }
+        });
+    });
+}

@@ -1,0 +1,184 @@
+//! What a request reads: the keys, the names behind their numbers, and how fresh both are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::directory::Directory;
+use super::key_map::KeyMap;
+use super::slot::KeySlot;
+use crate::domain::{KeyHash, KeyId, KeyState, Revision, Timestamp, time};
+
+/// No poll has succeeded yet.
+const NEVER: u64 = u64::MAX;
+
+/// The key set of this node. Read by every request, written by the sync task alone.
+pub struct KeySet {
+    map: ArcSwap<KeyMap>,
+    directory: ArcSwap<Directory>,
+    revision: AtomicU64,
+    /// When the store last confirmed the set: on the wall clock for people, on the monotonic one for deciding.
+    confirmed_at_unix_ms: AtomicI64,
+    confirmed_after_ms: AtomicU64,
+    born: Instant,
+}
+
+impl KeySet {
+    /// An empty set that is not loaded yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            map: ArcSwap::from_pointee(KeyMap::with_capacity(0)),
+            directory: ArcSwap::from_pointee(Directory::default()),
+            revision: AtomicU64::new(0),
+            confirmed_at_unix_ms: AtomicI64::new(0),
+            confirmed_after_ms: AtomicU64::new(NEVER),
+            born: time::monotonic_now(),
+        })
+    }
+
+    /// The key with this hash, whatever its state. Allocates nothing, waits for nothing.
+    ///
+    /// Names behind its numbers stand in the directory as it is *after* this call: they are published before the first
+    /// key that needs them.
+    pub fn find(&self, hash: &KeyHash) -> Option<KeySlot> {
+        self.map.load().get(hash)
+    }
+
+    /// The names, as they are now.
+    pub fn directory(&self) -> Guard<Arc<Directory>> {
+        self.directory.load()
+    }
+
+    /// Whether the first full set has been loaded. Before, nobody may be told that a key is unknown.
+    pub fn is_loaded(&self) -> bool {
+        self.confirmed_after_ms.load(Ordering::Acquire) != NEVER
+    }
+
+    /// How long ago the store last confirmed the set, by the monotonic clock; `None` before the first load.
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        let after = self.confirmed_after_ms.load(Ordering::Acquire);
+        let lived = || now.saturating_duration_since(self.born);
+        (after != NEVER).then(|| lived().saturating_sub(Duration::from_millis(after)))
+    }
+
+    /// When the store last confirmed the set, by the wall clock; `None` before the first load. For people: a clock that
+    /// jumps must not make the set stale, so decide by [`Self::age`].
+    pub fn as_of(&self) -> Option<Timestamp> {
+        self.is_loaded().then(|| Timestamp::from_unix_ms(self.confirmed_at_unix_ms.load(Ordering::Relaxed)))
+    }
+
+    /// The store's revision that the set is at.
+    pub fn revision(&self) -> Revision {
+        Revision::new(self.revision.load(Ordering::Acquire))
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.map.load().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The ids of at most `most` keys that `wanted` accepts. Reads the whole set: for people, off the request path.
+    pub fn ids_where(&self, most: usize, wanted: impl Fn(&KeySlot) -> bool) -> Vec<KeyId> {
+        let mut ids = Vec::new();
+        self.map.load_full().for_each(|_, slot| {
+            if ids.len() < most && wanted(slot) {
+                ids.push(slot.id);
+            }
+        });
+        ids
+    }
+
+    /// Counts keys by environment and state at `now`. Reads the whole set, some milliseconds for a million keys: for
+    /// metrics, off the request path.
+    pub fn census(&self, now: Timestamp) -> Vec<Census> {
+        let map = self.map.load_full();
+        let directory = self.directory.load_full();
+        let mut counts = vec![[0; 4]; directory.environments().len()];
+        map.for_each(|_, slot| {
+            if let Some(count) = counts.get_mut(slot.environment.index()) {
+                count[column(slot.state(now))] += 1;
+            }
+        });
+        let census = |(name, [active, disabled, expired, revoked]): (&Arc<str>, [u64; 4])| Census {
+            environment: name.clone(),
+            active,
+            disabled,
+            expired,
+            revoked,
+        };
+        directory.environments().iter().zip(counts).map(census).collect()
+    }
+
+    pub(super) fn map(&self) -> Arc<KeyMap> {
+        self.map.load_full()
+    }
+
+    pub(super) fn replace_map(&self, map: Arc<KeyMap>) {
+        self.map.store(map);
+    }
+
+    pub(super) fn publish_directory(&self, directory: Arc<Directory>) {
+        self.directory.store(directory);
+    }
+
+    pub(super) fn reach(&self, revision: Revision) {
+        self.revision.store(revision.number(), Ordering::Release);
+    }
+
+    /// Notes that the store confirmed the set at a moment, given on both clocks.
+    pub(super) fn confirm(&self, moment: Moment) {
+        let after = moment.monotonic.saturating_duration_since(self.born).as_millis();
+        self.confirmed_at_unix_ms.store(moment.wall.unix_ms(), Ordering::Relaxed);
+        self.confirmed_after_ms.store(u64::try_from(after).unwrap_or(NEVER - 1), Ordering::Release);
+    }
+}
+
+impl std::fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeySet").field("len", &self.len()).field("revision", &self.revision()).finish_non_exhaustive()
+    }
+}
+
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) wall: Timestamp,
+    pub(super) monotonic: Instant,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self { wall: time::now(), monotonic: time::monotonic_now() }
+    }
+}
+
+/// How many keys of an environment are in each state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Census {
+    /// Its name.
+    pub environment: Arc<str>,
+    /// Accepted, unless their owner is suspended.
+    pub active: u64,
+    /// Switched off.
+    pub disabled: u64,
+    /// Past their time.
+    pub expired: u64,
+    /// Switched off for good.
+    pub revoked: u64,
+}
+
+const fn column(state: KeyState) -> usize {
+    match state {
+        KeyState::Active => 0,
+        KeyState::Disabled => 1,
+        KeyState::Expired => 2,
+        KeyState::Revoked => 3,
+    }
+}

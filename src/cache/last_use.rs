@@ -1,0 +1,141 @@
+//! When keys were last used: noted by the data plane for next to nothing, written to the store in batches.
+//!
+//! Everything is bounded. Where there is more than fits, the oldest notes go first and are counted: last use is for
+//! people who clean up keys, and no request waits for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::domain::{KeyId, Timestamp};
+use crate::store::{KeyWriter, StoreError};
+
+/// Most keys that one worker notes between two flushes.
+const MAX_PER_WORKER: usize = 65_536;
+/// Most notes kept while the store is away.
+const MAX_PENDING: usize = 262_144;
+
+/// Collects the moments at which keys were used.
+pub struct LastUse {
+    /// One for each worker, so that a lock is contended only at the moment of a flush.
+    workers: Box<[Worker]>,
+    pending: tokio::sync::Mutex<HashMap<KeyId, Timestamp>>,
+    dropped: AtomicU64,
+}
+
+/// On cache lines of its own, so that workers do not slow each other down.
+#[repr(align(128))]
+#[derive(Default)]
+struct Worker {
+    noted: Mutex<HashMap<KeyId, Timestamp>>,
+}
+
+impl LastUse {
+    /// A collector for so many workers; at least one.
+    pub fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            workers: (0..workers.max(1)).map(|_| Worker::default()).collect(),
+            pending: tokio::sync::Mutex::default(),
+            dropped: AtomicU64::new(0),
+        })
+    }
+
+    /// Notes that `worker` accepted this key. Some tens of nanoseconds; allocates only while its table grows.
+    pub fn mark(&self, worker: usize, id: KeyId, now: Timestamp) {
+        let Some(worker) = self.workers.get(worker % self.workers.len()) else { return };
+        let mut noted = worker.noted.lock();
+        if let Some(moment) = noted.get_mut(&id) {
+            *moment = now;
+        } else if noted.len() < MAX_PER_WORKER {
+            noted.insert(id, now);
+        } else {
+            drop(noted);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many notes were dropped for want of room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes what was noted; keeps it when the store is away. To be called once more when the gateway stops.
+    ///
+    /// # Errors
+    /// As any write. Cancelling it keeps what was not acknowledged.
+    pub async fn flush(&self, writer: &dyn KeyWriter) -> Result<(), StoreError> {
+        let mut pending = self.pending.lock().await;
+        for worker in &self.workers {
+            // The worker gets a table that is as roomy as the one taken, so that it does not grow it again on its way.
+            let room = worker.noted.lock().len();
+            let fresh = HashMap::with_capacity(room);
+            let taken = std::mem::replace(&mut *worker.noted.lock(), fresh);
+            for (id, at) in taken {
+                let moment = pending.entry(id).or_insert(at);
+                *moment = at.max(*moment);
+            }
+        }
+        self.dropped.fetch_add(drop_oldest(&mut pending, MAX_PENDING), Ordering::Relaxed);
+        if pending.is_empty() {
+            return Ok(());
+        }
+        writer.mark_used(pending.iter().map(|(id, at)| (*id, *at)).collect()).await?;
+        *pending = HashMap::new();
+        Ok(())
+    }
+
+    /// Flushes at every interval, for ever. Says once when the store goes away, and when it is back.
+    pub async fn run(self: Arc<Self>, writer: Arc<dyn KeyWriter>, every: Duration) {
+        let mut away = false;
+        loop {
+            tokio::time::sleep(every).await;
+            match self.flush(writer.as_ref()).await {
+                Ok(()) if away => {
+                    away = false;
+                    tracing::info!("last use is written again");
+                }
+                Ok(()) => {}
+                Err(error) if !away => {
+                    away = true;
+                    tracing::warn!(%error, "last use cannot be written; it is kept and tried again");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for LastUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LastUse").field("workers", &self.workers.len()).field("dropped", &self.dropped()).finish()
+    }
+}
+
+/// Leaves the newest `most` notes; returns how many went.
+fn drop_oldest(notes: &mut HashMap<KeyId, Timestamp>, most: usize) -> u64 {
+    let excess = notes.len().saturating_sub(most);
+    if excess == 0 {
+        return 0;
+    }
+    let mut moments: Vec<Timestamp> = notes.values().copied().collect();
+    let (_, border, _) = moments.select_nth_unstable(excess - 1);
+    let border = *border;
+    let before = notes.len();
+    let mut at_border = excess - notes.values().filter(|at| **at < border).count();
+    notes.retain(|_, at| match (*at).cmp(&border) {
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Equal if at_border > 0 => {
+            at_border -= 1;
+            false
+        }
+        std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => true,
+    });
+    (before - notes.len()) as u64
+}
+
+#[cfg(test)]
+#[path = "last_use_tests.rs"]
+mod tests;

@@ -1,0 +1,92 @@
+//! Nothing noted is lost while it fits, and nothing grows without bound.
+
+use super::*;
+use crate::store::fixtures::{NOW, by, key_id, keys};
+use crate::store::{OpenMode, Store, StoreSettings};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_seconds(seconds)
+}
+
+async fn store_with_keys(settings: &StoreSettings) -> Arc<Store> {
+    let store = crate::store::open(settings, OpenMode::Create).unwrap();
+    store.writer().insert_keys(keys(0..3), by(), NOW).await.unwrap();
+    store
+}
+
+async fn last_used(store: &Store, number: u32) -> Option<Timestamp> {
+    store.reader().find_key(key_id(number)).await.unwrap().unwrap().last_used_at
+}
+
+#[tokio::test]
+async fn the_latest_mark_of_all_workers_is_written() {
+    let store = store_with_keys(&StoreSettings::Memory).await;
+    let last_use = LastUse::new(2);
+    last_use.mark(0, key_id(0), at(10));
+    last_use.mark(1, key_id(0), at(12));
+    last_use.mark(0, key_id(0), at(11));
+    last_use.mark(1, key_id(1), at(5));
+    last_use.flush(store.writer().as_ref()).await.unwrap();
+    let used = [last_used(&store, 0).await, last_used(&store, 1).await, last_used(&store, 2).await];
+    assert_eq!(used, [Some(at(12)), Some(at(5)), None]);
+
+    last_use.mark(0, key_id(2), at(20));
+    last_use.flush(store.writer().as_ref()).await.unwrap();
+    assert_eq!(last_used(&store, 2).await, Some(at(20)));
+    assert_eq!(last_use.dropped(), 0);
+}
+
+#[tokio::test]
+async fn marks_survive_while_the_store_is_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_with_keys(&StoreSettings::Sqlite { path: directory.path().join("keys.db") }).await;
+    let in_the_way = directory.path().join("keys.usage.db");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let last_use = LastUse::new(1);
+    last_use.mark(0, key_id(0), at(10));
+    last_use.flush(store.writer().as_ref()).await.unwrap_err();
+    last_use.mark(0, key_id(1), at(11));
+    last_use.flush(store.writer().as_ref()).await.unwrap_err();
+    std::fs::remove_dir(&in_the_way).unwrap();
+    last_use.flush(store.writer().as_ref()).await.unwrap();
+    assert_eq!([last_used(&store, 0).await, last_used(&store, 1).await], [Some(at(10)), Some(at(11))]);
+}
+
+#[test]
+fn a_worker_notes_a_bounded_number_of_keys_and_counts_the_rest() {
+    let last_use = LastUse::new(1);
+    let most = u32::try_from(MAX_PER_WORKER).unwrap();
+    for number in 0..most + 7 {
+        last_use.mark(0, key_id(number), at(1));
+    }
+    last_use.mark(0, key_id(0), at(2));
+    assert_eq!(last_use.dropped(), 7, "a key that has its place keeps it");
+    assert_eq!(last_use.workers[0].noted.lock().len(), MAX_PER_WORKER);
+}
+
+#[test]
+fn the_oldest_notes_go_first() {
+    let notes = |seconds: &[i64]| -> HashMap<KeyId, Timestamp> {
+        seconds.iter().zip(0..).map(|(seconds, number)| (key_id(number), at(*seconds))).collect()
+    };
+    for (given, most, kept) in [
+        (&[5, 3, 9, 1, 7][..], 3, &[5, 7, 9][..]),
+        (&[4, 4, 4, 4], 3, &[4, 4, 4]),
+        (&[4, 4, 2, 9], 2, &[4, 9]),
+        (&[1, 2], 2, &[1, 2]),
+        (&[1, 2], 0, &[]),
+    ] {
+        let mut left = notes(given);
+        assert_eq!(drop_oldest(&mut left, most), (given.len() - kept.len()) as u64);
+        let mut left: Vec<_> = left.into_values().collect();
+        left.sort_unstable();
+        assert_eq!(left, kept.iter().map(|seconds| at(*seconds)).collect::<Vec<_>>(), "{given:?} to {most}");
+    }
+}
+
+#[test]
+fn a_worker_that_does_not_exist_is_counted_with_one_that_does() {
+    let last_use = LastUse::new(0);
+    last_use.mark(5, key_id(1), at(1));
+    assert_eq!(last_use.workers[0].noted.lock().len(), 1);
+}
