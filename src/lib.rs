@@ -1,9 +1,12 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod authn;
+pub mod authz;
 pub mod cache;
 pub mod credential;
 pub mod domain;
 pub mod framing;
+pub mod gate;
 pub mod route;
 pub mod store;
 pub mod telemetry;

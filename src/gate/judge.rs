@@ -1,0 +1,381 @@
+//! THE decision, pure: no clock, no I/O, no lock held, no allocation that grows with keys or routes.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+
+use super::denial::Denial;
+use super::settings::{Mode, OnStale};
+use super::snapshot::{EnvironmentRule, Route, Rules, Snapshot};
+use crate::authn::{self, Attempt, Authenticated, Evidence};
+use crate::authz::{self, Authorized, Holding, Lacking};
+use crate::cache::{KeySet, KeySlot};
+use crate::credential::{self, Place};
+use crate::domain::{KeyKind, Scope, ScopeSet, Timestamp};
+use crate::route::{Access, Lookup, NormalizedPath, RouteIx, RuleRef};
+
+/// What the decision sees of a request. Everything is borrowed; nothing of it was decided yet.
+#[derive(Clone, Copy)]
+pub struct RequestHead<'a> {
+    /// The method as it came.
+    pub method: &'a Method,
+    /// Host without regard to port; empty where HTTP/1.0 sent none.
+    pub host: &'a str,
+    /// The target's path, as it came.
+    pub path: &'a str,
+    /// The target's query, as it came.
+    pub query: Option<&'a str>,
+    /// All fields.
+    pub headers: &'a HeaderMap,
+    /// The client, after trusted proxies; none over a Unix socket.
+    pub client: Option<IpAddr>,
+    /// Whether the request asks for an upgrade in a way that can be granted.
+    pub is_upgrade: bool,
+}
+
+/// How fresh the key set is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Freshness {
+    /// Nothing was loaded yet.
+    Unloaded,
+    /// It was confirmed so long ago, by the monotonic clock: a wall clock that jumps makes nothing stale.
+    Confirmed(Duration),
+}
+
+/// The key set as one request sees it.
+#[derive(Clone, Copy)]
+pub struct Keys<'a> {
+    /// Hash to slot.
+    pub set: &'a KeySet,
+    /// When it was last known to be current.
+    pub freshness: Freshness,
+}
+
+/// Who the request turned out to come from.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// No credential was looked at, or none was there.
+    Anonymous,
+    /// A proven key.
+    Key(Authenticated),
+    /// A key that is known and not accepted; for the log alone.
+    Refused(KeySlot),
+}
+
+impl Caller {
+    /// The key set's record of the key, whether it was accepted or not.
+    pub const fn slot(&self) -> Option<&KeySlot> {
+        match self {
+            Self::Anonymous => None,
+            Self::Key(authenticated) => Some(authenticated.slot()),
+            Self::Refused(slot) => Some(slot),
+        }
+    }
+}
+
+/// What was decided.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The demand is met. `gate::admit` turns it into an admission.
+    Pass(Authorized),
+    /// It is refused.
+    Deny(Denial),
+    /// Report mode: it would have been refused, and goes on without identity.
+    Report(Denial),
+    /// A preflight that the route's `cors` answers (Fetch standard).
+    Preflight,
+}
+
+/// One decision, with everything that the answer, the forwarding and the log need.
+#[derive(Debug)]
+pub struct Verdict<'a> {
+    /// The rule that decides, when host, path and method have one.
+    pub rule: Option<RuleRef>,
+    /// The route, when host and path have one (also for 405).
+    pub route: Option<RouteIx>,
+    /// The path to forward, byte for byte; the path as it came where it has no reading.
+    pub path: Cow<'a, str>,
+    /// Who asks.
+    pub caller: Caller,
+    /// Yes or no.
+    pub outcome: Outcome,
+}
+
+/// The snapshot is older than a key that was found: load the current one and judge again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotOutdated;
+
+/// Methods that this gateway never forwards (contract §2).
+const NEVER: [Method; 2] = [Method::CONNECT, Method::TRACE];
+
+/// Decides one request.
+///
+/// # Errors
+/// [`SnapshotOutdated`] in the moment between a key's arrival in the map and the snapshot that knows its profile.
+pub fn judge<'a>(
+    head: &RequestHead<'a>,
+    snapshot: &Snapshot,
+    keys: Keys<'_>,
+    now: Timestamp,
+) -> Result<Verdict<'a>, SnapshotOutdated> {
+    decide(head, &snapshot.rules, now, |accept| present(head, accept, snapshot, keys, now))
+}
+
+/// Who presents themselves in the places a rule accepts. Live traffic looks into the request; an explanation supposes.
+pub(super) struct Presented<'s> {
+    /// Who it turned out to be.
+    pub(super) caller: Caller,
+    /// What they bring to the rule, or why they are not heard.
+    pub(super) standing: Result<Standing<'s>, Denial>,
+}
+
+/// What an accepted key brings to a rule.
+#[derive(Clone, Copy)]
+pub(super) struct Standing<'s> {
+    pub(super) kind: KeyKind,
+    pub(super) environment: &'s EnvironmentRule,
+    pub(super) scopes: &'s ScopeSet,
+}
+
+/// The decision itself, whoever says who calls.
+pub(super) fn decide<'a, 's>(
+    head: &RequestHead<'a>,
+    rules: &Rules,
+    now: Timestamp,
+    present: impl Fn(&[Place]) -> Result<Presented<'s>, SnapshotOutdated>,
+) -> Result<Verdict<'a>, SnapshotOutdated> {
+    let unrouted = |denial: Denial| Verdict {
+        rule: None,
+        route: None,
+        path: Cow::Borrowed(head.path),
+        caller: Caller::Anonymous,
+        outcome: Outcome::Deny(denial),
+    };
+    if NEVER.contains(head.method) {
+        return Ok(unrouted(Denial::MethodNotAllowed { allow: Vec::new() }));
+    }
+    let path = match NormalizedPath::parse(head.path) {
+        Ok(path) => path,
+        Err(bad) => return Ok(unrouted(Denial::BadPath { detail: bad.detail() })),
+    };
+    if let Some(verdict) = preflight(head, rules, &path) {
+        return Ok(verdict);
+    }
+    let found = match rules.table.find(head.host, head.method, &path) {
+        Lookup::Found(found) => found,
+        Lookup::BadPath(bad) => return Ok(unrouted(Denial::BadPath { detail: bad.detail() })),
+        Lookup::NotFound => return Ok(unrouted(hidden_or(Denial::NoRoute, rules, present)?)),
+        Lookup::MethodNotAllowed { route, allow } => {
+            let refusal = Denial::MethodNotAllowed { allow: allow.methods().to_vec() };
+            let denial = hidden_or(refusal, rules, present)?;
+            return Ok(Verdict { route: Some(route), ..unrouted(denial) });
+        }
+    };
+    let route = rules.route(found.rule.route);
+    let mut verdict = Verdict {
+        rule: Some(found.rule),
+        route: Some(found.rule.route),
+        path: if found.path == head.path { Cow::Borrowed(head.path) } else { Cow::Owned(found.path.into_owned()) },
+        caller: Caller::Anonymous,
+        outcome: Outcome::Deny(Denial::AuthUnavailable),
+    };
+    let (caller, decided) = admit_caller(head, rules, route, found.rule, &found.also, present)?;
+    verdict.caller = caller;
+    verdict.outcome = match decided {
+        Ok(authorized) => Outcome::Pass(authorized),
+        Err(denial) => {
+            let settings = &rules.settings;
+            let in_time = settings.report_until.is_none_or(|until| now < until);
+            let reporting = route.settings.mode == Mode::Report && in_time;
+            if reporting && denial.is_reportable(settings.report_known_bad) {
+                Outcome::Report(denial)
+            } else {
+                Outcome::Deny(denial)
+            }
+        }
+    };
+    Ok(verdict)
+}
+
+/// Who calls, and whether the rule and its other readings let them.
+fn admit_caller<'s>(
+    head: &RequestHead<'_>,
+    rules: &Rules,
+    route: &Route,
+    rule: RuleRef,
+    also: &[RuleRef],
+    present: impl Fn(&[Place]) -> Result<Presented<'s>, SnapshotOutdated>,
+) -> Result<(Caller, Result<Authorized, Denial>), SnapshotOutdated> {
+    let access = rules.access(rule);
+    let is_public = |access: &Access| matches!(access, Access::Public);
+    if is_public(access) {
+        // Other readings of the path must be public too: nobody was asked for a key.
+        let alike = also.iter().all(|other| is_public(rules.access(*other)));
+        let decided = match authz::decide(access, Holding::Nobody) {
+            Ok(authorized) if alike && address_allowed(head, route) => Ok(authorized),
+            Ok(_) if !alike => Err(Denial::BadPath { detail: AMBIGUOUS }),
+            Ok(_) | Err(_) => Err(Denial::IpNotAllowed),
+        };
+        return Ok((Caller::Anonymous, decided));
+    }
+    let Presented { caller, standing } = present(&route.settings.accept)?;
+    let decided = standing.and_then(|standing| {
+        guards(head, standing, route, rules.settings.browser_guard)?;
+        let holding = Holding::Key(standing.scopes);
+        let authorized = authz::decide(access, holding).map_err(|lacking| insufficient(rules, access, lacking))?;
+        let every_reading = also.iter().all(|other| {
+            authz::decide(rules.access(*other), holding).is_ok()
+                && guards(head, standing, rules.route(other.route), false).is_ok()
+        });
+        if every_reading { Ok(authorized) } else { Err(Denial::BadPath { detail: AMBIGUOUS }) }
+    });
+    Ok((caller, decided))
+}
+
+/// Looks for a credential in the request, and for its key in the set.
+fn present<'s>(
+    head: &RequestHead<'_>,
+    accept: &[Place],
+    snapshot: &'s Snapshot,
+    keys: Keys<'_>,
+    now: Timestamp,
+) -> Result<Presented<'s>, SnapshotOutdated> {
+    let unheard = |caller, denial| Ok(Presented { caller, standing: Err(denial) });
+    if !is_fresh(snapshot, keys.freshness) {
+        return unheard(Caller::Anonymous, Denial::AuthUnavailable);
+    }
+    let located = credential::locate(head.headers, head.query, accept);
+    let authenticated = match authn::attempt(&located, snapshot.evidence(keys.set), now) {
+        Attempt::Verified(authenticated) => authenticated,
+        Attempt::NotPresented => return unheard(Caller::Anonymous, Denial::MissingCredential),
+        Attempt::Malformed(why) => return unheard(Caller::Anonymous, Denial::InvalidRequest(why)),
+        Attempt::Rejected(rejection, slot) => {
+            return unheard(slot.map_or(Caller::Anonymous, Caller::Refused), Denial::InvalidKey(rejection));
+        }
+    };
+    let slot = authenticated.slot();
+    let grant = snapshot.grant(slot.profile).ok_or(SnapshotOutdated)?;
+    let environment = snapshot.environment(slot.environment).ok_or(SnapshotOutdated)?;
+    let standing = Standing { kind: slot.kind, environment, scopes: &grant.scopes };
+    Ok(Presented { caller: Caller::Key(authenticated), standing: Ok(standing) })
+}
+
+const AMBIGUOUS: &str = "Servers read this path in different ways, and not every reading is allowed.";
+
+/// Kind, environment, address, browser: in the contract's order.
+fn guards(head: &RequestHead<'_>, standing: Standing<'_>, route: &Route, browser_guard: bool) -> Result<(), Denial> {
+    let settings = &route.settings;
+    let Standing { kind, environment, scopes: _ } = standing;
+    let kind_fits = match kind {
+        KeyKind::Secret => true,
+        KeyKind::Publishable => head.method.is_safe() || settings.publishable_unsafe_methods,
+        KeyKind::Management => false,
+    };
+    if !kind_fits {
+        return Err(Denial::KindNotAllowed);
+    }
+    let served = settings.environments.is_empty() || settings.environments.iter().any(|e| **e == *environment.name);
+    if environment.settings.is_none() || !served {
+        return Err(Denial::EnvironmentNotAllowed);
+    }
+    if !address_allowed(head, route) {
+        return Err(Denial::IpNotAllowed);
+    }
+    if browser_guard && kind == KeyKind::Secret && is_from_browser(head.headers, head.is_upgrade) {
+        return Err(Denial::SecretKeyInBrowser);
+    }
+    Ok(())
+}
+
+fn address_allowed(head: &RequestHead<'_>, route: &Route) -> bool {
+    let allowed = &route.settings.allow_ips;
+    allowed.is_empty() || head.client.is_some_and(|client| allowed.iter().any(|net| net.contains(&client)))
+}
+
+/// Any `Sec-Fetch-*` field (Fetch Metadata Request Headers §2), or an `Origin` on a request that is no upgrade.
+pub fn is_from_browser(headers: &HeaderMap, is_upgrade: bool) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
+        || (!is_upgrade && headers.contains_key(http::header::ORIGIN))
+}
+
+fn insufficient(rules: &Rules, access: &Access, lacking: Lacking) -> Denial {
+    let names = |set: &ScopeSet| -> Vec<Scope> { rules.scopes.names_of(set).cloned().collect() };
+    match (lacking, access) {
+        (Lacking::Scopes(missing), Access::Scopes { all, any }) => {
+            Denial::InsufficientScope { required: names(&all.union(any)), missing: names(&missing) }
+        }
+        (Lacking::Scopes(_) | Lacking::Key, Access::Public | Access::AnyKey | Access::Scopes { .. }) => {
+            Denial::MissingCredential
+        }
+    }
+}
+
+fn is_fresh(snapshot: &Snapshot, freshness: Freshness) -> bool {
+    let settings = &snapshot.rules.settings;
+    match freshness {
+        Freshness::Unloaded => false,
+        Freshness::Confirmed(ago) => match settings.on_stale {
+            OnStale::Serve => true,
+            OnStale::Deny => ago <= settings.max_staleness,
+        },
+    }
+}
+
+/// `auth.hide_routes`: nobody without a valid key learns what exists.
+fn hidden_or<'s>(
+    denial: Denial,
+    rules: &Rules,
+    present: impl Fn(&[Place]) -> Result<Presented<'s>, SnapshotOutdated>,
+) -> Result<Denial, SnapshotOutdated> {
+    if !rules.settings.hide_routes {
+        return Ok(denial);
+    }
+    Ok(present(&rules.settings.accept)?.standing.err().unwrap_or(denial))
+}
+
+/// Whether the key that was admitted still holds: asked by tunnels and long streams.
+pub fn still_holds(authenticated: &Authenticated, snapshot: &Snapshot, keys: Keys<'_>, now: Timestamp) -> bool {
+    is_fresh(snapshot, keys.freshness) && authn::still_holds(authenticated, snapshot.evidence(keys.set), now)
+}
+
+/// `OPTIONS` with `Origin` and `Access-Control-Request-Method` on a route with `cors`: answered before authentication.
+fn preflight<'a>(head: &RequestHead<'a>, rules: &Rules, path: &NormalizedPath<'_>) -> Option<Verdict<'a>> {
+    if *head.method != Method::OPTIONS || !head.headers.contains_key(http::header::ORIGIN) {
+        return None;
+    }
+    let requested = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    let requested = Method::from_bytes(requested.as_bytes()).ok()?;
+    let route = match rules.table.find(head.host, &requested, path) {
+        Lookup::Found(found) => found.rule.route,
+        Lookup::MethodNotAllowed { route, .. } => route,
+        Lookup::NotFound | Lookup::BadPath(_) => return None,
+    };
+    rules.route(route).settings.cors.as_ref()?;
+    Some(Verdict {
+        rule: None,
+        route: Some(route),
+        path: Cow::Borrowed(head.path),
+        caller: Caller::Anonymous,
+        outcome: Outcome::Preflight,
+    })
+}
+
+impl Snapshot {
+    fn evidence<'a>(&'a self, keys: &'a KeySet) -> Evidence<'a> {
+        Evidence {
+            brand: &self.rules.settings.brand,
+            hasher: &self.rules.settings.hasher,
+            keys,
+            directory: &self.directory,
+            ages: self,
+        }
+    }
+}
+
+impl authn::MaxAge for Snapshot {
+    fn max_age(&self, slot: &KeySlot) -> Option<Duration> {
+        self.environment(slot.environment)?.settings.as_ref()?.max_key_age
+    }
+}

@@ -1,0 +1,20 @@
+//! The decision, shared by every door: [`judge()`] is pure, [`admit()`] is its only effect.
+//!
+//! Owns the compiled rules, the verdict and the leave to forward. Must not know how a request arrived, how a refusal
+//! looks on the wire, or how anything is forwarded.
+
+mod admit;
+mod denial;
+mod explain;
+mod judge;
+mod settings;
+mod snapshot;
+
+pub use admit::{Admission, Admitted, Identity, admit};
+pub use denial::Denial;
+pub use explain::{Answer, Explanation, SupposedCaller, SupposedKey, explain};
+pub use judge::{
+    Caller, Freshness, Keys, Outcome, RequestHead, SnapshotOutdated, Verdict, is_from_browser, judge, still_holds,
+};
+pub use settings::*;
+pub use snapshot::{EnvironmentRule, Grant, Route, Rules, RulesError, Snapshot};

@@ -1,0 +1,233 @@
+//! Everything `judge` decides by, compiled: immutable, shared, swapped whole.
+//!
+//! [`Rules`] comes from the configuration, the directory from the key set; a [`Snapshot`] joins the two so that a
+//! request never judges one generation's scopes by another's routes.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::settings::{Demand, Environment, GateSettings, RouteSettings};
+use crate::authz::{self, Holding};
+use crate::cache::{ChunkedTable, Directory, EnvIx, ProfileId};
+use crate::domain::{GrantedScope, Scope, ScopeIndex, ScopeSet};
+use crate::route::{Access, Conflict, RouteEntry, RouteIx, RouteTable, RuleRef};
+
+/// The configuration's half of a snapshot.
+pub struct Rules {
+    /// As configured.
+    pub settings: GateSettings,
+    /// Host, path and method to rule.
+    pub table: RouteTable,
+    /// By [`RouteIx`].
+    pub routes: Vec<Route>,
+    /// The scopes that routes demand.
+    pub scopes: ScopeIndex,
+}
+
+/// One route, compiled.
+pub struct Route {
+    /// As configured.
+    pub settings: RouteSettings,
+    /// What each entry of `settings.methods` demands, in the same order.
+    pub access: Vec<Access>,
+    /// Number of the upstream in the order of names handed to [`Rules::compile`].
+    pub upstream: u32,
+}
+
+/// What a profile means under the rules of one snapshot.
+pub struct Grant {
+    /// The demanded scopes it covers.
+    pub scopes: ScopeSet,
+    /// All that was granted, space-separated, roles spelled out: the identity field's value.
+    pub header: HeaderValue,
+}
+
+/// What an environment means under the rules of one snapshot.
+#[derive(Clone, Debug)]
+pub struct EnvironmentRule {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The identity field's value.
+    pub header: HeaderValue,
+    /// As configured; none when the configuration knows no such environment.
+    pub settings: Option<Environment>,
+}
+
+impl EnvironmentRule {
+    pub(super) fn new(name: &Arc<str>, rules: &Rules) -> Self {
+        Self {
+            name: Arc::clone(name),
+            header: HeaderValue::from_str(name).unwrap_or_else(|_| HeaderValue::from_static("")),
+            settings: rules.settings.environments.get(name.as_ref()).cloned(),
+        }
+    }
+}
+
+/// One consistent state of rules and key profiles.
+pub struct Snapshot {
+    /// The configuration's half.
+    pub rules: Arc<Rules>,
+    /// The key set's half: profiles, owners, environments.
+    pub directory: Arc<Directory>,
+    grants: ChunkedTable<Arc<Grant>>,
+    environments: Vec<EnvironmentRule>,
+}
+
+/// Why rules cannot be compiled.
+#[derive(Debug)]
+pub enum RulesError {
+    /// Two rules tie, or a pattern is not usable beside another.
+    Table(Vec<Conflict>),
+    /// A rule demands scopes and names none: absence never grants.
+    EmptyDemand {
+        /// The route's label.
+        route: String,
+    },
+    /// A route names an upstream that does not exist.
+    UnknownUpstream {
+        /// The route's label.
+        route: String,
+        /// The name.
+        upstream: String,
+    },
+}
+
+impl fmt::Display for RulesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(conflicts) => write!(f, "{} rules are in conflict; run `portcullis check`", conflicts.len()),
+            Self::EmptyDemand { route } => write!(f, "route {route}: a rule demands scopes and names none"),
+            Self::UnknownUpstream { route, upstream } => write!(f, "route {route}: there is no upstream {upstream:?}"),
+        }
+    }
+}
+
+impl std::error::Error for RulesError {}
+
+impl Rules {
+    /// Compiles a configuration. `upstreams` gives each name its number.
+    ///
+    /// # Errors
+    /// What `check` would have reported.
+    pub fn compile(settings: GateSettings, upstreams: &[&str]) -> Result<Self, RulesError> {
+        let mut scopes = ScopeIndex::default();
+        let mut routes = Vec::with_capacity(settings.routes.len());
+        let mut entries = Vec::with_capacity(settings.routes.len());
+        for (number, route) in settings.routes.iter().enumerate() {
+            let position = upstreams.iter().position(|name| *name == route.upstream);
+            let upstream = position.and_then(|at| u32::try_from(at).ok()).ok_or_else(|| {
+                RulesError::UnknownUpstream { route: route.label.clone(), upstream: route.upstream.clone() }
+            })?;
+            let is_empty =
+                |demand: &Demand| matches!(demand, Demand::Scopes { all, any } if all.is_empty() && any.is_empty());
+            if route.methods.iter().any(|method| is_empty(&method.demand)) {
+                return Err(RulesError::EmptyDemand { route: route.label.clone() });
+            }
+            let access = route.methods.iter().map(|method| access_of(&method.demand, &mut scopes)).collect();
+            entries.push(RouteEntry {
+                route: RouteIx(u32::try_from(number).unwrap_or(u32::MAX)),
+                hosts: route.hosts.clone(),
+                path: route.path.clone(),
+                methods: route.methods.iter().map(|method| method.selector.clone()).collect(),
+                path_rules: route.path_rules,
+                reads_paths: route.reads_paths,
+                upstream,
+            });
+            routes.push(Route { settings: route.clone(), access, upstream });
+        }
+        let table = RouteTable::build(entries).map_err(RulesError::Table)?;
+        Ok(Self { settings, table, routes, scopes })
+    }
+
+    /// The route with this number.
+    pub fn route(&self, ix: RouteIx) -> &Route {
+        &self.routes[ix.0 as usize]
+    }
+
+    /// What a rule demands.
+    pub fn access(&self, rule: RuleRef) -> &Access {
+        &self.route(rule.route).access[usize::from(rule.method)]
+    }
+
+    /// What a key with these scopes and roles holds under these rules.
+    pub(super) fn grant(&self, scopes: &[GrantedScope], roles: &[String]) -> Arc<Grant> {
+        let of_roles = roles.iter().filter_map(|role| self.settings.roles.get(role)).flatten();
+        let mut granted: Vec<&GrantedScope> = scopes.iter().chain(of_roles).collect();
+        let covered = self.scopes.covered_by(granted.iter().copied());
+        granted.sort();
+        granted.dedup();
+        let text: Vec<&str> = granted.iter().map(|scope| scope.as_str()).collect();
+        let header = HeaderValue::from_str(&text.join(" ")).unwrap_or_else(|_| HeaderValue::from_static(""));
+        Arc::new(Grant { scopes: covered, header })
+    }
+}
+
+fn access_of(demand: &Demand, index: &mut ScopeIndex) -> Access {
+    let mut set = |scopes: &[Scope]| {
+        let mut set = ScopeSet::default();
+        scopes.iter().for_each(|scope| set.insert(index.intern(scope)));
+        set
+    };
+    match demand {
+        Demand::Public => Access::Public,
+        Demand::AnyKey => Access::AnyKey,
+        Demand::Scopes { all, any } => Access::Scopes { all: set(all), any: set(any) },
+    }
+}
+
+impl Snapshot {
+    /// Joins rules and directory. O(profiles × demanded scopes) unless `previous` already knew the profiles under the
+    /// same rules: then only the new ones are compiled.
+    pub fn join(rules: Arc<Rules>, directory: Arc<Directory>, previous: Option<&Self>) -> Self {
+        let reusable = previous.filter(|before| Arc::ptr_eq(&before.rules, &rules));
+        let mut grants = reusable.map_or_else(ChunkedTable::default, |before| before.grants.clone());
+        for profile in directory.profiles().iter_from(grants.len()) {
+            grants.push(rules.grant(&profile.scopes, &profile.roles));
+        }
+        let environments = directory.environments().iter().map(|name| EnvironmentRule::new(name, &rules)).collect();
+        Self { rules, directory, grants, environments }
+    }
+
+    /// What the profile means; none when the key is newer than this snapshot.
+    pub fn grant(&self, profile: ProfileId) -> Option<&Grant> {
+        self.grants.get(profile.index()).map(AsRef::as_ref)
+    }
+
+    /// Profiles that pass a rule of this snapshot and would not pass it in `next`, where it may be gone altogether.
+    /// O(profiles × rules): for dry runs, off the request path.
+    pub fn profiles_losing_access(&self, next: &Self) -> HashSet<ProfileId> {
+        let passes = |snapshot: &Self, access: &Access, profile: ProfileId| {
+            snapshot.grant(profile).is_some_and(|grant| authz::decide(access, Holding::Key(&grant.scopes)).is_ok())
+        };
+        let mut losing = HashSet::new();
+        for route in &self.rules.routes {
+            let same_place = |other: &&Route| {
+                other.settings.hosts == route.settings.hosts && other.settings.path == route.settings.path
+            };
+            for (method, access) in route.settings.methods.iter().zip(&route.access) {
+                let successor = next.rules.routes.iter().filter(same_place).find_map(|other| {
+                    let at = other.settings.methods.iter().position(|known| known.selector == method.selector)?;
+                    other.access.get(at)
+                });
+                if successor == Some(access) && Arc::ptr_eq(&self.rules, &next.rules) {
+                    continue;
+                }
+                for profile in self.directory.profile_ids() {
+                    let passes_next = successor.is_some_and(|access| passes(next, access, profile));
+                    if passes(self, access, profile) && !passes_next {
+                        losing.insert(profile);
+                    }
+                }
+            }
+        }
+        losing
+    }
+
+    /// What the environment means; none when the key is newer than this snapshot.
+    pub fn environment(&self, ix: EnvIx) -> Option<&EnvironmentRule> {
+        self.environments.get(ix.index())
+    }
+}
