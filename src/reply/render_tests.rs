@@ -1,0 +1,122 @@
+use http::header::{ALLOW, CACHE_CONTROL, WWW_AUTHENTICATE};
+use http::{HeaderName, Method};
+
+use super::{Audience, ErrorProfile, Failure, Refusal, render, render_h1};
+use crate::authn::Rejection;
+use crate::credential::{Malformed, Place, Scheme};
+use crate::gate::Denial;
+
+fn basic() -> Place {
+    Place::Header { name: http::header::AUTHORIZATION, scheme: Some(Scheme::Basic) }
+}
+
+fn audience(accept: &[Place]) -> Audience<'_> {
+    Audience {
+        request_id: "0123456789abcdef",
+        profile: ErrorProfile::Standard,
+        type_base: "urn:portcullis:error:",
+        realm: "shop \"one\"",
+        accept,
+        is_browser: false,
+        is_grpc: false,
+    }
+}
+
+fn challenges(denial: &Denial, audience: &Audience<'_>) -> Vec<String> {
+    let answer = render(Refusal::Denied(denial), audience);
+    answer.headers().get_all(WWW_AUTHENTICATE).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_missing_credential_is_challenged_without_error_rfc6750_s3_1() {
+    let accept = [Place::defaults(), vec![basic()]].concat();
+    let realm = "realm=\"shop \\\"one\\\"\"";
+    assert_eq!(
+        challenges(&Denial::MissingCredential, &audience(&accept)),
+        [format!("Bearer {realm}"), format!("Basic {realm}, charset=\"UTF-8\"")]
+    );
+    let browser = Audience { is_browser: true, ..audience(&accept) };
+    assert_eq!(challenges(&Denial::MissingCredential, &browser), [format!("Bearer {realm}")]);
+    let plain = [Place::Header { name: HeaderName::from_static("x-api-key"), scheme: None }];
+    assert_eq!(challenges(&Denial::MissingCredential, &audience(&plain)), [format!("ApiKey {realm}")]);
+}
+
+#[test]
+fn errors_stand_in_the_bearer_challenge() {
+    let accept = Place::defaults();
+    let scopes: Vec<_> = ["a:b", "c"].iter().map(|s| s.parse().unwrap()).collect();
+    let denied = Denial::InsufficientScope { required: scopes.clone(), missing: scopes[1..].to_vec() };
+    let cases = [
+        (Denial::InvalidKey(Rejection::Unknown), "error=\"invalid_token\""),
+        (Denial::InvalidRequest(Malformed::Several), "error=\"invalid_request\""),
+        (denied, "error=\"insufficient_scope\", scope=\"a:b c\""),
+    ];
+    for (denial, expected) in cases {
+        let said = challenges(&denial, &audience(&accept));
+        assert!(said.len() == 1 && said[0].ends_with(expected), "{said:?}");
+    }
+}
+
+#[test]
+fn every_rejected_key_gets_the_same_bytes() {
+    let accept = Place::defaults();
+    let answers: Vec<_> = Rejection::ALL
+        .iter()
+        .map(|rejection| render_h1(Refusal::Denied(&Denial::InvalidKey(*rejection)), &audience(&accept)))
+        .collect();
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn problems_are_rfc9457_and_name_the_scopes() {
+    let accept = Place::defaults();
+    let required: Vec<_> = vec!["read:orders".parse().unwrap()];
+    let denied = Denial::InsufficientScope { missing: required.clone(), required };
+    let answer = render(Refusal::Denied(&denied), &audience(&accept));
+    assert_eq!(answer.headers()[CACHE_CONTROL], "no-store");
+    let body: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+    assert_eq!(body["status"], 403);
+    assert_eq!(body["code"], "insufficient_scope");
+    assert_eq!(body["type"], "urn:portcullis:error:insufficient_scope");
+    assert_eq!(body["request_id"], "0123456789abcdef");
+    assert_eq!(body["missing_scopes"], serde_json::json!(["read:orders"]));
+    assert_eq!(body["required_scopes"], serde_json::json!(["read:orders"]));
+    assert!(body["detail"].is_string() && body["title"].is_string());
+}
+
+#[test]
+fn the_success_profile_has_its_own_shape() {
+    let accept = Place::defaults();
+    let audience = Audience { profile: ErrorProfile::Success, ..audience(&accept) };
+    let answer = render(Refusal::Denied(&Denial::MissingCredential), &audience);
+    let body: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+    assert_eq!(body["success"], false);
+    assert_eq!(body["error"]["code"], "missing_credential");
+}
+
+#[test]
+fn grpc_requests_get_grpc_statuses() {
+    let accept = Place::defaults();
+    let audience = Audience { is_grpc: true, ..audience(&accept) };
+    let cases = [
+        (Refusal::Denied(&Denial::MissingCredential), "16"),
+        (Refusal::Denied(&Denial::KindNotAllowed), "7"),
+        (Refusal::Denied(&Denial::AuthUnavailable), "14"),
+        (Refusal::Failed(Failure::UpstreamTimeout), "14"),
+    ];
+    for (refusal, status) in cases {
+        let answer = render(refusal, &audience);
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["grpc-status"], status);
+        assert!(answer.body().is_empty());
+    }
+}
+
+#[test]
+fn allow_lists_what_the_route_answers() {
+    let accept = Place::defaults();
+    let denial = Denial::MethodNotAllowed { allow: vec![Method::GET, Method::HEAD] };
+    let answer = render(Refusal::Denied(&denial), &audience(&accept));
+    assert_eq!(answer.headers()[ALLOW], "GET, HEAD");
+    assert!(answer.headers().get(WWW_AUTHENTICATE).is_none());
+}
