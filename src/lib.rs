@@ -7,6 +7,7 @@ pub mod credential;
 pub mod domain;
 pub mod framing;
 pub mod gate;
+pub mod proxy;
 pub mod reply;
 pub mod route;
 pub mod store;

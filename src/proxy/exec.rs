@@ -1,0 +1,18 @@
+//! Tasks of one worker thread.
+
+use std::future::Future;
+
+/// Spawns onto the worker's own runtime; nothing it runs ever leaves the thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        // The handle is not needed: a connection's task ends with its connection.
+        drop(tokio::task::spawn_local(future));
+    }
+}

@@ -1,0 +1,152 @@
+//! What the data plane works by at this moment: rules, key profiles and upstreams of one generation, swapped whole.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::headers::HeaderRules;
+use super::target::Upstream;
+use crate::cache::{Directory, KeySet, Publish};
+use crate::gate::{Rules, Snapshot};
+use crate::reply::ErrorProfile;
+use crate::telemetry::RouteLabel;
+
+/// The forwarding half of a generation.
+pub(crate) struct Plan {
+    /// By the numbers that [`Rules::compile`] was given.
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// Field rules.
+    pub(crate) headers: Arc<HeaderRules>,
+    /// By route number: its label in metrics.
+    pub(crate) labels: Vec<RouteLabel>,
+    /// Shape of error bodies.
+    pub(crate) errors: ErrorProfile,
+    /// What the `type` of a problem begins with.
+    pub(crate) error_type_base: String,
+    /// Longest pause of a client in a body.
+    pub(crate) stall_timeout: std::time::Duration,
+}
+
+/// One generation.
+pub(crate) struct Current {
+    /// The decision's half.
+    pub(crate) gate: Snapshot,
+    /// The forwarding half.
+    pub(crate) plan: Arc<Plan>,
+}
+
+/// The current generation, shared by all threads.
+pub(crate) struct Live {
+    current: ArcSwap<Current>,
+    version: AtomicU64,
+    /// Reload and sync both make generations; each builds on the other's last.
+    writing: Mutex<()>,
+    /// The key set that the data plane reads.
+    pub(crate) keys: Arc<KeySet>,
+}
+
+impl Live {
+    /// The first generation.
+    pub(crate) fn new(rules: Arc<Rules>, plan: Arc<Plan>, keys: Arc<KeySet>) -> Self {
+        let gate = Snapshot::join(rules, Arc::clone(&keys.directory()), None);
+        Self {
+            current: ArcSwap::from_pointee(Current { gate, plan }),
+            version: AtomicU64::new(1),
+            writing: Mutex::new(()),
+            keys,
+        }
+    }
+
+    /// The current generation.
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.current.load_full()
+    }
+
+    /// Makes a new configuration the current one.
+    pub(crate) fn replace(&self, rules: Arc<Rules>, plan: Arc<Plan>) {
+        let _writing = self.writing.lock();
+        // Not the key set's directory: the sync task may have told us of a newer one that it is about to publish.
+        let directory = Arc::clone(&self.current.load().gate.directory);
+        let gate = Snapshot::join(rules, directory, None);
+        self.swap(Current { gate, plan });
+    }
+
+    /// The ids of at most `most` keys that pass some rule now and would not pass it under `next`.
+    pub(crate) fn losing_keys(&self, next: &Arc<Rules>, most: usize) -> Vec<String> {
+        let current = self.current();
+        let after = Snapshot::join(Arc::clone(next), Arc::clone(&current.gate.directory), None);
+        let losing = current.gate.profiles_losing_access(&after);
+        let ids = self.keys.ids_where(most, |slot| losing.contains(&slot.profile));
+        ids.iter().map(ToString::to_string).collect()
+    }
+
+    fn swap(&self, next: Current) {
+        self.current.store(Arc::new(next));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Publish for Live {
+    fn directory_changed(&self, directory: &Arc<Directory>) {
+        let _writing = self.writing.lock();
+        let before = self.current.load();
+        let rules = Arc::clone(&before.gate.rules);
+        let gate = Snapshot::join(rules, Arc::clone(directory), Some(&before.gate));
+        let plan = Arc::clone(&before.plan);
+        self.swap(Current { gate, plan });
+    }
+}
+
+/// One worker's hold on a generation: cloning it touches no memory that other threads touch.
+#[derive(Clone)]
+pub(crate) struct CurrentRef(Rc<Hold>);
+
+struct Hold(Arc<Current>);
+
+impl CurrentRef {
+    fn new(current: Arc<Current>) -> Self {
+        Self(Rc::new(Hold(current)))
+    }
+}
+
+impl std::ops::Deref for CurrentRef {
+    type Target = Current;
+
+    fn deref(&self) -> &Current {
+        &self.0.0
+    }
+}
+
+/// One worker's handle on the current generation: a clone costs no shared reference count.
+pub(crate) struct LiveReader {
+    live: Arc<Live>,
+    cached: RefCell<(u64, CurrentRef)>,
+}
+
+impl LiveReader {
+    /// A reader of `live`.
+    pub(crate) fn new(live: Arc<Live>) -> Self {
+        let version = live.version.load(Ordering::Acquire);
+        let cached = RefCell::new((version, CurrentRef::new(live.current())));
+        Self { live, cached }
+    }
+
+    /// The current generation. One atomic load that is shared, not contended.
+    pub(crate) fn current(&self) -> CurrentRef {
+        let version = self.live.version.load(Ordering::Acquire);
+        let mut cached = self.cached.borrow_mut();
+        if cached.0 != version {
+            *cached = (version, CurrentRef::new(self.live.current()));
+        }
+        cached.1.clone()
+    }
+
+    /// The key set.
+    pub(crate) fn keys(&self) -> &Arc<KeySet> {
+        &self.live.keys
+    }
+}

@@ -1,0 +1,43 @@
+//! The engine: how an admitted request reaches its upstream, and how the answer comes back.
+//!
+//! Owns connections to upstreams, header rewriting, streaming and tunnels. Must not know configuration files, stores,
+//! or why a request was admitted. Start at `Engine::handle`.
+
+mod body;
+pub(crate) mod certificate;
+mod client;
+mod connect;
+mod cors;
+mod echo;
+mod engine;
+mod exec;
+mod headers;
+mod live;
+mod observe;
+mod outgoing;
+mod pool;
+mod request_id;
+mod settings;
+mod target;
+mod timer;
+mod tls;
+mod tunnel;
+
+#[cfg(test)]
+pub(crate) mod test_ca;
+#[cfg(test)]
+mod tls_tests;
+
+pub(crate) use body::{ReplyBody, failure_of};
+pub use certificate::TlsError;
+pub(crate) use client::{ClientConnection, HeadBounds};
+pub(crate) use engine::{Engine, WorkerLastUse};
+pub(crate) use exec::LocalExecutor;
+pub(crate) use headers::HeaderRules;
+pub(crate) use live::{Live, LiveReader, Plan};
+pub(crate) use observe::Observer;
+pub use settings::*;
+pub use target::UpstreamError;
+pub(crate) use target::{Target as LiveTarget, Upstream};
+pub(crate) use timer::{TICK, Timers};
+pub(crate) use tunnel::run as run_tunnel;

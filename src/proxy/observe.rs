@@ -1,0 +1,343 @@
+//! What is said about each request: metrics always, an access line where it is wanted.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, Request, StatusCode, Version};
+
+use super::body::{BodyError, Finish, UploadProgress};
+use super::client::ClientConnection;
+use super::live::Current;
+use super::target::Target;
+use crate::domain::time::{self, monotonic_now};
+use crate::domain::{KeyId, OwnerId, Timestamp};
+use crate::gate::{Denial, Mode, Outcome, Verdict};
+use crate::reply::Refusal;
+use crate::telemetry::{
+    AccessLine, AccessLog, DecisionMode, DecisionResult, EnvironmentLabel, Metrics, RouteLabel, UpstreamLabel,
+    WorkerMetrics,
+};
+
+/// One worker's metrics and access log.
+pub(crate) struct Observer {
+    /// Counters of this worker.
+    pub(crate) metrics: WorkerMetrics,
+    /// Access lines of this worker.
+    pub(crate) access: AccessLog,
+    shared: Arc<Metrics>,
+    environments: std::cell::RefCell<Vec<(Arc<str>, EnvironmentLabel)>>,
+    upstreams: std::cell::RefCell<Vec<(String, UpstreamLabel)>>,
+}
+
+impl Observer {
+    /// An observer for the thread that will use it.
+    pub(crate) fn new(shared: &Arc<Metrics>, access: AccessLog) -> Rc<Self> {
+        Rc::new(Self {
+            metrics: shared.worker(),
+            access,
+            environments: std::cell::RefCell::default(),
+            upstreams: std::cell::RefCell::default(),
+            shared: Arc::clone(shared),
+        })
+    }
+
+    /// Begins to observe one request.
+    pub(crate) fn begin<B>(
+        self: &Rc<Self>,
+        connection: &Rc<ClientConnection>,
+        request: &Request<B>,
+        request_id: &HeaderValue,
+        client_request_id: Option<&HeaderValue>,
+    ) -> Exchange {
+        connection.in_flight.set(connection.in_flight.get() + 1);
+        let line = self.access.is_enabled().then(|| {
+            Box::new(LineFacts {
+                ts: time::now(),
+                request_id: request_id.clone(),
+                client_request_id: client_request_id.cloned(),
+                protocol: request.version(),
+                host: request
+                    .uri()
+                    .authority()
+                    .map(|authority| authority.as_str().to_owned())
+                    .or_else(|| Some(request.headers().get(http::header::HOST)?.to_str().ok()?.to_owned())),
+                path: request.uri().path().to_owned(),
+                ..LineFacts::empty()
+            })
+        });
+        Exchange {
+            observer: Rc::clone(self),
+            connection: Rc::clone(connection),
+            method: request.method().clone(),
+            begun: monotonic_now(),
+            decided: Cell::new(None),
+            asked_upstream: None,
+            upstream_duration: None,
+            route: RouteLabel::NONE,
+            status: StatusCode::OK,
+            upload: std::cell::RefCell::default(),
+            line,
+            over: false,
+        }
+    }
+
+    fn environment(&self, name: &Arc<str>) -> EnvironmentLabel {
+        let mut known = self.environments.borrow_mut();
+        if let Some((_, label)) = known.iter().find(|(seen, _)| seen == name) {
+            return *label;
+        }
+        let label = self.shared.environment(name);
+        known.push((Arc::clone(name), label));
+        label
+    }
+
+    /// Notes whether a target could be connected to. Costs one exchange of an atomic unless it changed.
+    pub(crate) fn upstream_answers(&self, upstream: UpstreamLabel, target: &Target, answers: bool) {
+        if target.answers.swap(answers, Ordering::Relaxed) != answers {
+            self.shared.set_upstream_healthy(upstream, &target.label, answers);
+        }
+    }
+
+    /// The metric label of an upstream.
+    pub(crate) fn upstream(&self, name: &str) -> UpstreamLabel {
+        let mut known = self.upstreams.borrow_mut();
+        if let Some((_, label)) = known.iter().find(|(seen, _)| seen == name) {
+            return *label;
+        }
+        let label = self.shared.upstream(name);
+        known.push((name.to_owned(), label));
+        label
+    }
+}
+
+/// What only an access line needs.
+struct LineFacts {
+    ts: Timestamp,
+    request_id: HeaderValue,
+    client_request_id: Option<HeaderValue>,
+    protocol: Version,
+    host: Option<String>,
+    path: String,
+    route: Option<String>,
+    upstream: Option<String>,
+    code: Option<&'static str>,
+    reason: Option<&'static str>,
+    missing: Vec<crate::domain::Scope>,
+    mode: Option<DecisionMode>,
+    key_id: Option<KeyId>,
+    key_prefix: Option<String>,
+    owner: Option<OwnerId>,
+    environment: Option<Arc<str>>,
+    client_ip: Option<IpAddr>,
+}
+
+impl LineFacts {
+    fn empty() -> Self {
+        Self {
+            ts: Timestamp::default(),
+            request_id: HeaderValue::from_static(""),
+            client_request_id: None,
+            protocol: Version::HTTP_11,
+            host: None,
+            path: String::new(),
+            route: None,
+            upstream: None,
+            code: None,
+            reason: None,
+            missing: Vec::new(),
+            mode: None,
+            key_id: None,
+            key_prefix: None,
+            owner: None,
+            environment: None,
+            client_ip: None,
+        }
+    }
+}
+
+/// One request under observation. It is counted exactly once, at the latest when dropped.
+pub(crate) struct Exchange {
+    observer: Rc<Observer>,
+    connection: Rc<ClientConnection>,
+    method: Method,
+    begun: Instant,
+    decided: Cell<Option<Duration>>,
+    asked_upstream: Option<Instant>,
+    upstream_duration: Option<Duration>,
+    route: RouteLabel,
+    status: StatusCode,
+    upload: std::cell::RefCell<Option<Rc<UploadProgress>>>,
+    line: Option<Box<LineFacts>>,
+    over: bool,
+}
+
+impl Exchange {
+    /// Notes who the client is.
+    pub(crate) fn set_client(&mut self, client: Option<IpAddr>) {
+        if let Some(line) = &mut self.line {
+            line.client_ip = client;
+        }
+    }
+
+    /// Notes that the decision was made.
+    pub(crate) fn decided(&self) {
+        let took = self.begun.elapsed();
+        self.decided.set(Some(took));
+        self.observer.metrics.auth_duration(took);
+    }
+
+    /// Notes what was decided.
+    pub(crate) fn set_verdict(&mut self, current: &Current, verdict: &Verdict<'_>) {
+        let rules = &current.gate.rules;
+        let slot = verdict.caller.slot();
+        let environment = slot.and_then(|slot| current.gate.environment(slot.environment));
+        let mode = match verdict.route.map(|route| rules.route(route).settings.mode) {
+            Some(Mode::Report) => DecisionMode::Report,
+            Some(Mode::Enforce) | None => DecisionMode::Enforce,
+        };
+        if let Some(route) = verdict.route {
+            self.route = current.plan.labels[route.0 as usize];
+        }
+        let (result, reason, denial) = match &verdict.outcome {
+            Outcome::Pass(_) if slot.is_some() => (DecisionResult::Allowed, "key", None),
+            Outcome::Pass(_) => (DecisionResult::Allowed, "anonymous", None),
+            Outcome::Preflight => (DecisionResult::Allowed, "preflight", None),
+            Outcome::Deny(denial) => (DecisionResult::Refused, denial.reason(), Some(denial)),
+            Outcome::Report(denial) => (DecisionResult::Reported, denial.reason(), Some(denial)),
+        };
+        let label = environment.map_or(EnvironmentLabel::NONE, |e| self.observer.environment(&e.name));
+        self.observer.metrics.decision(self.route, label, mode, result, reason);
+        let Some(line) = &mut self.line else { return };
+        line.mode = verdict.route.map(|_| mode);
+        line.route = verdict.route.map(|route| rules.route(route).settings.label.clone());
+        line.key_id = slot.map(|slot| slot.id);
+        line.owner = slot.and_then(|slot| slot.owner).and_then(|ix| current.gate.directory.owner(ix)).map(|o| o.id);
+        line.environment = environment.map(|environment| Arc::clone(&environment.name));
+        line.reason = denial.map(Denial::reason);
+        if let Some(Denial::InsufficientScope { missing, .. }) = denial {
+            line.missing.clone_from(missing);
+        }
+    }
+
+    /// Notes the public beginning of the credential that was presented.
+    pub(crate) fn set_key_prefix(&mut self, prefix: &str) {
+        if let Some(line) = &mut self.line {
+            line.key_prefix = Some(prefix.to_owned());
+        }
+    }
+
+    /// Whether an access line will be written.
+    pub(crate) const fn wants_line(&self) -> bool {
+        self.line.is_some()
+    }
+
+    /// Notes why the request is answered by us.
+    pub(crate) fn set_refusal(&mut self, refusal: Refusal<'_>) {
+        if let Some(line) = &mut self.line {
+            line.code = Some(refusal.facts().code);
+            line.reason = Some(refusal.reason());
+        }
+    }
+
+    /// Lets the exchange see how much of the body was sent.
+    pub(crate) fn watch_upload(&self, upload: &Rc<UploadProgress>) {
+        *self.upload.borrow_mut() = Some(Rc::clone(upload));
+    }
+
+    /// Whether a body was begun and not read to its end.
+    pub(crate) fn has_unread_body(&self) -> bool {
+        self.upload.borrow().as_ref().is_some_and(|upload| !upload.finished.get())
+    }
+
+    /// Notes that the request is being sent to an upstream.
+    pub(crate) fn reached_upstream(&mut self, target: &str) {
+        self.asked_upstream = Some(monotonic_now());
+        if let Some(line) = &mut self.line {
+            line.upstream = Some(target.to_owned());
+        }
+    }
+
+    /// Notes the head of the upstream's answer.
+    pub(crate) fn head_arrived(&mut self, status: StatusCode, upstream: &str) {
+        self.status = status;
+        if let Some(asked) = self.asked_upstream {
+            let took = asked.elapsed();
+            self.upstream_duration = Some(took);
+            self.observer.metrics.upstream_request(self.observer.upstream(upstream), took);
+        }
+    }
+
+    /// Ends the observation of an answer of ours.
+    pub(crate) fn finish_with(mut self, status: StatusCode, body_bytes: u64) {
+        self.status = status;
+        self.end(body_bytes, None);
+    }
+
+    /// For an answer that streams: ends the observation when its body ends.
+    pub(crate) fn into_finish(self) -> Box<dyn Finish> {
+        Box::new(self)
+    }
+
+    fn end(&mut self, bytes_out: u64, broken: Option<&'static str>) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let duration = self.begun.elapsed();
+        let observer = &self.observer;
+        let in_flight = &self.connection.in_flight;
+        in_flight.set(in_flight.get().saturating_sub(1));
+        if let Some(progress) = &self.connection.progress {
+            progress.answer_ended();
+        }
+        observer.metrics.request(self.connection.listener, self.route, &self.method, self.status, duration);
+        let Some(line) = &self.line else { return };
+        let missing: Vec<&str> = line.missing.iter().map(|scope| scope.as_str()).collect();
+        let text = |value: &Option<HeaderValue>| value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned);
+        observer.access.write(&AccessLine {
+            ts: line.ts,
+            request_id: line.request_id.to_str().unwrap_or(""),
+            client_request_id: text(&line.client_request_id).as_deref(),
+            listener: &self.connection.listener_name,
+            protocol: line.protocol,
+            method: Some(self.method.as_str()),
+            host: line.host.as_deref(),
+            path: Some(&line.path),
+            route: line.route.as_deref(),
+            upstream: line.upstream.as_deref(),
+            status: self.status.as_u16(),
+            code: line.code,
+            reason: line.reason.or(broken),
+            missing_scopes: &missing,
+            mode: line.mode,
+            duration,
+            upstream_duration: self.upstream_duration,
+            key_id: line.key_id,
+            key_prefix: line.key_prefix.as_deref(),
+            owner: line.owner,
+            environment: line.environment.as_deref(),
+            client_ip: line.client_ip,
+            bytes_in: self.upload.borrow().as_ref().map_or(0, |upload| upload.bytes.get()),
+            bytes_out,
+        });
+    }
+}
+
+impl Finish for Exchange {
+    fn finish(mut self: Box<Self>, body_bytes: u64, broken: Option<&BodyError>) {
+        self.end(body_bytes, broken.map(BodyError::reason));
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // The client left before there was an answer: nginx's 499, said with a status that exists.
+        if !self.over {
+            self.status = StatusCode::REQUEST_TIMEOUT;
+            self.end(0, Some("client_gone"));
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! One worker's open connections to every target.
+//!
+//! HTTP/1.1: the connection used last is used next (it is warm, and the others can expire). HTTP/2: requests share
+//! connections up to what the peer allows. The number of connections to a target is capped over the whole process.
+//! Must not know what is sent over a connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use super::connect::{self, H1Connection, H2Connection, Opened};
+use super::observe::Observer;
+use super::settings::{Protocol, UpstreamSettings};
+use super::target::Target;
+use super::timer::{Elapsed, Timers};
+use crate::reply::Failure;
+use crate::telemetry::UpstreamConnectionState;
+
+/// Most requests in flight on one HTTP/2 connection, whatever the peer would allow.
+const MAX_STREAMS: usize = 200;
+
+/// One worker's connections.
+pub(crate) struct Pool {
+    timers: Rc<Timers>,
+    observer: Rc<Observer>,
+    targets: RefCell<HashMap<u64, Rc<TargetPool>>>,
+}
+
+/// One worker's connections to one target.
+pub(crate) struct TargetPool {
+    target: Arc<Target>,
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Vec<H2Connection>>,
+    /// Whether the last TLS connection under `protocol: auto` turned out to speak HTTP/2.
+    speaks_h2: Cell<bool>,
+    dialing_h2: Cell<bool>,
+    changed: Notify,
+    keepalive_ms: Cell<u64>,
+    max_lifetime_ms: Cell<u64>,
+}
+
+struct Idle {
+    connection: H1Connection,
+    opened_ms: u64,
+    idle_since_ms: u64,
+}
+
+/// A connection in use by one request.
+pub(crate) enum Lease {
+    /// An HTTP/1.1 connection of one's own. Given back, or closed when dropped.
+    H1(H1Lease),
+    /// A place on a shared HTTP/2 connection.
+    H2(H2Lease),
+}
+
+/// An HTTP/1.1 connection in use. Dropping it closes the connection.
+pub(crate) struct H1Lease {
+    /// The connection.
+    pub(crate) connection: H1Connection,
+    /// Whether it was used before.
+    pub(crate) reused: bool,
+    opened_ms: u64,
+    pool: Rc<TargetPool>,
+}
+
+/// A place on a shared HTTP/2 connection; dropping it gives the place back.
+pub(crate) struct H2Lease {
+    /// The connection.
+    pub(crate) connection: H2Connection,
+    pool: Rc<TargetPool>,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub(crate) fn new(timers: Rc<Timers>, observer: Rc<Observer>) -> Self {
+        Self { timers, observer, targets: RefCell::default() }
+    }
+
+    /// A connection to `target`, idle or newly opened.
+    ///
+    /// # Errors
+    /// [`Failure::UpstreamBusy`] when all are in use for `queue_timeout`, [`Failure::UpstreamTimeout`] when opening
+    /// takes longer than `connect_timeout`, [`Failure::UpstreamUnreachable`] when it fails.
+    pub(crate) async fn lease(
+        &self,
+        target: &Arc<Target>,
+        settings: &UpstreamSettings,
+        protocol: Protocol,
+        connect_timeout: std::time::Duration,
+    ) -> Result<Lease, Failure> {
+        let pool = self.target_pool(target, settings);
+        let wants_h2 = match protocol {
+            Protocol::H2 | Protocol::H2c => true,
+            Protocol::Auto => pool.speaks_h2.get(),
+            Protocol::H1 => false,
+        };
+        if !wants_h2 && let Some(lease) = pool.take_idle(self.timers.now_ms()) {
+            return Ok(lease);
+        }
+        let timer = self.timers.timer();
+        loop {
+            if wants_h2 {
+                if let Some(lease) = pool.take_shared() {
+                    return Ok(lease);
+                }
+                if pool.dialing_h2.get() {
+                    let arrived = timer.bound(connect_timeout, pool.changed.notified()).await;
+                    arrived.map_err(|Elapsed| Failure::UpstreamTimeout)?;
+                    continue;
+                }
+            }
+            let permit = match Arc::clone(&target.permits).try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(_) => match pool.wait(&self.timers, wants_h2, settings).await? {
+                    Waited::Lease(lease) => return Ok(lease),
+                    Waited::Permit(permit) => permit,
+                },
+            };
+            let _dialing = wants_h2.then(|| Dialing::begin(&pool));
+            let label = self.observer.upstream(&settings.name);
+            let gauge = self.observer.metrics.upstream_connection(label, UpstreamConnectionState::Active);
+            // Boxed: it is large, rare, and would make every request's future as large.
+            let dial = Box::pin(connect::open(&target.endpoint, protocol, permit, gauge));
+            let opened = timer.bound(connect_timeout, dial).await;
+            return match opened {
+                Err(Elapsed) => {
+                    self.observer.upstream_answers(label, target, false);
+                    Err(Failure::UpstreamTimeout)
+                }
+                Ok(Err(error)) => {
+                    self.observer.upstream_answers(label, target, false);
+                    tracing::warn!(target = %target.label, %error, "upstream connection failed");
+                    Err(Failure::UpstreamUnreachable)
+                }
+                Ok(Ok(Opened::H1(connection))) => {
+                    self.observer.upstream_answers(label, target, true);
+                    let opened_ms = self.timers.now_ms();
+                    Ok(Lease::H1(H1Lease { connection, reused: false, opened_ms, pool: Rc::clone(&pool) }))
+                }
+                Ok(Ok(Opened::H2(connection))) => {
+                    self.observer.upstream_answers(label, target, true);
+                    pool.speaks_h2.set(true);
+                    pool.shared.borrow_mut().push(connection.clone());
+                    Ok(Lease::H2(H2Lease::take(connection, &pool)))
+                }
+            };
+        }
+    }
+
+    /// Closes connections that were idle or alive too long, and some of those others in the process wait for.
+    pub(crate) fn sweep(&self) {
+        let now = self.timers.now_ms();
+        self.targets.borrow_mut().retain(|_, pool| {
+            let mut idle = pool.idle.borrow_mut();
+            idle.retain(|entry| entry.is_usable(pool, now));
+            let wanted = pool.target.waiting.load(Ordering::Relaxed).min(idle.len());
+            idle.drain(..wanted);
+            pool.shared.borrow_mut().retain(|connection| !connection.sender.is_closed());
+            // A target that a reload removed is held by its pool alone.
+            Arc::strong_count(&pool.target) > 1 || Rc::strong_count(pool) > 1
+        });
+    }
+
+    fn target_pool(&self, target: &Arc<Target>, settings: &UpstreamSettings) -> Rc<TargetPool> {
+        let mut targets = self.targets.borrow_mut();
+        let pool = targets.entry(target.id).or_insert_with(|| {
+            Rc::new(TargetPool {
+                target: Arc::clone(target),
+                idle: RefCell::default(),
+                shared: RefCell::default(),
+                speaks_h2: Cell::new(false),
+                dialing_h2: Cell::new(false),
+                changed: Notify::new(),
+                keepalive_ms: Cell::default(),
+                max_lifetime_ms: Cell::default(),
+            })
+        });
+        let milliseconds = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        pool.keepalive_ms.set(milliseconds(settings.keepalive));
+        pool.max_lifetime_ms.set(milliseconds(settings.max_lifetime));
+        Rc::clone(pool)
+    }
+}
+
+enum Waited {
+    Lease(Lease),
+    Permit(OwnedSemaphorePermit),
+}
+
+impl TargetPool {
+    fn take_idle(self: &Rc<Self>, now: u64) -> Option<Lease> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(entry) = idle.pop() {
+            if entry.is_usable(self, now) {
+                let Idle { connection, opened_ms, .. } = entry;
+                connection.gauge.set(UpstreamConnectionState::Active);
+                return Some(Lease::H1(H1Lease { connection, reused: true, opened_ms, pool: Rc::clone(self) }));
+            }
+        }
+        None
+    }
+
+    fn take_shared(self: &Rc<Self>) -> Option<Lease> {
+        let shared = self.shared.borrow();
+        let free = |connection: &&H2Connection| {
+            let allowed = connection.allowed.get().min(MAX_STREAMS);
+            !connection.sender.is_closed() && connection.streams.get() < allowed
+        };
+        let connection = shared.iter().find(free)?.clone();
+        drop(shared);
+        Some(Lease::H2(H2Lease::take(connection, self)))
+    }
+
+    /// Waits for a permit, or for a connection of this worker to come free, whichever is first.
+    async fn wait(
+        self: &Rc<Self>,
+        timers: &Rc<Timers>,
+        wants_h2: bool,
+        settings: &UpstreamSettings,
+    ) -> Result<Waited, Failure> {
+        let _waiting = Waiting::begin(&self.target);
+        let timer = timers.timer();
+        let free = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    permit = Arc::clone(&self.target.permits).acquire_owned() => {
+                        break permit.map(Waited::Permit).map_err(|_| Failure::UpstreamBusy);
+                    }
+                    () = self.changed.notified() => {
+                        let lease = if wants_h2 { self.take_shared() } else { self.take_idle(timers.now_ms()) };
+                        if let Some(lease) = lease {
+                            break Ok(Waited::Lease(lease));
+                        }
+                    }
+                }
+            }
+        };
+        timer.bound(settings.queue_timeout, free).await.map_err(|Elapsed| Failure::UpstreamBusy)?
+    }
+}
+
+impl Idle {
+    fn is_usable(&self, pool: &TargetPool, now: u64) -> bool {
+        !self.connection.sender.is_closed()
+            && !self.connection.exchange.is_poisoned()
+            && now.saturating_sub(self.idle_since_ms) < pool.keepalive_ms.get()
+            && now.saturating_sub(self.opened_ms) < pool.max_lifetime_ms.get()
+    }
+}
+
+impl H1Lease {
+    /// Keeps the connection for the next request. Call it once the answer was read to its end and the request was
+    /// written to its end; otherwise drop the lease.
+    pub(crate) fn give_back(self, now_ms: u64) {
+        let Self { connection, opened_ms, pool, .. } = self;
+        let entry = Idle { connection, opened_ms, idle_since_ms: now_ms };
+        if entry.is_usable(&pool, now_ms) {
+            entry.connection.gauge.set(UpstreamConnectionState::Idle);
+            pool.idle.borrow_mut().push(entry);
+        }
+        if pool.target.waiting.load(Ordering::Relaxed) > 0 {
+            pool.changed.notify_one();
+        }
+    }
+}
+
+impl H2Lease {
+    fn take(connection: H2Connection, pool: &Rc<TargetPool>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        connection.gauge.set(UpstreamConnectionState::Active);
+        Self { connection, pool: Rc::clone(pool) }
+    }
+}
+
+impl Drop for H2Lease {
+    fn drop(&mut self) {
+        let streams = self.connection.streams.get().saturating_sub(1);
+        self.connection.streams.set(streams);
+        if streams == 0 {
+            self.connection.gauge.set(UpstreamConnectionState::Idle);
+        }
+        self.pool.changed.notify_one();
+    }
+}
+
+/// Counts a request among those that wait, for as long as it lives.
+struct Waiting<'a>(&'a Target);
+
+impl<'a> Waiting<'a> {
+    fn begin(target: &'a Target) -> Self {
+        target.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(target)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Keeps other requests from opening an HTTP/2 connection that this one is already opening.
+struct Dialing(Rc<TargetPool>);
+
+impl Dialing {
+    fn begin(pool: &Rc<TargetPool>) -> Self {
+        pool.dialing_h2.set(true);
+        Self(Rc::clone(pool))
+    }
+}
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        self.0.dialing_h2.set(false);
+        self.0.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,145 @@
+//! What is known about each upstream, and which fields are removed from and added to requests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Uri};
+
+use crate::route::ReadsPaths;
+
+/// One entry of `upstreams`.
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// Its name in the file and in metrics.
+    pub name: String,
+    /// Where it listens; at least one. Ignored by [`UpstreamKind::Echo`].
+    pub targets: Vec<Target>,
+    /// What it is.
+    pub kind: UpstreamKind,
+    /// Which HTTP it speaks.
+    pub protocol: Protocol,
+    /// What its `Host` is.
+    pub host: HostPolicy,
+    /// How it reads paths; each route to it says so too.
+    pub reads_paths: ReadsPaths,
+    /// TLS towards it; used for `https` targets.
+    pub tls: UpstreamTls,
+    /// Bounds in time.
+    pub timeouts: UpstreamTimeouts,
+    /// Most connections to one target, counted over the whole process. Default 1024.
+    pub max_connections: usize,
+    /// How long a request waits for a connection when all are in use, before 503. Default 1 s.
+    pub queue_timeout: Duration,
+    /// How long an unused connection is kept. Default 55 s.
+    pub keepalive: Duration,
+    /// How long a connection is used at all. Default 1 h.
+    pub max_lifetime: Duration,
+    /// Fields set on every request to it, before the route's.
+    pub set_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Fields removed from every request to it.
+    pub remove_headers: Vec<HeaderName>,
+}
+
+/// What stands behind an upstream's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamKind {
+    /// Servers over the network.
+    Network,
+    /// The built-in server that answers with what it was sent; `dev` uses it.
+    Echo,
+}
+
+/// One server of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// `http://host:port`, `https://host:port`, without path.
+    pub url: Uri,
+}
+
+/// Which HTTP an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, or what ALPN says over TLS. gRPC requests go over HTTP/2.
+    Auto,
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2 over TLS.
+    H2,
+    /// HTTP/2 in the clear, with prior knowledge (RFC 9113 §3.3).
+    H2c,
+}
+
+/// What `Host` (or `:authority`) an upstream is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// The client's.
+    Keep,
+    /// This one.
+    Set(HeaderValue),
+}
+
+/// TLS towards an upstream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM file of the certificate authorities believed; none: the host system's.
+    pub ca: Option<PathBuf>,
+    /// The name checked and sent as SNI; none: the target's host.
+    pub server_name: Option<String>,
+    /// PEM files of certificate chain and key that identify us.
+    pub client_certificate: Option<CertificateFiles>,
+}
+
+/// A certificate chain and its key on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// PEM, leaf first.
+    pub cert: PathBuf,
+    /// PEM: PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// Bounds in time towards an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamTimeouts {
+    /// Opening a connection, TLS included. Default 5 s.
+    pub connect: Duration,
+    /// From the request's last byte to the answer's head. Default 60 s.
+    pub first_byte: Duration,
+    /// Between two pieces of a body in either direction. Default 60 s; tunnels 1 h.
+    pub idle: Duration,
+}
+
+/// `headers`: which names are ours and which are not believed from clients.
+#[derive(Debug, Clone)]
+pub struct HeaderSettings {
+    /// Names of the identity fields.
+    pub identity: IdentityNames,
+    /// Names, or `prefix-*`, that only `trusted_proxies` may send (contract §5).
+    pub untrusted: Vec<NamePattern>,
+}
+
+/// What the identity fields are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityNames {
+    /// `X-Portcullis-Key-Id`.
+    pub key_id: HeaderName,
+    /// `X-Portcullis-Owner`.
+    pub owner: HeaderName,
+    /// `X-Portcullis-Environment`.
+    pub environment: HeaderName,
+    /// `X-Portcullis-Scopes`.
+    pub scopes: HeaderName,
+    /// `X-Portcullis-Auth`.
+    pub auth: HeaderName,
+}
+
+/// A field name or the beginning of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamePattern {
+    /// Exactly this name, in lower case.
+    Exact(String),
+    /// Every name that begins with this, in lower case.
+    Prefix(String),
+    /// Every name with a `_` or a `.` in it.
+    Unusual,
+}

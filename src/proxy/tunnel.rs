@@ -1,0 +1,142 @@
+//! After an accepted upgrade: two byte streams joined, watched for silence and for the key that admitted them.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+use http::{HeaderName, HeaderValue, Method, Version};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot;
+
+use super::body::{BodyError, Finish, Recheck};
+use super::connect::Tunnel;
+use super::headers::connection_names;
+use super::timer::Timers;
+
+/// `Sec-WebSocket-Accept` and its kin stay; what matters here is the protocol both sides agreed on.
+pub(crate) struct PendingTunnel {
+    /// Yields the upstream's stream.
+    pub(crate) upstream: oneshot::Receiver<Tunnel>,
+    /// Longest silence in both directions.
+    pub(crate) idle: Duration,
+    /// Whether the key still holds.
+    pub(crate) recheck: Option<Box<dyn Recheck>>,
+    /// Called when the tunnel is over.
+    pub(crate) finish: Option<Box<dyn Finish>>,
+}
+
+/// The protocol a request asks to change to, when it asks in a way that can be granted: a GET over HTTP/1.1 with
+/// `Connection: upgrade`, one `Upgrade` protocol, and no body (RFC 9110 §7.8, RFC 6455 §4.1).
+pub(crate) fn requested_protocol<'a>(method: &Method, version: Version, headers: &'a HeaderMap) -> Option<&'a str> {
+    let grantable = *method == Method::GET && version == Version::HTTP_11 && connection_names(headers, "upgrade");
+    if !grantable {
+        return None;
+    }
+    let mut fields = headers.get_all(header::UPGRADE).iter();
+    let only = fields.next()?.to_str().ok()?.trim();
+    let single = fields.next().is_none() && !only.is_empty() && !only.contains(',');
+    single.then_some(only)
+}
+
+/// Whether an answer of 101 switches to the protocol that was asked for.
+pub(crate) fn switches_to(headers: &HeaderMap, requested: &str) -> bool {
+    let protocol = |name: HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    protocol(header::UPGRADE).is_some_and(|answered| answered.trim().eq_ignore_ascii_case(requested))
+}
+
+/// Joins both streams until either side closes, falls silent, or the key no longer holds.
+pub(crate) async fn run<S>(mut client: S, client_read: Bytes, pending: PendingTunnel, timers: Rc<Timers>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let PendingTunnel { upstream, idle, recheck, finish } = pending;
+    let mut moved = 0;
+    let ended = match upstream.await {
+        Ok(mut tunnel) => {
+            let joined = join(&mut client, &client_read, &mut tunnel, idle, recheck.as_deref(), &timers, &mut moved);
+            let ended = joined.await;
+            // Whatever state they are in: both sides learn that it is over.
+            let _closed = tunnel.stream.shutdown().await;
+            ended
+        }
+        Err(_) => Some(BodyError::Upstream(crate::reply::Failure::UpstreamUnreachable)),
+    };
+    let _closed = client.shutdown().await;
+    if let Some(finish) = finish {
+        finish.finish(moved, ended.as_ref());
+    }
+}
+
+async fn join<S>(
+    client: &mut S,
+    client_read: &[u8],
+    tunnel: &mut Tunnel,
+    idle: Duration,
+    recheck: Option<&dyn Recheck>,
+    timers: &Rc<Timers>,
+    moved: &mut u64,
+) -> Option<BodyError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let early = async {
+        tunnel.stream.write_all(client_read).await?;
+        client.write_all(&tunnel.read).await?;
+        client.flush().await?;
+        tunnel.stream.flush().await
+    };
+    if early.await.is_err() {
+        return Some(BodyError::ClientGone);
+    }
+    let activity = std::cell::Cell::new(timers.now_ms());
+    let down = std::cell::Cell::new(tunnel.read.len() as u64);
+    let (mut client_half, mut client_out) = tokio::io::split(client);
+    let (mut upstream_half, mut upstream_out) = tokio::io::split(&mut tunnel.stream);
+    let up_copy = copy(&mut client_half, &mut upstream_out, |_| activity.set(timers.now_ms()));
+    let down_copy = copy(&mut upstream_half, &mut client_out, |bytes| {
+        activity.set(timers.now_ms());
+        down.set(down.get() + bytes as u64);
+    });
+    let both = async { tokio::try_join!(up_copy, down_copy) };
+    let watch = async {
+        let interval = recheck.map_or(idle, |recheck| recheck.interval()).min(idle);
+        let timer = timers.timer();
+        loop {
+            timer.arm(interval);
+            std::future::poll_fn(|cx| timer.poll_elapsed(cx)).await;
+            if recheck.is_some_and(|recheck| !recheck.still_holds()) {
+                break BodyError::KeyGone;
+            }
+            let silent_ms = timers.now_ms().saturating_sub(activity.get());
+            if u128::from(silent_ms) >= idle.as_millis() {
+                break BodyError::Upstream(crate::reply::Failure::UpstreamTimeout);
+            }
+        }
+    };
+    let ended = tokio::select! {
+        copied = both => copied.err().map(|_| BodyError::ClientGone),
+        reason = watch => Some(reason),
+    };
+    *moved = down.get();
+    ended
+}
+
+/// Copies until the end of `from`, then closes the write half of `to`: a half-close travels through.
+async fn copy<R, W>(from: &mut R, to: &mut W, mut on_moved: impl FnMut(usize)) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..read]).await?;
+        to.flush().await?;
+        on_moved(read);
+    }
+}
