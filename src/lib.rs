@@ -10,5 +10,6 @@ pub mod gate;
 pub mod proxy;
 pub mod reply;
 pub mod route;
+pub mod server;
 pub mod store;
 pub mod telemetry;

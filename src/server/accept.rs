@@ -1,0 +1,270 @@
+//! The accept thread: takes connections from every listener and hands each to the least-loaded worker.
+//!
+//! One thread accepts for all workers because a long HTTP/2 connection weighs more than a short one: the kernel's
+//! `SO_REUSEPORT` would spread sockets by hash and could put three of them on one worker.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinHandle;
+
+use super::listen::Listening;
+use super::settings::{Limits, ListenerSettings};
+use super::tls::EdgeTls;
+use super::worker::{Command, Worker};
+use crate::telemetry::ListenerLabel;
+
+/// A listener as its connections see it. Replaced by reloads; connections keep the one they came through.
+pub(crate) struct Listener {
+    /// As configured.
+    pub(crate) settings: ListenerSettings,
+    /// Its certificates.
+    pub(crate) tls: Option<Arc<EdgeTls>>,
+    /// Its metric label.
+    pub(crate) label: ListenerLabel,
+    /// Its name, for logs.
+    pub(crate) name: Arc<str>,
+    connections: AtomicUsize,
+    leaving: Arc<AtomicBool>,
+}
+
+impl Listener {
+    /// A listener without connections.
+    pub(crate) fn new(settings: ListenerSettings, tls: Option<Arc<EdgeTls>>, label: ListenerLabel) -> Self {
+        Self {
+            name: settings.name.as_str().into(),
+            settings,
+            tls,
+            label,
+            connections: AtomicUsize::new(0),
+            leaving: Arc::default(),
+        }
+    }
+
+    /// A reload removed it: its connections end after their next answer.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was removed.
+    pub(super) fn leaving(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.leaving)
+    }
+
+    /// Peers that begin with a PROXY header.
+    pub(super) fn proxy_protocol_from(&self) -> &[IpNet] {
+        &self.settings.proxy_protocol_from
+    }
+}
+
+/// A connection on its way to a worker. Dropping it takes it out of every count.
+pub(super) struct Accepted {
+    pub(crate) socket: RawSocket,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) counted: Counted,
+}
+
+/// A socket that belongs to no runtime yet.
+pub(super) enum RawSocket {
+    Tcp(std::net::TcpStream, SocketAddr),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// Connections by client address.
+type AddressCounts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// Holds a connection's place in all counts.
+pub(super) struct Counted {
+    listener: Arc<Listener>,
+    worker: Arc<AtomicUsize>,
+    address: Option<(AddressCounts, IpAddr)>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.listener.connections.fetch_sub(1, Ordering::Relaxed);
+        self.worker.fetch_sub(1, Ordering::Relaxed);
+        if let Some((addresses, address)) = &self.address {
+            let mut addresses = addresses.lock();
+            if let Some(count) = addresses.get_mut(address) {
+                *count -= 1;
+                if *count == 0 {
+                    addresses.remove(address);
+                }
+            }
+        }
+    }
+}
+
+/// Accepts for all listeners. Its tasks run on the runtime it is used on.
+pub(crate) struct Acceptor {
+    workers: Arc<Vec<Worker>>,
+    limits: Arc<ArcSwap<Limits>>,
+    addresses: AddressCounts,
+}
+
+/// A listener that accepts. Dropping it stops that and closes the socket.
+pub(crate) struct Accepting {
+    task: JoinHandle<()>,
+    current: Arc<ArcSwap<Listener>>,
+    /// Where it listens.
+    pub(crate) address: String,
+    unix_path: Option<std::path::PathBuf>,
+}
+
+impl Accepting {
+    /// Lets connections from now on come in under a new configuration of the same bind.
+    pub(crate) fn replace(&self, listener: Arc<Listener>) {
+        self.current.store(listener);
+    }
+
+    /// The configuration connections come in under.
+    pub(crate) fn listener(&self) -> Arc<Listener> {
+        self.current.load_full()
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some(path) = &self.unix_path {
+            // A successor may have replaced it already, or the directory is gone: nothing is lost either way.
+            let _removed = std::fs::remove_file(path);
+        }
+    }
+}
+
+enum Socket {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Acceptor {
+    /// An acceptor for these workers; at least one.
+    pub(crate) fn new(workers: Arc<Vec<Worker>>, limits: Arc<ArcSwap<Limits>>) -> Self {
+        Self { workers, limits, addresses: Arc::default() }
+    }
+
+    /// Begins to accept from `socket`. Must be called on the runtime that will accept.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the socket.
+    pub(crate) fn accept_from(&self, socket: Listening, listener: Arc<Listener>) -> io::Result<Accepting> {
+        let address = socket.address();
+        let (socket, unix_path) = match socket {
+            Listening::Tcp(socket) => (Socket::Tcp(tokio::net::TcpListener::from_std(socket)?), None),
+            Listening::Unix(socket, path) => (Socket::Unix(tokio::net::UnixListener::from_std(socket)?), Some(path)),
+        };
+        let current = Arc::new(ArcSwap::new(listener));
+        let loop_ = AcceptLoop {
+            socket,
+            current: Arc::clone(&current),
+            workers: Arc::clone(&self.workers),
+            limits: Arc::clone(&self.limits),
+            addresses: Arc::clone(&self.addresses),
+        };
+        Ok(Accepting { task: tokio::spawn(loop_.run()), current, address, unix_path })
+    }
+}
+
+struct AcceptLoop {
+    socket: Socket,
+    current: Arc<ArcSwap<Listener>>,
+    workers: Arc<Vec<Worker>>,
+    limits: Arc<ArcSwap<Limits>>,
+    addresses: AddressCounts,
+}
+
+/// How long accepting pauses when the process has no descriptor left.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+impl AcceptLoop {
+    async fn run(self) {
+        let mut complained = false;
+        loop {
+            match self.accept().await {
+                Ok(socket) => {
+                    complained = false;
+                    self.hand_over(socket);
+                }
+                // The peer was gone before we looked: not our trouble.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut complained, true) {
+                        tracing::error!(%error, "cannot accept connections; trying again");
+                    }
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<RawSocket> {
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(RawSocket::Tcp(stream.into_std()?, peer))
+            }
+            Socket::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(RawSocket::Unix(stream.into_std()?))
+            }
+        }
+    }
+
+    fn hand_over(&self, socket: RawSocket) {
+        let listener = self.current.load_full();
+        let limits = self.limits.load();
+        if listener.connections.load(Ordering::Relaxed) >= limits.connections_per_listener {
+            return shed(socket, &listener);
+        }
+        let address = match (&socket, limits.connections_per_address) {
+            (RawSocket::Tcp(_, peer), Some(most)) => {
+                let address = peer.ip().to_canonical();
+                let mut addresses = self.addresses.lock();
+                let count = addresses.entry(address).or_default();
+                if *count >= most {
+                    drop(addresses);
+                    return shed(socket, &listener);
+                }
+                *count += 1;
+                Some((Arc::clone(&self.addresses), address))
+            }
+            (RawSocket::Tcp(..) | RawSocket::Unix(_), _) => None,
+        };
+        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.connections()) else { return };
+        listener.connections.fetch_add(1, Ordering::Relaxed);
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted { listener: Arc::clone(&listener), worker: Arc::clone(&worker.connections), address };
+        worker.tell(Command::Serve(Accepted { socket, listener, counted }));
+    }
+}
+
+/// Tells a client in the clear that there is no room; a client that speaks TLS only sees the end.
+fn shed(socket: RawSocket, listener: &Listener) {
+    if listener.tls.is_some() {
+        return;
+    }
+    const FULL: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+    if let RawSocket::Tcp(stream, _) = socket
+        && let Ok(mut stream) = tokio::net::TcpStream::from_std(stream)
+    {
+        drop(tokio::spawn(async move {
+            let farewell = async {
+                stream.write_all(FULL).await?;
+                stream.shutdown().await
+            };
+            // It is only a courtesy.
+            let _sent = tokio::time::timeout(Duration::from_secs(1), farewell).await;
+        }));
+    }
+}

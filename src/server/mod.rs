@@ -1,0 +1,27 @@
+//! Listeners, connections, TLS at the edge, and the threads that serve them.
+//!
+//! Owns accepting, the bounds of connections, draining, metrics and health endpoints. Must not know what a request is
+//! answered, nor YAML. Start at `Acceptor` and `Worker`.
+
+mod accept;
+mod connection;
+mod listen;
+mod pages;
+mod proxy_protocol;
+mod settings;
+mod stream;
+mod tls;
+mod worker;
+
+pub(crate) use accept::{Accepting, Acceptor, Listener};
+pub use listen::ListenError;
+pub(crate) use listen::{Inherited, Listening, listen};
+pub(crate) use pages::{Page, Pages, serve_pages};
+pub use settings::*;
+pub use tls::*;
+pub(crate) use worker::{Worker, WorkerParts};
+
+#[cfg(test)]
+mod proxy_protocol_tests;
+#[cfg(test)]
+mod tls_tests;

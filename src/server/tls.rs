@@ -1,0 +1,341 @@
+//! TLS at the edge: certificates by name, clients' certificates, and new files without a restart.
+//!
+//! A whole configuration is built and swapped at once, so a connection sees the old files or the new ones and never a
+//! mixture. Every worker shares it, so a session begun on one is resumed on any.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::settings::{ClientCertificates, TlsSettings, TlsVersion};
+use crate::domain::Timestamp;
+use crate::proxy::TlsError;
+use crate::proxy::certificate::{crypto, read_authorities, read_certificates, read_pair};
+
+/// What is known about one certificate, for metrics and warnings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateInfo {
+    /// Where it was read from.
+    pub file: PathBuf,
+    /// DNS names it is valid for, in lower case; wildcards as `*.example.com`.
+    pub names: Vec<String>,
+    /// Before this moment it is not valid.
+    pub not_before: Timestamp,
+    /// After this moment it is not valid.
+    pub not_after: Timestamp,
+}
+
+impl CertificateInfo {
+    /// Its label in metrics: the first name, or the file's where it has none.
+    pub fn label(&self) -> String {
+        self.names.first().cloned().unwrap_or_else(|| self.file.display().to_string())
+    }
+}
+
+/// What is wrong with a certificate that is served nevertheless.
+///
+/// Refusing to start would turn an expired certificate on one name into an outage of all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsWarning {
+    /// Its time is over.
+    Expired {
+        /// The file.
+        file: PathBuf,
+        /// Since when.
+        not_after: Timestamp,
+    },
+    /// Its time has not come.
+    NotYetValid {
+        /// The file.
+        file: PathBuf,
+        /// Until when.
+        not_before: Timestamp,
+    },
+    /// It names no server, so that every client refuses it.
+    NoNames {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+impl fmt::Display for TlsWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired { file, not_after } => {
+                write!(f, "the certificate {} expired at {not_after}: clients refuse it; renew it", file.display())
+            }
+            Self::NotYetValid { file, not_before } => write!(
+                f,
+                "the certificate {} is not valid before {not_before}: check it and this host's clock",
+                file.display()
+            ),
+            Self::NoNames { file } => write!(
+                f,
+                "the certificate {} names no server (no DNS name or address as subjectAltName): clients refuse it; \
+                 issue it with its names",
+                file.display()
+            ),
+        }
+    }
+}
+
+/// One entry of `tls`, loaded.
+#[derive(Debug)]
+pub struct EdgeTls {
+    settings: TlsSettings,
+    live: ArcSwap<Live>,
+}
+
+/// What one reading of the files made.
+#[derive(Debug)]
+struct Live {
+    config: Arc<ServerConfig>,
+    certificates: Vec<CertificateInfo>,
+    has_no_names: Vec<PathBuf>,
+    client_authorities: Vec<CertificateDer<'static>>,
+    ticketer: Arc<dyn ProducesTickets>,
+}
+
+impl EdgeTls {
+    /// Reads the files of `settings`. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first of it.
+    pub fn load(settings: TlsSettings) -> Result<Self, Vec<TlsError>> {
+        let live = Live::read(&settings, None)?;
+        Ok(Self { settings, live: ArcSwap::from_pointee(live) })
+    }
+
+    /// Reads the files again. Connections from now on see what they hold; those that exist go on. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Everything that is wrong; what was loaded before stays.
+    pub fn reload(&self) -> Result<(), Vec<TlsError>> {
+        let live = Live::read(&self.settings, Some(&self.live.load()))?;
+        self.live.store(Arc::new(live));
+        Ok(())
+    }
+
+    /// The configuration for the next connection.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.live.load().config)
+    }
+
+    /// The entry's name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// What is served, in the order of the file.
+    pub fn certificates(&self) -> Vec<CertificateInfo> {
+        self.live.load().certificates.clone()
+    }
+
+    /// What an operator should know at the moment `now`.
+    pub fn warnings(&self, now: Timestamp) -> Vec<TlsWarning> {
+        let live = self.live.load();
+        let nameless = live.has_no_names.iter().map(|file| TlsWarning::NoNames { file: file.clone() });
+        live.certificates.iter().filter_map(|certificate| untimely(certificate, now)).chain(nameless).collect()
+    }
+
+    /// The files to watch for changes.
+    pub fn files(&self) -> Vec<&Path> {
+        let pairs = self.settings.certificates.iter().flat_map(|files| [files.cert.as_path(), files.key.as_path()]);
+        pairs.chain(client_authority_file(&self.settings)).collect()
+    }
+}
+
+fn untimely(certificate: &CertificateInfo, now: Timestamp) -> Option<TlsWarning> {
+    let CertificateInfo { file, not_before, not_after, .. } = certificate;
+    if now > *not_after {
+        Some(TlsWarning::Expired { file: file.clone(), not_after: *not_after })
+    } else if now < *not_before {
+        Some(TlsWarning::NotYetValid { file: file.clone(), not_before: *not_before })
+    } else {
+        None
+    }
+}
+
+fn client_authority_file(settings: &TlsSettings) -> Option<&Path> {
+    match &settings.client_certificates {
+        ClientCertificates::NotAsked => None,
+        ClientCertificates::Optional { ca } | ClientCertificates::Required { ca } => Some(ca),
+    }
+}
+
+impl Live {
+    fn read(settings: &TlsSettings, before: Option<&Self>) -> Result<Self, Vec<TlsError>> {
+        let crypto = crypto();
+        let mut errors = Vec::new();
+        let mut certificates = Vec::new();
+        let mut has_no_names = Vec::new();
+        let mut by_name = ByName::default();
+        for files in &settings.certificates {
+            let loaded = read_pair(files, &crypto)
+                .and_then(|pair| describe(&files.cert, &pair.cert[0]).map(|described| (pair, described)));
+            match loaded {
+                Ok((pair, Described { info, has_names })) => {
+                    by_name.add(&info.names, Arc::new(pair));
+                    if !has_names {
+                        has_no_names.push(info.file.clone());
+                    }
+                    certificates.push(info);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if settings.certificates.is_empty() {
+            errors.push(TlsError::NoCertificates { name: settings.name.clone() });
+        }
+        let client_authorities = client_authority_file(settings)
+            .map_or(Ok(Vec::new()), read_certificates)
+            .and_then(|authorities| Ok((authorities, client_verifier(settings, &crypto)?)))
+            .map_err(|error| errors.push(error));
+        let Ok((client_authorities, verifier)) = client_authorities else { return Err(errors) };
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        // A ticket speaks for the certificate its client showed; it must not outlive the authority that signed that.
+        let ticketer = match before {
+            Some(before) if before.client_authorities == client_authorities => Arc::clone(&before.ticketer),
+            _ => Ticketer::new().map_err(refused)?,
+        };
+        let config = build(settings, crypto, verifier, by_name, Arc::clone(&ticketer)).map_err(refused)?;
+        Ok(Self { config: Arc::new(config), certificates, has_no_names, client_authorities, ticketer })
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn refused(error: rustls::Error) -> Vec<TlsError> {
+    vec![TlsError::Refused { reason: error.to_string() }]
+}
+
+fn build(
+    settings: &TlsSettings,
+    crypto: Arc<CryptoProvider>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    by_name: ByName,
+    ticketer: Arc<dyn ProducesTickets>,
+) -> Result<ServerConfig, rustls::Error> {
+    let versions: &[_] = match settings.min_version {
+        TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::V1_3 => &[&rustls::version::TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(crypto).with_protocol_versions(versions)?;
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(by_name));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = ticketer;
+    // One is what a client that comes back needs; rustls sends two, and each costs a write.
+    config.send_tls13_tickets = 1;
+    // Tickets hold what a session needs, so nothing is kept here and no lock is shared.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}
+
+fn client_verifier(
+    settings: &TlsSettings,
+    crypto: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+    let Some(file) = client_authority_file(settings) else { return Ok(None) };
+    let authorities = Arc::new(read_authorities(file)?);
+    let builder = WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(crypto));
+    let builder = match settings.client_certificates {
+        ClientCertificates::Optional { .. } => builder.allow_unauthenticated(),
+        ClientCertificates::Required { .. } | ClientCertificates::NotAsked => builder,
+    };
+    let verifier = builder.build().map_err(|error| TlsError::Refused { reason: error.to_string() })?;
+    Ok(Some(verifier))
+}
+
+struct Described {
+    info: CertificateInfo,
+    /// DNS names or addresses.
+    has_names: bool,
+}
+
+fn describe(file: &Path, leaf: &CertificateDer<'_>) -> Result<Described, TlsError> {
+    let bad = || TlsError::BadCertificate { file: file.to_owned() };
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| bad())?;
+    let mut names = Vec::new();
+    let mut has_addresses = false;
+    if let Some(alternatives) = certificate.subject_alternative_name().map_err(|_| bad())? {
+        for name in &alternatives.value.general_names {
+            match name {
+                GeneralName::DNSName(name) => names.push(name.to_ascii_lowercase()),
+                GeneralName::IPAddress(_) => has_addresses = true,
+                _ => {}
+            }
+        }
+    }
+    let validity = certificate.validity();
+    let has_names = has_addresses || !names.is_empty();
+    let info = CertificateInfo {
+        file: file.to_owned(),
+        names,
+        not_before: Timestamp::from_unix_seconds(validity.not_before.timestamp()),
+        not_after: Timestamp::from_unix_seconds(validity.not_after.timestamp()),
+    };
+    Ok(Described { info, has_names })
+}
+
+/// Certificates by the name a client asks for (RFC 6066 §3): exactly, by wildcard, else the first of all.
+///
+/// A name may have several, such as RSA and ECDSA; the first whose key the client can check is taken.
+#[derive(Debug, Default)]
+struct ByName {
+    first: Option<Arc<CertifiedKey>>,
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// By what follows `*.`, which stands for one label (RFC 6125 §6.4.3).
+    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
+}
+
+impl ByName {
+    fn add(&mut self, names: &[String], pair: Arc<CertifiedKey>) {
+        for name in names {
+            let (map, name) = match name.strip_prefix("*.") {
+                Some(rest) => (&mut self.wildcard, rest),
+                None => (&mut self.exact, name.as_str()),
+            };
+            map.entry(name.to_owned()).or_default().push(Arc::clone(&pair));
+        }
+        self.first.get_or_insert(pair);
+    }
+
+    fn find(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
+        let wildcard = || self.wildcard.get(name.split_once('.')?.1);
+        self.exact.get(name).or_else(wildcard).map(Vec::as_slice)
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello.server_name().and_then(|name| {
+            if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                self.find(&name.to_ascii_lowercase())
+            } else {
+                self.find(name)
+            }
+        });
+        let usable = |pair: &&Arc<CertifiedKey>| pair.key.choose_scheme(hello.signature_schemes()).is_some();
+        match named {
+            Some(pairs) => pairs.iter().find(usable).or(pairs.first()).cloned(),
+            None => self.first.clone(),
+        }
+    }
+}
