@@ -3,6 +3,7 @@
 pub mod authn;
 pub mod authz;
 pub mod cache;
+pub mod config;
 pub mod credential;
 pub mod domain;
 pub mod framing;

@@ -194,3 +194,7 @@ impl Demanded {
         Self { held: required.minus(&not_held), required, missing }
     }
 }
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+use std::path::Path;
+
+use super::{REDACTED, effective, effective_text, origins};
+use crate::config::{Loaded, load, load_text};
+
+fn loaded(text: &str) -> Loaded {
+    load_text(Path::new("p.yaml"), text, &|_| None)
+}
+
+const FULL: &str = "\
+version: 1
+listeners:
+  - { bind: 127.0.0.1:0, name: a, proxy_protocol: { from: [10.0.0.0/8] } }
+  - { bind: \"unix:/run/x.sock\", redirect_https: true }
+upstreams:
+  app: { targets: [{ url: \"https://h:1\" }], reads_paths: exact, host: h.test, tls: { server_name: h }, headers: { set: { X-T: canary-one }, remove: [X-R] } }
+environments: { live: { max_key_age: 90d }, staging: { word: stg, upstream: app } }
+scopes: { a: { title: A }, b: {} }
+roles: { r: [a, \"*\"] }
+auth: { accept: [{ cookie: c }], peppers: [{ id: p1, secret: canary-two-canary-two }], trusted_proxies: [\"::1\"], brand: acme }
+mode: report
+report: { until: 2100-01-01, known_bad: true }
+routes:
+  - { path: \"/a/{x}/**\", name: n, hosts: [\"*.h.test\"], upstream: app, scopes: { any: [a, b], all: [b] }, methods: { GET: {}, \"*\": { auth: any_key } }, mode: enforce,
+      accept: [{ header: Authorization, scheme: Basic }, { query: q }], path_rules: { encoded_slash: keep, empty_segments: merge, trailing_slash: either, normalize: refuse },
+      forward_credential: true, environments: [live], allow_ips: [10.0.0.1], publishable_unsafe_methods: true, strip_prefix: /a, add_prefix: /z, max_body: 3MiB, upgrade: [],
+      cors: { origins: [https://o.test], methods: [GET], headers: [X-H], max_age: 5m }, timeouts: { connect: 1s, idle: 2m }, headers: { set: { X-S: canary-three }, remove: [X-Q] } }
+  - { path: /b, group: g, upstream: app, scopes: a }
+store: { driver: memory }
+sync: { poll_interval: 1s, on_stale: serve, max_staleness: 48h }
+limits: { connections_per_address: 7, head_size: 64KiB }
+errors: { profile: success }
+logging: { format: json, level: debug, access: { enabled: false }, mask_addresses: true }
+reload: { watch: true }
+shutdown: { delay: 1500ms }
+workers: 3
+";
+
+#[test]
+fn the_effective_file_says_the_same_again() {
+    let first = loaded(FULL).settings.expect("loads");
+    let text = effective_text(&first);
+    // A secret that is left out has to be long enough to be one.
+    let again = loaded(&text.replace(REDACTED, "something of sixteen"));
+    let second = again.settings.unwrap_or_else(|| panic!("{text}\n{:#?}", again.diagnostics));
+    assert_eq!(effective_text(&second), text);
+}
+
+#[test]
+fn secrets_are_left_out() {
+    let Loaded { settings, sources, .. } = loaded(FULL);
+    let settings = settings.expect("loads");
+    let shown = format!("{}{:?}{settings:?}", effective_text(&settings), origins(&settings, &sources));
+    assert!(!shown.contains("canary"), "{shown}");
+    assert_eq!(effective_text(&settings).matches(REDACTED).count(), 3);
+}
+
+#[test]
+fn every_value_knows_where_it_came_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let main = directory.path().join("p.yaml");
+    let part = directory.path().join("more.yaml");
+    std::fs::write(&main, "version: 1\ninclude: [more.yaml]\nlisteners:\n  - bind: 127.0.0.1:0\nupstreams: { app: { kind: echo } }\nmode: enforce\nauth: { accept: [{ cookie: c }] }\nroutes:\n  - path: /a\n    upstream: app\n    auth: none\n").unwrap();
+    std::fs::write(
+        &part,
+        "routes:\n  - path: /b\n    upstream: app\n    scopes: a\n    methods: { GET: {}, PUT: { scopes: [a, b] } }\n",
+    )
+    .unwrap();
+    let Loaded { settings, sources, .. } = load(&main, &|_| None);
+    let settings = settings.expect("loads");
+    let all = origins(&settings, &sources);
+    let line = |path: &str| {
+        let origin = all.iter().find(|origin| origin.path == path).unwrap_or_else(|| panic!("no {path}"));
+        origin.source.as_ref().map(|source| (source.file.ends_with("more.yaml"), source.line))
+    };
+    assert_eq!(line("listeners[0].bind"), Some((false, 4)));
+    assert_eq!(line("limits.head_timeout"), None);
+    assert_eq!(line("routes[0].path"), Some((false, 9)));
+    assert_eq!(line("routes[0].methods.*.auth"), Some((false, 11)));
+    assert_eq!(line("routes[0].mode"), Some((false, 6)));
+    assert_eq!(line("routes[0].accept[0].cookie"), Some((false, 7)));
+    assert_eq!(line("routes[0].upgrade[0]"), None);
+    assert_eq!(line("routes[1].path"), Some((true, 2)));
+    assert_eq!(line("routes[1].methods.GET.scopes.all[0]"), Some((true, 4)));
+    assert_eq!(line("routes[1].methods.PUT.scopes.all[1]"), Some((true, 5)));
+    let count = |value: &serde_yaml::Value| serde_yaml::to_string(value).unwrap().lines().count();
+    assert!(all.len() > count(&effective(&settings)) / 2, "all values are listed");
+}

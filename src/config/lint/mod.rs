@@ -1,0 +1,127 @@
+//! Warnings: a configuration that works, but probably does not say what was meant.
+//!
+//! Owns what is worth a warning. Runs only where there is no error, on settings that are complete.
+
+mod shadow;
+
+use std::collections::HashSet;
+
+use super::diagnostic::{Code, Findings, Problem, did_you_mean};
+use super::resolve::{Resolved, ResolvedRoute, rule_of};
+use crate::domain::{Scope, Timestamp};
+use crate::gate::{Demand, Mode};
+use crate::route::Idle;
+
+/// Notes everything worth a warning. O(rules + public routes × protected routes).
+pub(crate) fn lint(resolved: &Resolved, now: Timestamp, findings: &mut Findings) {
+    report_mode(resolved, now, findings);
+    scopes(resolved, findings);
+    roles(resolved, findings);
+    unreachable(resolved, findings);
+    shadow::check(&resolved.routes, findings);
+    unused(resolved, findings);
+    for (at, why) in &resolved.marks.weakened {
+        findings.note(Problem::new(Code::Weakened, *at, why.clone()));
+    }
+}
+
+fn report_mode(resolved: &Resolved, now: Timestamp, findings: &mut Findings) {
+    let until = resolved.settings.gate.report_until;
+    if let (Some(until), Some(at)) = (until.filter(|until| *until <= now), resolved.marks.report_until) {
+        let message = format!("report mode ended at {until}; every route enforces");
+        findings.note(Problem::new(Code::ReportMode, at, message).fix("Remove `report` and `mode: report`"));
+        return;
+    }
+    let fix = if until.is_some() {
+        "Write `mode: enforce` once the reports are clean"
+    } else {
+        "Set `report: { until: DATE }`, or write `mode: enforce` once the reports are clean"
+    };
+    let global = resolved.marks.mode.filter(|_| {
+        let follows = |route: &ResolvedRoute| route.mode_at.is_none() && route.settings.mode == Mode::Report;
+        resolved.routes.iter().any(follows)
+    });
+    let own = resolved.routes.iter().filter(|route| route.settings.mode == Mode::Report);
+    for at in global.into_iter().chain(own.filter_map(|route| route.mode_at)) {
+        let message = "requests that should be refused are let through";
+        findings.note(Problem::new(Code::ReportMode, at, message).fix(fix));
+    }
+}
+
+fn scopes(resolved: &Resolved, findings: &mut Findings) {
+    let catalogue = &resolved.settings.gate.scopes;
+    let mut demanded: HashSet<&Scope> = HashSet::new();
+    for scope in resolved.routes.iter().flat_map(|route| &route.rules).flat_map(|rule| &rule.scopes_at) {
+        demanded.insert(&scope.value);
+        if scope.value.is_reserved() || catalogue.contains_key(&scope.value) {
+            continue;
+        }
+        let written = findings.written(scope.at);
+        let message = format!("the scope `{written}` is not in the catalogue");
+        let problem = Problem::new(Code::UndeclaredScope, scope.at, message);
+        let fix = match did_you_mean(scope.value.as_str(), catalogue.keys().map(Scope::as_str)) {
+            Some(word) => format!("Did you mean `{word}`?"),
+            None => format!("Add `{written}: {{ title: … }}` to `scopes`"),
+        };
+        findings.note(problem.fix(fix));
+    }
+    for (scope, at) in resolved.marks.scopes.iter().filter(|(scope, _)| !demanded.contains(scope)) {
+        let message = format!("no route asks for the scope `{scope}`");
+        findings.note(Problem::new(Code::UnusedScope, *at, message).fix("Demand it somewhere, or remove it"));
+    }
+}
+
+fn roles(resolved: &Resolved, findings: &mut Findings) {
+    let catalogue = &resolved.settings.gate.scopes;
+    for (role, grant, at) in &resolved.marks.grants {
+        let reserved = grant.as_str().starts_with(Scope::RESERVED_PREFIX);
+        if !reserved && !catalogue.keys().any(|scope| grant.covers(scope)) {
+            let message = format!("`{}` of the role `{role}` covers no scope of the catalogue", findings.written(*at));
+            findings.note(Problem::new(Code::IdleRole, *at, message).fix("Correct it, or declare the scope"));
+        }
+    }
+}
+
+fn unreachable(resolved: &Resolved, findings: &mut Findings) {
+    let routes = &resolved.routes;
+    for route in routes.iter().filter(|route| route.settings.accept.is_empty()) {
+        if let Some(rule) = route.rules.iter().find(|rule| rule.rule.demand != Demand::Public) {
+            let problem = Problem::new(Code::Unreachable, rule.at, "no request can pass: nowhere may it carry a key");
+            findings.note(problem.fix("Name a place in `accept`, or write `auth: none`"));
+        }
+    }
+    for (rule, why) in resolved.table.idle_rules() {
+        let at = rule_of(routes, rule).1.at;
+        let problem = match why {
+            Idle::Beaten(by) => {
+                let problem = Problem::new(Code::Unreachable, at, "more specific rules answer all its requests");
+                problem.label(rule_of(routes, by).1.at, "one of them").fix("Remove it")
+            }
+            Idle::Refused(bad) => {
+                let problem = Problem::new(Code::Unreachable, at, format!("all its requests are refused: {bad}"));
+                problem.fix("Change the path, `path_rules`, or `reads_paths` of the upstream")
+            }
+        };
+        findings.note(problem);
+    }
+}
+
+fn unused(resolved: &Resolved, findings: &mut Findings) {
+    let settings = &resolved.settings;
+    let by_routes = settings.gate.routes.iter().map(|route| route.upstream.as_str());
+    let by_environments = settings.gate.environments.values().filter_map(|environment| environment.upstream.as_deref());
+    let used: HashSet<&str> = by_routes.chain(by_environments).collect();
+    for (name, at) in resolved.marks.upstreams.iter().filter(|(name, _)| !used.contains(name.as_str())) {
+        let message = format!("no route leads to the upstream `{name}`");
+        findings.note(Problem::new(Code::Unused, *at, message).fix("Remove it, or name it in a route"));
+    }
+    let served: HashSet<&str> = settings.listeners.iter().filter_map(|listener| listener.tls.as_deref()).collect();
+    for (name, at) in resolved.marks.tls.iter().filter(|(name, _)| !served.contains(name.as_str())) {
+        let message = format!("no listener serves the certificates `{name}`");
+        findings.note(Problem::new(Code::Unused, *at, message).fix("Remove them, or name them in a listener"));
+    }
+}
+
+#[cfg(test)]
+#[path = "lint_tests.rs"]
+mod tests;

@@ -1,0 +1,57 @@
+//! The whole configuration, resolved: what `App` is built from. Plain values, no YAML, no environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::gate::GateSettings;
+use crate::proxy::{HeaderSettings, UpstreamSettings};
+pub use crate::reply::ErrorProfile;
+use crate::server::{Limits, ListenerSettings, ShutdownSettings, TlsSettings, Workers};
+use crate::store::{StoreSettings, SyncSettings};
+use crate::telemetry::{LogSettings, MetricsSettings};
+
+/// Every setting of the gateway.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The files it was read from, the main one first, for watching and for messages.
+    pub files: Vec<PathBuf>,
+    /// Data listeners; at least one.
+    pub listeners: Vec<ListenerSettings>,
+    /// Certificates by name.
+    pub tls: Vec<TlsSettings>,
+    /// Servers behind us.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// The decision.
+    pub gate: GateSettings,
+    /// Which fields are ours, and which are not believed.
+    pub headers: HeaderSettings,
+    /// Shape of error bodies.
+    pub errors: ErrorProfile,
+    /// Keys.
+    pub store: StoreSettings,
+    /// Following the store.
+    pub sync: SyncSettings,
+    /// Bounds of connections.
+    pub limits: Limits,
+    /// Management.
+    pub admin: AdminSettings,
+    /// Metrics and health.
+    pub metrics: MetricsSettings,
+    /// Logs.
+    pub logging: LogSettings,
+    /// Reload when a file changes.
+    pub reload_watch: bool,
+    /// Leaving.
+    pub shutdown: ShutdownSettings,
+    /// Data-plane threads.
+    pub workers: Workers,
+}
+
+/// `admin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Where the management API answers.
+    pub bind: SocketAddr,
+    /// The local socket of `reload` and `explain REQUEST_ID`, mode 0600.
+    pub socket: PathBuf,
+}
