@@ -1,5 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod admin;
+pub mod app;
 pub mod authn;
 pub mod authz;
 pub mod cache;

@@ -1,0 +1,70 @@
+//! The management listener. So far it explains: one page for each error code, from the documentation in the binary.
+//!
+//! Must not know how requests are decided; it is never reached through a data listener.
+
+/// The text that every page is cut from.
+const ERRORS: &str = include_str!("../../docs/errors.md");
+
+/// The documentation page at `path`, in Markdown: `/docs/errors`, and `/docs/errors/<code>` for each error code.
+pub fn docs_page(path: &str) -> Option<&'static str> {
+    match path {
+        "/docs" | "/docs/" | "/docs/errors" | "/docs/errors/" => Some(ERRORS),
+        _ => path.strip_prefix("/docs/errors/").and_then(section),
+    }
+}
+
+/// The section of a code: from its heading to the next one of the same or a higher level.
+fn section(code: &str) -> Option<&'static str> {
+    let is_code = !code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let heading = format!("\n## {code}\n");
+    let start = is_code.then(|| ERRORS.find(&heading)).flatten()? + 1;
+    let after = start + heading.len() - 1;
+    let end = ERRORS[after..].find("\n## ").map_or(ERRORS.len(), |at| after + at + 1);
+    Some(&ERRORS[start..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authn::Rejection;
+    use crate::credential::Malformed;
+    use crate::gate::Denial;
+    use crate::reply::{Failure, Refusal};
+
+    #[test]
+    fn every_code_that_a_client_can_see_has_a_page() {
+        let denials = [
+            Denial::BadPath { detail: "" },
+            Denial::NoRoute,
+            Denial::MethodNotAllowed { allow: Vec::new() },
+            Denial::MissingCredential,
+            Denial::InvalidRequest(Malformed::Empty),
+            Denial::InvalidKey(Rejection::Unknown),
+            Denial::KindNotAllowed,
+            Denial::EnvironmentNotAllowed,
+            Denial::IpNotAllowed,
+            Denial::SecretKeyInBrowser,
+            Denial::InsufficientScope { required: Vec::new(), missing: Vec::new() },
+            Denial::AuthUnavailable,
+        ];
+        let failures = [
+            Failure::BadRequest { detail: "" },
+            Failure::TargetTooLong,
+            Failure::HeadersTooLarge,
+            Failure::RequestTimeout,
+            Failure::BodyTooLarge,
+            Failure::ExpectationFailed,
+            Failure::UpstreamUnreachable,
+            Failure::UpstreamTimeout,
+            Failure::UpstreamBusy,
+            Failure::Internal,
+        ];
+        let refusals = denials.iter().map(Refusal::Denied).chain(failures.into_iter().map(Refusal::Failed));
+        for code in refusals.map(|refusal| refusal.facts().code) {
+            let page = docs_page(&format!("/docs/errors/{code}")).unwrap_or_else(|| panic!("{code} has no page"));
+            assert!(page.starts_with(&format!("## {code}\n")) && page.len() > 80, "{code}: {page}");
+            assert_eq!(page.matches("\n## ").count(), 0, "{code}");
+        }
+        assert_eq!(docs_page("/docs/errors/nonsense"), None);
+    }
+}

@@ -1,0 +1,80 @@
+//! One configuration, made ready to be swapped in: rules, upstreams and certificates, or the reason why not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::RunError;
+use crate::config::Settings;
+use crate::domain::time;
+use crate::gate::{Mode, Rules};
+use crate::proxy::{HeaderRules, LiveTarget as Target, Plan, Upstream};
+use crate::server::EdgeTls;
+use crate::telemetry::Metrics;
+
+/// What a configuration compiles to.
+pub(super) struct Generation {
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) plan: Arc<Plan>,
+    /// Certificates by the name of their `tls` entry.
+    pub(crate) tls: BTreeMap<String, Arc<EdgeTls>>,
+}
+
+/// What the `type` of a problem begins with; the code follows. A name, not an address (RFC 9457 §3.1.1 allows any
+/// URI): where the pages of `docs/errors.md` are published is the operator's choice.
+const ERROR_TYPE_BASE: &str = "urn:portcullis:error:";
+
+impl Generation {
+    /// Compiles `settings`. Reads certificate files; opens no socket and changes nothing that runs.
+    ///
+    /// # Errors
+    /// The first thing that cannot be used.
+    pub(super) fn compile(settings: &Settings, metrics: &Metrics, previous: Option<&Plan>) -> Result<Self, RunError> {
+        let names: Vec<&str> = settings.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+        let rules = Rules::compile(settings.gate.clone(), &names).map_err(RunError::Rules)?;
+        let upstreams = settings
+            .upstreams
+            .iter()
+            .map(|upstream| {
+                let before = previous.and_then(|plan| {
+                    plan.upstreams.iter().find(|known| known.settings.name == upstream.name).map(AsRef::as_ref)
+                });
+                Upstream::open(upstream.clone(), before)
+                    .map(Arc::new)
+                    .map_err(|source| RunError::Upstream { name: upstream.name.clone(), source })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let tls = settings
+            .tls
+            .iter()
+            .map(|entry| {
+                let opened = EdgeTls::load(entry.clone());
+                let opened = opened.map_err(|problems| RunError::Tls { name: entry.name.clone(), problems })?;
+                for warning in opened.warnings(time::now()) {
+                    tracing::warn!(tls = %entry.name, %warning, "a certificate needs attention");
+                }
+                Ok((entry.name.clone(), Arc::new(opened)))
+            })
+            .collect::<Result<_, RunError>>()?;
+        metrics.set_upstream_targets(upstreams.iter().flat_map(|upstream| {
+            let label = metrics.upstream(&upstream.settings.name);
+            let answers = |target: &Target| target.answers.load(std::sync::atomic::Ordering::Relaxed);
+            upstream.targets.iter().map(move |target| (label, target.label.clone(), answers(target)))
+        }));
+        metrics.set_max_routes(settings.metrics.max_routes);
+        let labels = rules.routes.iter().map(|route| metrics.route(&route.settings.label)).collect();
+        let plan = Plan {
+            upstreams,
+            headers: Arc::new(HeaderRules::new(&settings.headers)),
+            labels,
+            errors: settings.errors,
+            error_type_base: ERROR_TYPE_BASE.to_owned(),
+            stall_timeout: settings.limits.stall_timeout,
+        };
+        Ok(Self { rules: Arc::new(rules), plan: Arc::new(plan), tls })
+    }
+
+    /// How many routes report instead of enforcing.
+    pub(super) fn reporting_routes(&self) -> usize {
+        self.rules.routes.iter().filter(|route| route.settings.mode == Mode::Report).count()
+    }
+}

@@ -1,0 +1,15 @@
+//! The composition root: settings become a running gateway, and a running gateway becomes a drained one.
+//!
+//! Owns the order in which things start, are replaced and stop. Every part it joins knows nothing of the others.
+//! Threads: the caller's becomes the control runtime (store, metrics, reload, signals), one accepts connections, and
+//! `workers` of them serve.
+
+mod error;
+mod generation;
+mod reload;
+mod run;
+mod socket;
+mod vitals;
+
+pub use error::RunError;
+pub use run::{Options, Started, run};

@@ -1,0 +1,309 @@
+//! Taking over a new configuration: compile first, swap whole, keep the old one on any error and say so.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::RunError;
+use super::generation::Generation;
+use super::run::{Gateway, Listeners, Signals, listener_keys, notify_supervisor};
+use super::socket::ReloadReport;
+use crate::config::{self, Settings, Severity};
+use crate::domain::time::monotonic_now;
+use crate::gate::{Demand, MethodSelector, RouteSettings};
+use crate::server::{EdgeTls, Listener, listen};
+use crate::telemetry::{Metrics, Reload};
+
+/// Most keys named by a dry run.
+pub(super) const MAX_LOSING_KEYS: usize = 100;
+/// How long after the last change of a file a reload waits for more.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How often certificate files are read again.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why a reload happens.
+pub(super) enum Trigger {
+    /// A file changed.
+    FileChanged,
+    /// Somebody asks through the local socket.
+    Asked { dry_run: bool, answer: oneshot::Sender<ReloadReport> },
+}
+
+/// Owns what a reload replaces.
+pub(super) struct Reloader {
+    settings: Settings,
+    source: Option<PathBuf>,
+    tls: BTreeMap<String, Arc<EdgeTls>>,
+    listeners: Listeners,
+    inbox: mpsc::Receiver<Trigger>,
+    triggers: mpsc::Sender<Trigger>,
+    watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        settings: Settings,
+        source: Option<PathBuf>,
+        tls: BTreeMap<String, Arc<EdgeTls>>,
+        listeners: Listeners,
+        inbox: mpsc::Receiver<Trigger>,
+        triggers: mpsc::Sender<Trigger>,
+    ) -> Self {
+        let mut reloader = Self { settings, source, tls, listeners, inbox, triggers, watcher: None };
+        reloader.watch();
+        reloader
+    }
+
+    /// Reloads whenever there is reason to, until the process is told to leave.
+    pub(super) async fn until_told_to_leave(&mut self, gateway: &Gateway, signals: &mut Signals) {
+        let mut certificates = tokio::time::interval(CERTIFICATE_INTERVAL);
+        certificates.tick().await;
+        loop {
+            tokio::select! {
+                leave = signals.next() => {
+                    if leave {
+                        return;
+                    }
+                    self.reload(gateway, false).await;
+                }
+                Some(trigger) = self.inbox.recv() => match trigger {
+                    Trigger::FileChanged => {
+                        tokio::time::sleep(SETTLE).await;
+                        self.reload(gateway, false).await;
+                    }
+                    Trigger::Asked { dry_run, answer } => {
+                        let report = self.reload(gateway, dry_run).await;
+                        // The asker may be gone; the reload stands all the same.
+                        let _told = answer.send(report);
+                    }
+                },
+                _ = certificates.tick() => self.read_certificates_again(gateway),
+            }
+        }
+    }
+
+    async fn reload(&mut self, gateway: &Gateway, dry_run: bool) -> ReloadReport {
+        let Some(source) = self.source.clone() else {
+            let problem = "this gateway runs without a configuration file".to_owned();
+            return ReloadReport { problems: vec![problem], ..ReloadReport::default() };
+        };
+        if !dry_run {
+            let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+            let microseconds = i128::from(since_boot.tv_sec) * 1_000_000 + i128::from(since_boot.tv_nsec) / 1_000;
+            notify_supervisor(&[
+                sd_notify::NotifyState::Reloading,
+                sd_notify::NotifyState::MonotonicUsec(microseconds),
+            ]);
+        }
+        let report = self.take_over(gateway, &source, dry_run).await;
+        if dry_run {
+            return report;
+        }
+        if report.ok {
+            gateway.metrics.count_reload(Reload::Applied);
+            tracing::info!(changed_routes = report.changed_routes.len(), "configuration reloaded");
+        } else {
+            gateway.metrics.count_reload(Reload::Refused);
+            for problem in &report.problems {
+                tracing::error!(%problem, "configuration not reloaded; the old one stays in force");
+            }
+        }
+        notify_supervisor(&[sd_notify::NotifyState::Ready]);
+        report
+    }
+
+    async fn take_over(&mut self, gateway: &Gateway, source: &std::path::Path, dry_run: bool) -> ReloadReport {
+        let loaded = config::load(source, &|name| std::env::var(name).ok());
+        let Some(settings) = loaded.settings else {
+            let problems = loaded.diagnostics.iter().filter(|found| found.severity() == Severity::Error);
+            return ReloadReport { problems: problems.map(ToString::to_string).collect(), ..ReloadReport::default() };
+        };
+        match self.swap(gateway, settings, dry_run).await {
+            Ok(report) => report,
+            Err(error) => ReloadReport { problems: vec![error.to_string()], ..ReloadReport::default() },
+        }
+    }
+
+    /// Everything that can fail comes first; from the first change on nothing can.
+    async fn swap(&mut self, gateway: &Gateway, settings: Settings, dry_run: bool) -> Result<ReloadReport, RunError> {
+        self.refuse_restarts(&settings)?;
+        let current = gateway.live.current();
+        let generation = Generation::compile(&settings, &gateway.metrics, Some(&current.plan))?;
+        let report = ReloadReport {
+            ok: true,
+            changed_routes: changed_routes(&self.settings.gate.routes, &settings.gate.routes),
+            losing_keys: gateway.live.losing_keys(&generation.rules, MAX_LOSING_KEYS),
+            problems: Vec::new(),
+        };
+        if dry_run {
+            return Ok(report);
+        }
+        let listener_for = |listener: &crate::server::ListenerSettings| {
+            let tls = listener.tls.as_ref().and_then(|name| generation.tls.get(name).cloned());
+            Arc::new(Listener::new(listener.clone(), tls, gateway.metrics.listener(&listener.name)))
+        };
+        let mut opened = Vec::new();
+        let keys = listener_keys(&settings.listeners);
+        for (number, (listener, key)) in settings.listeners.iter().zip(&keys).enumerate() {
+            if !self.listeners.contains_key(key) {
+                let socket = listen(&listener.bind, &format!("listeners[{number}].bind")).map_err(RunError::Listen)?;
+                opened.push((listener, key, socket));
+            }
+        }
+        let reporting = generation.reporting_routes();
+        gateway.live.replace(Arc::clone(&generation.rules), Arc::clone(&generation.plan));
+        gateway.limits.store(Arc::new(settings.limits.clone()));
+        gateway.logging.apply(&settings.logging);
+        gateway.metrics.set_report_mode_routes(reporting);
+        export_certificates(&gateway.metrics, &generation.tls);
+        for (listener, key, socket) in opened {
+            let doing = "accept connections";
+            let accepting = gateway.accept.accept_from(socket, listener_for(listener)).await;
+            let accepting = accepting.map_err(|source| RunError::System { doing, source })?;
+            tracing::info!(role = "data", listener = %listener.name, address = %accepting.address, "listening");
+            self.listeners.insert(key.clone(), accepting);
+        }
+        let configured = |key: &(crate::server::Bind, usize)| {
+            keys.iter().position(|known| known == key).map(|at| &settings.listeners[at])
+        };
+        self.listeners.retain(|key, accepting| match configured(key) {
+            Some(listener) => {
+                accepting.replace(listener_for(listener));
+                true
+            }
+            None => {
+                tracing::info!(role = "data", address = %accepting.address, "no longer listening");
+                accepting.listener().leave();
+                false
+            }
+        });
+        self.tls = generation.tls;
+        self.settings = settings;
+        self.watch();
+        Ok(report)
+    }
+
+    fn refuse_restarts(&self, next: &Settings) -> Result<(), RunError> {
+        let now = &self.settings;
+        let changed = [
+            ("workers", now.workers != next.workers),
+            ("store", now.store != next.store),
+            ("auth.brand", now.gate.brand != next.gate.brand),
+            ("admin.socket", now.admin.socket != next.admin.socket),
+            ("metrics.bind", now.metrics.bind != next.metrics.bind),
+            ("admin.bind", now.admin.bind != next.admin.bind),
+        ];
+        match changed.into_iter().find(|(_, is_changed)| *is_changed) {
+            Some((setting, _)) => Err(RunError::NeedsRestart { setting }),
+            None => Ok(()),
+        }
+    }
+
+    fn read_certificates_again(&self, gateway: &Gateway) {
+        for (name, tls) in &self.tls {
+            match tls.reload() {
+                Ok(()) => tracing::debug!(tls = %name, "certificates were read again"),
+                Err(problems) => {
+                    for error in problems {
+                        tracing::error!(tls = %name, %error, "certificates not read again; the old ones stay");
+                    }
+                }
+            }
+        }
+        export_certificates(&gateway.metrics, &self.tls);
+    }
+
+    /// Watches the directories of all files: a mounted ConfigMap changes by a symbolic link beside the file.
+    fn watch(&mut self) {
+        use notify::Watcher;
+        self.watcher = None;
+        if !self.settings.reload_watch {
+            return;
+        }
+        let triggers = self.triggers.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                // A full queue means that a reload is about to happen anyway.
+                let _queued = triggers.try_send(Trigger::FileChanged);
+            }
+        });
+        let mut watcher = match watcher {
+            Ok(watcher) => watcher,
+            Err(error) => return tracing::warn!(%error, "files are not watched"),
+        };
+        let certificates = self.settings.tls.iter().flat_map(|tls| &tls.certificates).map(|files| &files.cert);
+        let mut directories: Vec<_> =
+            self.settings.files.iter().chain(certificates).filter_map(|file| file.parent()).collect();
+        directories.sort_unstable();
+        directories.dedup();
+        for directory in directories {
+            let directory = if directory.as_os_str().is_empty() { std::path::Path::new(".") } else { directory };
+            if let Err(error) = watcher.watch(directory, notify::RecursiveMode::NonRecursive) {
+                tracing::warn!(%error, "changes in {} go unnoticed", directory.display());
+            }
+        }
+        self.watcher = Some(watcher);
+    }
+}
+
+/// Tells scrapers when certificates end.
+pub(super) fn export_certificates(metrics: &Metrics, tls: &BTreeMap<String, Arc<EdgeTls>>) {
+    let ends = tls.iter().flat_map(|(name, tls)| {
+        let certificates = tls.certificates().into_iter();
+        certificates.map(move |certificate| (format!("{name}/{}", certificate.label()), certificate.not_after))
+    });
+    metrics.set_certificates(ends.collect::<Vec<_>>());
+}
+
+/// A panic is logged with its place. Its message may hold what it was about: it is left out.
+pub(super) fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        tracing::error!(place, uptime = ?monotonic_now(), "a panic was caught");
+    }));
+}
+
+/// Routes whose demands differ, by path and name, each once.
+fn changed_routes(before: &[RouteSettings], after: &[RouteSettings]) -> Vec<String> {
+    type Demands<'a> = BTreeMap<(String, String, String), (&'a Demand, String)>;
+    fn demands(routes: &[RouteSettings]) -> Demands<'_> {
+        let mut all = BTreeMap::new();
+        for route in routes {
+            let hosts: Vec<&str> = route.hosts.iter().map(|host| host.as_str()).collect();
+            let path = route.path.as_str();
+            let label = match &route.name {
+                Some(name) => format!("{path} ({name})"),
+                None => path.to_owned(),
+            };
+            for method in &route.methods {
+                let name = match &method.selector {
+                    MethodSelector::Named(method) => method.to_string(),
+                    MethodSelector::All => "*".to_owned(),
+                };
+                all.insert((hosts.join(","), path.to_owned(), name), (&method.demand, label.clone()));
+            }
+        }
+        all
+    }
+    let (old, new) = (demands(before), demands(after));
+    let mut labels: Vec<String> = Vec::new();
+    let mut note = |label: &str| {
+        if !labels.iter().any(|known| known == label) {
+            labels.push(label.to_owned());
+        }
+    };
+    for (rule, (demand, label)) in &new {
+        if old.get(rule).is_none_or(|(before, _)| before != demand) {
+            note(label);
+        }
+    }
+    for (rule, (_, label)) in &old {
+        if !new.contains_key(rule) {
+            note(label);
+        }
+    }
+    labels
+}

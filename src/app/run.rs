@@ -1,0 +1,414 @@
+//! Starting, waiting, leaving.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::error::RunError;
+use super::generation::Generation;
+use super::reload::{self, Reloader};
+use super::socket;
+use super::vitals::{Docs, Health};
+use crate::cache::{KeySet, LastUse, SyncTask};
+use crate::config::Settings;
+use crate::proxy::{Live, WorkerLastUse};
+use crate::server::{
+    Accepting, Acceptor, Bind, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts, Workers,
+    listen, serve_pages,
+};
+use crate::store::{self, OpenMode, Store};
+use crate::telemetry::{LogOutput, Logging, Metrics};
+
+/// What a gateway is started from.
+pub struct Options {
+    /// The configuration.
+    pub settings: Settings,
+    /// The file it came from, read again at a reload; none where there is no file.
+    pub source: Option<PathBuf>,
+    /// Where log lines go.
+    pub log: LogOutput,
+    /// Called once, when every socket is open and the key set is loaded.
+    pub announce: Box<dyn FnOnce(&Started)>,
+}
+
+/// A gateway that has just started.
+pub struct Started {
+    /// Data listeners: name and address.
+    pub data: Vec<(String, String)>,
+    /// Where metrics and health answer.
+    pub metrics: String,
+    /// The open store.
+    pub store: Arc<Store>,
+}
+
+/// Runs a gateway on this thread until it has drained.
+///
+/// Leaves on SIGTERM and SIGINT: `/readyz` turns 503, after `shutdown.delay` nothing more is accepted, requests under
+/// way get `shutdown.deadline`.
+///
+/// # Errors
+/// Whatever keeps it from starting. Once it runs, trouble is logged.
+pub fn run(options: Options) -> Result<(), RunError> {
+    let system = |doing| move |source| RunError::System { doing, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("control-blocking")
+        .build()
+        .map_err(system("start the control runtime"))?;
+    runtime.block_on(run_on_control(options))
+}
+
+/// Everything that lives until the process has drained.
+pub(super) struct Gateway {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) limits: Arc<ArcSwap<crate::server::Limits>>,
+    pub(crate) workers: Arc<Vec<Worker>>,
+    pub(crate) accept: AcceptThread,
+    pub(crate) draining: Arc<AtomicBool>,
+    pub(crate) logging: Logging,
+}
+
+async fn run_on_control(options: Options) -> Result<(), RunError> {
+    let Options { settings, source, log, announce } = options;
+    let system = |doing| move |source| RunError::System { doing, source };
+    let metrics = Arc::new(Metrics::new(settings.metrics.max_routes, crate::domain::time::monotonic_now()));
+    let logging =
+        Logging::start(&settings.logging, log, metrics.log_lines_dropped()).map_err(system("start the log thread"))?;
+    if logging.install().is_err() {
+        return Err(RunError::System {
+            doing: "send events to the log",
+            source: std::io::Error::other("they have a destination already"),
+        });
+    }
+    reload::install_panic_hook();
+    forbid_core_files();
+    let store = store::open(&settings.store, OpenMode::Create).map_err(RunError::Store)?;
+    let mut generation = Generation::compile(&settings, &metrics, None)?;
+    let mut inherited = Inherited::from_environment();
+    let sockets = open_data_sockets(&settings, &mut inherited)?;
+    let mut operators_socket = |bind, setting| match inherited.take(&bind) {
+        Some(socket) => Ok(socket),
+        None => listen(&bind, setting).map_err(RunError::Listen),
+    };
+    let metrics_socket = operators_socket(Bind::Tcp(settings.metrics.bind), "metrics.bind")?;
+    let admin_socket = operators_socket(Bind::Tcp(settings.admin.bind), "admin.bind")?;
+    let keys = KeySet::new();
+    let live = Arc::new(Live::new(Arc::clone(&generation.rules), Arc::clone(&generation.plan), Arc::clone(&keys)));
+    let (sync, sync_handle) =
+        SyncTask::new(Arc::clone(store.feed()), Arc::clone(&keys), Arc::clone(&live) as _, &settings.sync);
+    let worker_count = match settings.workers {
+        Workers::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        Workers::Count(count) => count.max(1),
+    };
+    let last_use = LastUse::new(worker_count);
+    let limits = Arc::new(ArcSwap::from_pointee(settings.limits.clone()));
+    let workers = (0..worker_count)
+        .map(|worker| {
+            let parts = WorkerParts {
+                live: Arc::clone(&live),
+                metrics: Arc::clone(&metrics),
+                limits: Arc::clone(&limits),
+                access: logging.access_log(),
+                last_use: WorkerLastUse { shared: Arc::clone(&last_use), worker },
+            };
+            Worker::start(worker, parts)
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(system("start a worker thread"))?;
+    let workers = Arc::new(workers);
+    let accept = AcceptThread::start(Acceptor::new(Arc::clone(&workers), Arc::clone(&limits)))
+        .map_err(system("start the accept thread"))?;
+    be_nice();
+    let syncing = tokio::spawn(sync.run());
+    let flushing = tokio::spawn(Arc::clone(&last_use).run(Arc::clone(store.writer()), settings.sync.last_used_flush));
+    let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store)));
+    let draining = Arc::new(AtomicBool::new(false));
+    let health = Arc::new(Health {
+        metrics: Arc::clone(&metrics),
+        keys: Arc::clone(&keys),
+        sync: sync_handle.clone(),
+        last_use: Arc::clone(&last_use),
+        counted_drops: AtomicU64::new(0),
+        draining: Arc::clone(&draining),
+    });
+    let metrics_address = serve_operators("metrics", metrics_socket, health)?;
+    serve_operators("admin", admin_socket, Arc::new(Docs))?;
+    metrics.set_report_mode_routes(generation.reporting_routes());
+    reload::export_certificates(&metrics, &generation.tls);
+    let mut accepting = Listeners::new();
+    let listener_keys = listener_keys(&settings.listeners);
+    for ((listener, key), socket) in settings.listeners.iter().zip(&listener_keys).zip(sockets) {
+        let listener = Arc::new(Listener::new(
+            listener.clone(),
+            listener.tls.as_ref().and_then(|name| generation.tls.get(name).cloned()),
+            metrics.listener(&listener.name),
+        ));
+        let name = Arc::clone(&listener.name);
+        let opened = accept.accept_from(socket, listener).await.map_err(system("accept connections"))?;
+        tracing::info!(role = "data", listener = %name, address = %opened.address, "listening");
+        accepting.insert(key.clone(), opened);
+    }
+    let gateway = Gateway { metrics, live, limits, workers, accept, draining, logging };
+    let (triggers, inbox) = mpsc::channel(16);
+    let _socket = match socket::serve(&settings.admin.socket, triggers.clone()) {
+        Ok(guard) => Some(guard),
+        Err(error) => {
+            let path = settings.admin.socket.display();
+            tracing::warn!(%error, "no local socket at {path}: `portcullis reload` will not reach this process");
+            None
+        }
+    };
+    let mut signals = Signals::install().map_err(system("watch signals"))?;
+    wait_until_loaded(&sync_handle, &mut signals).await;
+    let started = Started {
+        data: settings
+            .listeners
+            .iter()
+            .zip(&listener_keys)
+            .filter_map(|(listener, key)| Some((listener.name.clone(), accepting.get(key)?.address.clone())))
+            .collect(),
+        metrics: metrics_address,
+        store: Arc::clone(&store),
+    };
+    announce(&started);
+    notify_supervisor(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(keys = keys.len(), revision = %keys.revision(), "ready");
+    let shutdown = settings.shutdown;
+    generation.tls.retain(|name, _| settings.listeners.iter().any(|listener| listener.tls.as_ref() == Some(name)));
+    let mut reloader = Reloader::new(settings, source, generation.tls, accepting, inbox, triggers);
+    reloader.until_told_to_leave(&gateway, &mut signals).await;
+    leave(gateway, reloader, shutdown, &mut signals).await;
+    flushing.abort();
+    if let Err(error) = last_use.flush(store.writer().as_ref()).await {
+        tracing::warn!(%error, "the last uses of keys could not be written");
+    }
+    syncing.abort();
+    forgetting.abort();
+    Ok(())
+}
+
+/// Stops accepting, lets requests under way end, then ends what is left.
+async fn leave(gateway: Gateway, reloader: Reloader, shutdown: crate::server::ShutdownSettings, signals: &mut Signals) {
+    use std::sync::atomic::Ordering;
+    notify_supervisor(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!(delay = ?shutdown.delay, deadline = ?shutdown.deadline, "leaving");
+    gateway.draining.store(true, Ordering::Relaxed);
+    gateway.workers.iter().for_each(Worker::drain);
+    if !shutdown.delay.is_zero() {
+        tokio::select! {
+            () = tokio::time::sleep(shutdown.delay) => {}
+            () = signals.told_to_leave() => {}
+        }
+    }
+    drop(reloader);
+    let all_gone = async {
+        while gateway.workers.iter().any(|worker| worker.connections() > 0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = all_gone => {}
+        () = tokio::time::sleep(shutdown.deadline) => {
+            let left: usize = gateway.workers.iter().map(Worker::connections).sum();
+            tracing::warn!(connections = left, "the deadline came first: connections are cut");
+        }
+        () = signals.told_to_leave() => tracing::warn!("told again to leave: connections are cut"),
+    }
+    gateway.accept.stop();
+    if let Ok(workers) = Arc::try_unwrap(gateway.workers) {
+        for worker in workers {
+            if !worker.stop() {
+                tracing::error!("a worker thread had panicked");
+            }
+        }
+    }
+    tracing::info!("gone");
+    drop(gateway.logging);
+}
+
+/// Serves pages on the control runtime, and says where.
+fn serve_operators(role: &str, socket: Listening, pages: Arc<dyn Pages>) -> Result<String, RunError> {
+    let address = socket.address();
+    if let Listening::Tcp(socket) = socket {
+        let listener = tokio::net::TcpListener::from_std(socket)
+            .map_err(|source| RunError::System { doing: "listen for operators", source })?;
+        drop(tokio::spawn(serve_pages(listener, pages)));
+    }
+    tracing::info!(role, address = %address, "listening");
+    Ok(address)
+}
+
+fn open_data_sockets(settings: &Settings, inherited: &mut Inherited) -> Result<Vec<Listening>, RunError> {
+    settings
+        .listeners
+        .iter()
+        .enumerate()
+        .map(|(number, listener)| match inherited.take(&listener.bind) {
+            Some(socket) => Ok(socket),
+            None => listen(&listener.bind, &format!("listeners[{number}].bind")).map_err(RunError::Listen),
+        })
+        .collect()
+}
+
+/// Returns once the key set is loaded, or the process is told to leave. Until then protected routes answer 503.
+async fn wait_until_loaded(sync: &crate::cache::SyncHandle, signals: &mut Signals) {
+    let mut sync = sync.clone();
+    tokio::select! {
+        loaded = sync.reach(crate::domain::Revision::ZERO) => {
+            if let Err(error) = loaded {
+                tracing::error!(%error, "the key set was not loaded");
+            }
+        }
+        () = signals.told_to_leave() => signals.leave_at_once = true,
+    }
+}
+
+/// Lets rows of keys go that were revoked long ago. Trouble waits for the next hour.
+async fn forget_hourly(store: Arc<Store>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let forgotten = store::forget_what_is_old(store.writer(), crate::domain::time::now()).await;
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, "rows of keys revoked long ago were not dropped; it is tried again in an hour");
+        }
+    }
+}
+
+/// Tells systemd; does nothing where it does not ask (`sd_notify(3)`).
+pub(super) fn notify_supervisor(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the supervisor was not told");
+    }
+}
+
+/// Control work yields to requests. Threads that exist already keep their priority.
+fn be_nice() {
+    #[cfg(target_os = "linux")]
+    {
+        // On Linux a thread has a priority of its own, and the threads it starts inherit it.
+        if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 5) {
+            tracing::debug!(%error, "control work keeps the priority of requests");
+        }
+    }
+}
+
+/// A core file would hold credentials of requests under way.
+fn forbid_core_files() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::warn!(%error, "core files of this process could hold credentials");
+        }
+    }
+}
+
+/// The signals a gateway listens to.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    leave_at_once: bool,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            leave_at_once: false,
+        })
+    }
+
+    /// Returns at SIGTERM or SIGINT.
+    pub(super) async fn told_to_leave(&mut self) {
+        if std::mem::take(&mut self.leave_at_once) {
+            return;
+        }
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Returns at a signal: true to leave, false to reload.
+    pub(super) async fn next(&mut self) -> bool {
+        if std::mem::take(&mut self.leave_at_once) {
+            return true;
+        }
+        tokio::select! {
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            _ = self.hangup.recv() => false,
+        }
+    }
+}
+
+/// The thread that accepts connections, so that no control work delays them.
+pub(super) struct AcceptThread {
+    requests: mpsc::UnboundedSender<AcceptRequest>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+struct AcceptRequest {
+    socket: Listening,
+    listener: Arc<Listener>,
+    answer: tokio::sync::oneshot::Sender<std::io::Result<Accepting>>,
+}
+
+impl AcceptThread {
+    fn start(acceptor: Acceptor) -> std::io::Result<Self> {
+        let (requests, mut inbox) = mpsc::unbounded_channel::<AcceptRequest>();
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("accept".to_owned()).spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let _told = ready.send(Ok(()));
+            runtime.block_on(async {
+                while let Some(AcceptRequest { socket, listener, answer }) = inbox.recv().await {
+                    // Whoever asked may have given up; the socket is closed then.
+                    let _answered = answer.send(acceptor.accept_from(socket, listener));
+                }
+            });
+        })?;
+        started.recv().map_err(std::io::Error::other)??;
+        Ok(Self { requests, thread })
+    }
+
+    /// Begins to accept.
+    pub(super) async fn accept_from(&self, socket: Listening, listener: Arc<Listener>) -> std::io::Result<Accepting> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let gone = || std::io::Error::other("the accept thread has ended");
+        self.requests.send(AcceptRequest { socket, listener, answer }).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    fn stop(self) {
+        drop(self.requests);
+        // A panic was logged by the panic hook.
+        let _ended = self.thread.join();
+    }
+}
+
+/// Open data listeners: by bind, and by occurrence where several take any port.
+pub(super) type Listeners = BTreeMap<(Bind, usize), Accepting>;
+
+/// The key of each configured listener among [`Listeners`].
+pub(super) fn listener_keys(listeners: &[ListenerSettings]) -> Vec<(Bind, usize)> {
+    let mut keys: Vec<(Bind, usize)> = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let occurrence = keys.iter().filter(|(bind, _)| *bind == listener.bind).count();
+        keys.push((listener.bind.clone(), occurrence));
+    }
+    keys
+}

@@ -1,0 +1,117 @@
+//! The local socket: commands of this machine's operator to the running gateway (contract §1).
+//!
+//! One line of JSON asks, one line answers. The file's mode is 0600, and the peer must be this user or root.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use super::reload::Trigger;
+
+/// Longest request line.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// What can be asked.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ask {
+    verb: Verb,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Verb {
+    Reload,
+}
+
+/// What came of a reload.
+#[derive(Debug, Default, serde::Serialize)]
+pub(super) struct ReloadReport {
+    /// Whether the file is in force (or, at a dry run, could be).
+    pub(crate) ok: bool,
+    /// Routes whose demands differ.
+    pub(crate) changed_routes: Vec<String>,
+    /// Keys that would lose access somewhere, at most [`MAX_LOSING_KEYS`](super::reload::MAX_LOSING_KEYS).
+    pub(crate) losing_keys: Vec<String>,
+    /// Why not, in words.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Serves until dropped; then the file is removed.
+pub(super) struct SocketGuard {
+    task: tokio::task::JoinHandle<()>,
+    path: PathBuf,
+}
+
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        self.task.abort();
+        // Somebody may have removed it already.
+        let _removed = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Opens the socket and answers on it.
+///
+/// # Errors
+/// When it cannot be opened, for instance because another gateway answers on it.
+pub(super) fn serve(path: &Path, triggers: mpsc::Sender<Trigger>) -> io::Result<SocketGuard> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory)?;
+    }
+    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let task = tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(answer(stream, triggers.clone()))),
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept on the local socket");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    Ok(SocketGuard { task, path: path.to_owned() })
+}
+
+async fn answer(stream: UnixStream, triggers: mpsc::Sender<Trigger>) {
+    let own = rustix::process::getuid().as_raw();
+    let is_allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0);
+    if !is_allowed {
+        tracing::warn!("a local command of another user was refused");
+        return;
+    }
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let asked = BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await;
+    if asked.is_err() {
+        return;
+    }
+    let report = match serde_json::from_str::<Ask>(&line) {
+        Ok(Ask { verb: Verb::Reload, dry_run }) => {
+            let (tell, told) = oneshot::channel();
+            let queued = triggers.send(Trigger::Asked { dry_run, answer: tell }).await;
+            match (queued, told.await) {
+                (Ok(()), Ok(report)) => report,
+                (Err(_), _) | (_, Err(_)) => {
+                    ReloadReport { problems: vec!["the gateway is leaving".to_owned()], ..ReloadReport::default() }
+                }
+            }
+        }
+        Err(error) => ReloadReport { problems: vec![format!("not understood: {error}")], ..ReloadReport::default() },
+    };
+    let mut text = serde_json::to_string(&report).unwrap_or_default();
+    text.push('\n');
+    // The asker may be gone; the reload stands all the same.
+    let _written = write.write_all(text.as_bytes()).await;
+}

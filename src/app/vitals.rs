@@ -1,0 +1,90 @@
+//! What probes and scrapers are told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::StatusCode;
+
+use crate::admin::docs_page;
+use crate::cache::{KeySet, LastUse, SyncHandle};
+use crate::domain::KeyState;
+use crate::domain::time::{self, monotonic_now};
+use crate::server::{Page, Pages};
+use crate::telemetry::{CONTENT_TYPE, Metrics};
+
+/// The gateway as seen from outside its data path.
+pub(super) struct Health {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) keys: Arc<KeySet>,
+    pub(crate) sync: SyncHandle,
+    pub(crate) last_use: Arc<LastUse>,
+    pub(crate) counted_drops: std::sync::atomic::AtomicU64,
+    pub(crate) draining: Arc<AtomicBool>,
+}
+
+impl Pages for Health {
+    fn page(&self, path: &str) -> Page {
+        match path {
+            "/metrics" => match self.scrape() {
+                Ok(body) => Page { status: StatusCode::OK, media_type: CONTENT_TYPE, body },
+                Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            },
+            "/livez" => Page::text(StatusCode::OK, "ok\n"),
+            "/readyz" => match self.not_ready() {
+                None => Page::text(StatusCode::OK, "ok\n"),
+                Some(reason) => Page::text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+            },
+            _ => Page::text(StatusCode::NOT_FOUND, "there are /metrics, /livez and /readyz\n"),
+        }
+    }
+}
+
+/// The management listener, as far as it goes: documentation.
+pub(super) struct Docs;
+
+impl Pages for Docs {
+    fn page(&self, path: &str) -> Page {
+        match docs_page(path) {
+            Some(text) => {
+                Page { status: StatusCode::OK, media_type: "text/markdown; charset=utf-8", body: text.to_owned() }
+            }
+            None => Page::text(StatusCode::NOT_FOUND, "there are /docs/errors and /docs/errors/<code>\n"),
+        }
+    }
+}
+
+impl Health {
+    fn scrape(&self) -> Result<String, String> {
+        let census = self.keys.census(time::now());
+        self.metrics.set_keys(census.iter().flat_map(|count| {
+            let name = count.environment.as_ref();
+            [
+                (name, KeyState::Active, count.active),
+                (name, KeyState::Disabled, count.disabled),
+                (name, KeyState::Expired, count.expired),
+                (name, KeyState::Revoked, count.revoked),
+            ]
+        }));
+        self.metrics.set_cache(self.keys.len(), self.keys.revision());
+        let status = self.sync.status();
+        self.metrics.set_store_up(status.store_up);
+        let now = monotonic_now();
+        if let (Some(at), Some(age)) = (status.last_success, self.keys.age(now)) {
+            self.metrics.sync_succeeded(at, now.checked_sub(age).unwrap_or(now));
+        }
+        let dropped = self.last_use.dropped();
+        let counted = self.counted_drops.swap(dropped, Ordering::Relaxed);
+        self.metrics.last_use_marks_dropped().add(dropped.saturating_sub(counted));
+        self.metrics.render(now).map_err(|error| error.to_string())
+    }
+
+    fn not_ready(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            Some("draining: this process is leaving")
+        } else if !self.keys.is_loaded() {
+            Some("loading: the key set is not complete yet")
+        } else {
+            None
+        }
+    }
+}
