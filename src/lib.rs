@@ -5,6 +5,7 @@ pub mod app;
 pub mod authn;
 pub mod authz;
 pub mod cache;
+pub mod cli;
 pub mod config;
 pub mod credential;
 pub mod domain;

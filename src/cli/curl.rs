@@ -1,0 +1,270 @@
+//! A `curl` line that a new key can be tried with.
+//!
+//! Owns the choice of a rule that lets the key in, and how a request to it is typed. Asks the gate, guesses nothing.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use http::{HeaderMap, Method};
+
+use crate::config::Settings;
+use crate::credential::{Place, Scheme};
+use crate::domain::{KeyRecord, Timestamp};
+use crate::gate::{
+    self, Answer, Demand, MethodSelector, RequestHead, RouteSettings, Rules, SupposedCaller, SupposedKey,
+};
+use crate::route::{HostPattern, PathPattern};
+use crate::server::{Bind, ListenerSettings};
+
+/// What came of looking for a request that a key can make.
+#[derive(Debug)]
+pub(super) enum Trial {
+    /// This one.
+    Line(Call),
+    /// No rule lets the key in.
+    NoRoute,
+    /// No listener can be reached with curl from here.
+    NoListener,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    method: Method,
+    /// Options that lead to the listener, and the URL.
+    url: String,
+    options: Vec<String>,
+    place: Place,
+}
+
+/// A request of this key that is forwarded: one that reads, if there is one.
+pub(super) fn try_key(settings: &Settings, rules: &Rules, record: &KeyRecord, now: Timestamp) -> Trial {
+    let Some(door) = settings.listeners.iter().find_map(Door::of) else { return Trial::NoListener };
+    let caller = SupposedCaller::Key(SupposedKey::of_record(record, false, rules, now));
+    let mut samples: Vec<Sample<'_>> = settings.gate.routes.iter().flat_map(samples).collect();
+    samples.sort_by_key(Sample::rank);
+    let is_let_in = |sample: &&Sample<'_>| {
+        let head = RequestHead {
+            method: &sample.method,
+            host: &sample.host,
+            path: &sample.path,
+            query: None,
+            headers: &HeaderMap::new(),
+            client: Some(door.client()),
+            is_upgrade: false,
+        };
+        gate::explain(&head, rules, &caller, now).answer == Answer::Forward
+    };
+    samples.iter().find(is_let_in).map_or(Trial::NoRoute, |sample| Trial::Line(door.call(sample)))
+}
+
+/// A request that one rule answers, unless a better one does.
+struct Sample<'r> {
+    method: Method,
+    host: String,
+    path: String,
+    demands_scopes: bool,
+    place: &'r Place,
+}
+
+impl Sample<'_> {
+    /// Smaller is better: reading before writing, a demand for scopes before one for any key, no invented segments.
+    fn rank(&self) -> (bool, bool, usize) {
+        (self.method != Method::GET, !self.demands_scopes, self.path.matches(INVENTED).count())
+    }
+}
+
+/// Stands for a segment that may be anything.
+const INVENTED: &str = "/example";
+
+fn samples(route: &RouteSettings) -> impl Iterator<Item = Sample<'_>> {
+    let host = route.hosts.first().map(sample_host).unwrap_or_default();
+    route.methods.iter().filter_map(move |rule| {
+        let place = route.accept.first()?;
+        let demands_scopes = match &rule.demand {
+            // Nobody learns anything from a key on a route that asks for none.
+            Demand::Public => return None,
+            Demand::AnyKey => false,
+            Demand::Scopes { .. } => true,
+        };
+        let method = match &rule.selector {
+            MethodSelector::Named(method) => method.clone(),
+            MethodSelector::All => Method::GET,
+        };
+        Some(Sample { method, host: host.clone(), path: sample_path(&route.path), demands_scopes, place })
+    })
+}
+
+fn sample_path(pattern: &PathPattern) -> String {
+    let mut path = String::new();
+    for segment in pattern.as_str().split('/').skip(1) {
+        match segment {
+            "**" => break,
+            _ if segment == "*" || segment.starts_with('{') => path.push_str(INVENTED),
+            _ => {
+                path.push('/');
+                path.push_str(segment);
+            }
+        }
+    }
+    if path.is_empty() { "/".to_owned() } else { path }
+}
+
+fn sample_host(pattern: &HostPattern) -> String {
+    match pattern.as_str().strip_prefix("*.") {
+        Some(parent) => format!("www.{parent}"),
+        None => pattern.as_str().to_owned(),
+    }
+}
+
+/// A listener as a client on this machine reaches it.
+struct Door<'s> {
+    address: Address<'s>,
+    is_tls: bool,
+}
+
+enum Address<'s> {
+    Tcp(IpAddr, Port),
+    Unix(&'s std::path::Path),
+}
+
+impl<'s> Door<'s> {
+    fn of(listener: &'s ListenerSettings) -> Option<Self> {
+        if !listener.proxy_protocol_from.is_empty() || listener.redirect_https {
+            return None;
+        }
+        let address = match &listener.bind {
+            Bind::Tcp(bind) => Address::Tcp(reachable(bind.ip()), Port(bind.port())),
+            Bind::Unix(path) => Address::Unix(path),
+        };
+        Some(Self { address, is_tls: listener.tls.is_some() })
+    }
+
+    /// Where requests from this machine seem to come from.
+    fn client(&self) -> IpAddr {
+        match &self.address {
+            Address::Tcp(address, _) => *address,
+            Address::Unix(_) => Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    fn call(&self, sample: &Sample<'_>) -> Call {
+        let mut options = Vec::new();
+        let scheme = if self.is_tls { "https" } else { "http" };
+        let authority = match &self.address {
+            Address::Tcp(address, port) if sample.host.is_empty() => format!("{}:{port}", in_url(*address)),
+            // The name must be in the URL where TLS asks for it.
+            Address::Tcp(address, port) if self.is_tls => {
+                let route = format!("{}:{port}:{}", sample.host, in_url(*address));
+                options.push(format!("--resolve {}", shell_word(&route)));
+                format!("{}:{port}", sample.host)
+            }
+            Address::Tcp(address, port) => {
+                options.push(format!("-H {}", shell_word(&format!("Host: {}", sample.host))));
+                format!("{}:{port}", in_url(*address))
+            }
+            Address::Unix(path) => {
+                options.push(format!("--unix-socket {}", shell_word(&path.display().to_string())));
+                if sample.host.is_empty() { "localhost".to_owned() } else { sample.host.clone() }
+            }
+        };
+        let url = format!("{scheme}://{authority}{}", sample.path);
+        Call { method: sample.method.clone(), url, options, place: sample.place.clone() }
+    }
+}
+
+/// A port; 0 is one that the system chooses when the gateway starts, and only its log knows.
+#[derive(Clone, Copy)]
+struct Port(u16);
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(0) => f.write_str("PORT"),
+            Self(port) => port.fmt(f),
+        }
+    }
+}
+
+fn in_url(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// The address that a client uses for a listener on all of them.
+fn reachable(bind: IpAddr) -> IpAddr {
+    match bind {
+        IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
+impl Call {
+    /// The line, with this key where the route looks for it.
+    pub(super) fn with_key(&self, key: &str) -> String {
+        let mut url = self.url.clone();
+        let credential = match &self.place {
+            Place::Header { name: _, scheme: Some(Scheme::Basic) } => format!("-u {}", shell_word(&format!("{key}:"))),
+            Place::Header { name, scheme } => {
+                let scheme = scheme.as_ref().map(|scheme| format!("{} ", scheme.name())).unwrap_or_default();
+                format!("-H {}", shell_word(&format!("{}: {scheme}{key}", written(name.as_str()))))
+            }
+            Place::Cookie { name } => format!("-b {}", shell_word(&format!("{name}={key}"))),
+            Place::Query { name } => {
+                url = format!("{url}?{}={key}", escaped(name));
+                String::new()
+            }
+        };
+        let mut words = vec!["curl -i".to_owned()];
+        match self.method {
+            Method::GET => {}
+            Method::HEAD => words.push("-I".to_owned()),
+            _ => words.push(format!("-X {}", shell_word(self.method.as_str()))),
+        }
+        words.push(shell_word(&url));
+        words.extend(self.options.iter().cloned());
+        words.push(credential);
+        words.retain(|word| !word.is_empty());
+        words.join(" ")
+    }
+}
+
+/// A field's name in the case people write it.
+fn written(name: &str) -> String {
+    match name {
+        "x-api-key" => "X-API-Key".to_owned(),
+        _ => name
+            .split('-')
+            .map(|part| {
+                let mut letters = part.chars();
+                letters
+                    .next()
+                    .map(|first| first.to_ascii_uppercase().to_string() + letters.as_str())
+                    .unwrap_or_default()
+            })
+            .collect::<Vec<_>>()
+            .join("-"),
+    }
+}
+
+/// A text with everything escaped that is not unreserved (RFC 3986 §2.3).
+fn escaped(text: &str) -> String {
+    let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    text.bytes().map(|b| if is_unreserved(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// A text as one word of a shell's line.
+pub(super) fn shell_word(text: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&b);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+#[path = "curl_tests.rs"]
+mod tests;

@@ -1,0 +1,226 @@
+//! `explain`: which rule decides a request, and why.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::console::Console;
+use super::failure::Failure;
+use super::keys::{Vocabulary, kind, split_list};
+use super::output::{self, Output, OutputArgs};
+use super::request::TypedRequest;
+use super::routes::{demand_text, method_text};
+use super::site::Site;
+use super::vault::Vault;
+use crate::domain::{KeyId, KeyKind, Scope, time};
+use crate::gate::{self, Answer, Denial, Explanation, MethodRule, RouteSettings, Rules, SupposedCaller, SupposedKey};
+use crate::reply::Refusal;
+use crate::route::RuleRef;
+use crate::store::OpenMode;
+
+/// `explain`.
+#[derive(Args, Debug)]
+pub(super) struct ExplainArgs {
+    /// GET, POST, …
+    method: String,
+    /// A whole URL, or a path alone: /v1/orders
+    #[arg(value_name = "URL")]
+    url: String,
+    /// As asked with this key
+    #[arg(long, value_name = "ID", conflicts_with_all = ["scopes", "environment", "kind"])]
+    key_id: Option<KeyId>,
+    /// As asked with a key that holds these, separated by commas; "" for a key without scopes
+    #[arg(long, value_name = "SCOPE,…")]
+    scopes: Option<String>,
+    /// The environment of that key
+    #[arg(long, value_name = "NAME", default_value = "live", requires = "scopes")]
+    environment: String,
+    /// The kind of that key
+    #[arg(long, default_value = "secret", value_parser = kind, requires = "scopes")]
+    kind: KeyKind,
+    /// The address the client has, for routes with `allow_ips`
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    from: IpAddr,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Prints the decision and how it came about.
+pub(super) fn run(config: Option<&Path>, args: ExplainArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    let site = Site::open(config)?;
+    let rules = site.rules()?;
+    let request = TypedRequest::parse(&args.method, &args.url).map_err(Failure::Usage)?;
+    let (caller, who) = caller(&args, &site, &rules)?;
+    let explanation = gate::explain(&request.head(args.from), &rules, &caller, time::now());
+    let account = Account { request: &request, who, rules: &rules, explanation: &explanation };
+    match args.output.output {
+        Output::Json => output::json(console, &account.json())?,
+        Output::Text => {
+            let fields = account.fields();
+            output::fields(console, &fields)?;
+            let answers_hosts = rules.settings.routes.iter().any(|route| !route.hosts.is_empty());
+            if request.host.is_empty() && explanation.rule.is_none() && answers_hosts {
+                writeln!(console.talk, "note: some routes are for certain hosts; write https://HOST{}", request.path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn caller(args: &ExplainArgs, site: &Site, rules: &Rules) -> Result<(SupposedCaller, String), Failure> {
+    if let Some(id) = args.key_id {
+        let vault = Vault::open(site, OpenMode::Existing, "explain --key-id")?;
+        let record = vault.find(id)?;
+        let suspended = vault.is_owner_suspended(&record)?;
+        let now = time::now();
+        let who = format!("{id} ({}), {} {}", output::visible(&record.name), record.environment, record.kind);
+        return Ok((SupposedCaller::Key(SupposedKey::of_record(&record, suspended, rules, now)), who));
+    }
+    let Some(scopes) = &args.scopes else { return Ok((SupposedCaller::Nobody, "nobody: no key".to_owned())) };
+    let vocabulary = Vocabulary::of(&site.settings);
+    vocabulary.environment_word(&args.environment).map_err(Failure::Usage)?;
+    let scopes = vocabulary.scopes(&split_list(scopes), args.kind).map_err(Failure::Usage)?;
+    let names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+    let holding = if names.is_empty() { "without scopes".to_owned() } else { format!("with {}", names.join(" ")) };
+    let who = format!("a {} {} key {holding}", args.environment, args.kind);
+    let key = SupposedKey {
+        kind: args.kind,
+        environment: args.environment.as_str().into(),
+        scopes,
+        roles: Vec::new(),
+        rejection: None,
+    };
+    Ok((SupposedCaller::Key(key), who))
+}
+
+/// An explanation with the words to tell it.
+struct Account<'a> {
+    request: &'a TypedRequest,
+    who: String,
+    rules: &'a Rules,
+    explanation: &'a Explanation,
+}
+
+impl Account<'_> {
+    fn rule(&self, rule: RuleRef) -> (&RouteSettings, &MethodRule) {
+        let route = &self.rules.route(rule.route).settings;
+        (route, &route.methods[usize::from(rule.method)])
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let Explanation { rule, route, also, beaten, path, required, held, missing, answer } = self.explanation;
+        let request = format!("{} {}{}", self.request.method, self.request.host, self.request.path);
+        let mut fields = vec![("request", request), ("caller", self.who.clone()), ("answer", self.answer_text(answer))];
+        if let Some(truth) = denial_of(answer).map(Denial::reason).filter(|reason| is_hidden(answer, reason)) {
+            fields.push(("reason", truth.to_owned()));
+        }
+        match (rule, route) {
+            (Some(rule), _) => fields.push(("rule", self.rule_text(*rule))),
+            (None, Some(route)) => {
+                let route = &self.rules.route(*route).settings;
+                fields.push(("route", format!("{}  {}", route.source, route.path.as_str())));
+            }
+            (None, None) => {}
+        }
+        if let Some(rule) = rule {
+            fields.push(("demands", demand_text(&self.rule(*rule).1.demand)));
+        }
+        if !required.is_empty() {
+            fields.push(("held", names(held)));
+            fields.push(("missing", names(missing)));
+        }
+        if *path != self.request.path {
+            fields.push(("read as", path.clone()));
+        }
+        fields.extend(also.iter().map(|rule| ("must pass too", self.rule_text(*rule))));
+        fields.extend(beaten.iter().map(|rule| ("beats", self.rule_text(*rule))));
+        fields
+    }
+
+    fn rule_text(&self, rule: RuleRef) -> String {
+        let (route, method) = self.rule(rule);
+        let hosts: Vec<&str> = route.hosts.iter().map(|host| host.as_str()).collect();
+        let (selector, path, demand) =
+            (method_text(&method.selector), route.path.as_str(), demand_text(&method.demand));
+        format!("{}  {selector} {}{path} -> {}  ({demand})", method.source, hosts.join(","), route.upstream)
+    }
+
+    fn answer_text(&self, answer: &Answer) -> String {
+        let refusal = |denial: &Denial| {
+            let facts = Refusal::Denied(denial).facts();
+            format!("{} {}: {}", facts.status.as_u16(), facts.code, facts.detail)
+        };
+        match answer {
+            Answer::Forward => {
+                let upstream = self.explanation.route.map(|route| self.rules.route(route).settings.upstream.as_str());
+                format!("forwarded to {}", upstream.unwrap_or("its upstream"))
+            }
+            Answer::Preflight => "the preflight is answered by the gateway (cors)".to_owned(),
+            Answer::Refuse(denial) => refusal(denial),
+            Answer::Report(denial) => {
+                format!("forwarded without identity, because of report mode; it would be {}", refusal(denial))
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        let Explanation { rule, route: _, also, beaten, path, required, held, missing, answer } = self.explanation;
+        let facts = denial_of(answer).map(|denial| Refusal::Denied(denial).facts());
+        let rules = |rules: &[RuleRef]| rules.iter().map(|rule| self.rule_json(*rule)).collect::<Vec<_>>();
+        json!({
+            "method": self.request.method.as_str(),
+            "host": self.request.host,
+            "path": path,
+            "decision": match answer {
+                Answer::Forward => "allow",
+                Answer::Preflight => "preflight",
+                Answer::Refuse(_) => "deny",
+                Answer::Report(_) => "report",
+            },
+            "status": facts.as_ref().map(|facts| facts.status.as_u16()),
+            "code": facts.as_ref().map(|facts| facts.code),
+            "reason": denial_of(answer).map(Denial::reason),
+            "rule": rule.map(|rule| self.rule_json(rule)),
+            "also": rules(also),
+            "beaten": rules(beaten),
+            "required_scopes": required,
+            "held_scopes": held,
+            "missing_scopes": missing,
+        })
+    }
+
+    fn rule_json(&self, rule: RuleRef) -> Value {
+        let (route, method) = self.rule(rule);
+        json!({
+            "file": &*method.source.file,
+            "line": method.source.line,
+            "column": method.source.column,
+            "hosts": route.hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>(),
+            "path": route.path.as_str(),
+            "method": method_text(&method.selector),
+            "demand": demand_text(&method.demand),
+            "upstream": route.upstream,
+        })
+    }
+}
+
+const fn denial_of(answer: &Answer) -> Option<&Denial> {
+    match answer {
+        Answer::Refuse(denial) | Answer::Report(denial) => Some(denial),
+        Answer::Forward | Answer::Preflight => None,
+    }
+}
+
+/// Whether the client is told less than the reason.
+fn is_hidden(answer: &Answer, reason: &str) -> bool {
+    denial_of(answer).is_some_and(|denial| Refusal::Denied(denial).facts().code != reason)
+}
+
+fn names(scopes: &[Scope]) -> String {
+    if scopes.is_empty() {
+        return "-".to_owned();
+    }
+    scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ")
+}

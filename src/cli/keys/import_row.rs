@@ -1,0 +1,273 @@
+//! One row of an import as the record it stands for.
+//!
+//! Owns what each field means and which combinations make sense. No message repeats a `key`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::draft::{Draft, Stored};
+use super::vocabulary::{self, Vocabulary};
+use crate::config::{Settings, did_you_mean};
+use crate::domain::key_text::KeyTextForm;
+use crate::domain::limits::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES};
+use crate::domain::{KeyHash, KeyId, KeyKind, KeyRecord, PresentedKey, Timestamp};
+use crate::store::Actor;
+
+/// What rows are read with.
+pub(super) struct Reader<'a> {
+    pub(super) vocabulary: &'a Vocabulary<'a>,
+    pub(super) settings: &'a Settings,
+    pub(super) by: &'a Actor,
+    pub(super) now: Timestamp,
+}
+
+/// Longest `prefix` of a key that is imported by its hash: it is shown in lists.
+const MAX_PREFIX_CHARS: usize = 64;
+
+impl Reader<'_> {
+    /// The record that a row stands for.
+    ///
+    /// # Errors
+    /// What is wrong with the row, and how to mend it.
+    pub(super) fn record(&self, fields: Map<String, Value>) -> Result<KeyRecord, String> {
+        let mut row = Fields(fields);
+        let id = row.parsed::<KeyId>("id")?;
+        let name = row.text("name")?.ok_or("`name` is missing")?;
+        vocabulary::check_name(&name)?;
+        let description = row.text("description")?.unwrap_or_default();
+        vocabulary::check_description(&description)?;
+        let identity = self.identity(&mut row)?;
+        let kind = self.agreed("kind", row.kind()?, identity.kind)?.unwrap_or(KeyKind::Secret);
+        let environment = row.text("environment")?;
+        let environment = self.agreed("environment", environment, identity.environment)?;
+        let environment = environment.unwrap_or_else(|| "live".to_owned());
+        self.vocabulary.environment_word(&environment)?;
+        let scopes =
+            row.list("scopes")?.ok_or("`scopes` is missing; a key without scopes says so with an empty list")?;
+        let may_grant = row.list("may_grant")?.unwrap_or_default();
+        let draft = Draft {
+            name,
+            description,
+            owner: row.parsed("owner")?,
+            environment,
+            kind,
+            scopes: self.vocabulary.scopes(&scopes, kind)?,
+            roles: self.vocabulary.roles(&row.list("roles")?.unwrap_or_default())?,
+            may_grant: self.vocabulary.scopes(&may_grant, KeyKind::Management)?,
+            expires_at: row.parsed("expires_at")?,
+            metadata: row.metadata()?,
+        };
+        let mut record = draft.record(identity.stored, self.by, self.now);
+        record.id = id.unwrap_or(record.id);
+        record.active = row.flag("active")?.unwrap_or(true);
+        record.created_at = row.parsed("created_at")?.unwrap_or(record.created_at);
+        record.created_by = row.text("created_by")?.unwrap_or(record.created_by);
+        record.last_used_at = row.parsed("last_used_at")?;
+        record.revoked_at = row.parsed("revoked_at")?;
+        record.replaces = row.parsed("replaces")?;
+        record.grace_until = row.parsed("grace_until")?;
+        row.finish()?;
+        Ok(record)
+    }
+
+    /// What the key hashes to, from its text or from its hash.
+    fn identity(&self, row: &mut Fields) -> Result<Identity, String> {
+        let (prefix, last4) = (row.text("prefix")?, row.text("last4")?);
+        match (row.text("key")?.map(Zeroizing::new), row.text("hash")?) {
+            (None, None) => Err("neither `key` nor `hash` is there".to_owned()),
+            (Some(_), Some(_)) => Err("`key` and `hash` are both there; keep one".to_owned()),
+            (Some(_), None) if prefix.is_some() || last4.is_some() => {
+                Err("`prefix` and `last4` are taken from `key`; leave them out".to_owned())
+            }
+            (Some(key), None) => self.of_text(&key),
+            (None, Some(hash)) => {
+                let hash: KeyHash = hash.parse().map_err(|error| format!("`hash`: {error}"))?;
+                let (prefix, last4) = (prefix.unwrap_or_default(), last4.unwrap_or_default());
+                if prefix.chars().count() > MAX_PREFIX_CHARS || last4.chars().count() > 4 {
+                    return Err(format!("`prefix` has at most {MAX_PREFIX_CHARS} characters and `last4` has 4"));
+                }
+                Ok(Identity { stored: Stored { hash, pepper: None, prefix, last4 }, kind: None, environment: None })
+            }
+        }
+    }
+
+    fn of_text(&self, text: &str) -> Result<Identity, String> {
+        let key = PresentedKey::new(text)
+            .ok_or("`key` is no credential: it is empty, over 8 KiB, or holds more than visible ASCII")?;
+        let (hash, pepper) = self.settings.gate.hasher.hash_new(&key);
+        let stored = |prefix: &str, last4: &str| Stored {
+            hash,
+            pepper: pepper.map(str::to_owned),
+            prefix: prefix.to_owned(),
+            last4: last4.to_owned(),
+        };
+        match key.form(&self.settings.gate.brand) {
+            KeyTextForm::BadChecksum => {
+                Err("`key` is in our format with a wrong checksum, so it would never be accepted".to_owned())
+            }
+            KeyTextForm::Ours { environment: word, kind, prefix } => {
+                let environment = self
+                    .vocabulary
+                    .environment_of_word(word)
+                    .ok_or_else(|| format!("`key` says environment `{word}`, which the configuration does not know"))?;
+                Ok(Identity {
+                    stored: stored(prefix, &text[text.len() - 4..]),
+                    kind: Some(kind),
+                    environment: Some(environment.to_owned()),
+                })
+            }
+            KeyTextForm::Foreign => {
+                let (prefix, last4) = visible_parts(text);
+                Ok(Identity { stored: stored(prefix, last4), kind: None, environment: None })
+            }
+        }
+    }
+
+    /// What a row says and what its key says must be the same.
+    fn agreed<T: PartialEq + Display>(
+        &self,
+        field: &str,
+        said: Option<T>,
+        in_key: Option<T>,
+    ) -> Result<Option<T>, String> {
+        match (said, in_key) {
+            (Some(said), Some(in_key)) if said != in_key => {
+                Err(format!("`{field}` is `{said}`, and `key` says `{in_key}`"))
+            }
+            (said, in_key) => Ok(said.or(in_key)),
+        }
+    }
+}
+
+/// How a key will be recognised, and what its text says about it.
+struct Identity {
+    stored: Stored,
+    kind: Option<KeyKind>,
+    environment: Option<String>,
+}
+
+/// What may be shown of a key in a format of its own: so little that the rest stays unguessable.
+fn visible_parts(text: &str) -> (&str, &str) {
+    match text.len() {
+        0..24 => ("", ""),
+        24..40 => (&text[..4], &text[text.len() - 4..]),
+        _ => (&text[..8], &text[text.len() - 4..]),
+    }
+}
+
+/// Fields that a row may have.
+const KNOWN: [&str; 22] = [
+    "id",
+    "name",
+    "description",
+    "owner",
+    "environment",
+    "kind",
+    "prefix",
+    "last4",
+    "key",
+    "hash",
+    "scopes",
+    "roles",
+    "may_grant",
+    "active",
+    "expires_at",
+    "created_at",
+    "created_by",
+    "last_used_at",
+    "revoked_at",
+    "replaces",
+    "grace_until",
+    "metadata",
+];
+
+/// A row that is taken apart, field by field. `null` and an empty cell are as good as absent; an empty list is not.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null() && value.as_str() != Some(""))
+    }
+
+    fn text(&mut self, name: &str) -> Result<Option<String>, String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(format!("`{name}` is not a text")),
+        }
+    }
+
+    fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Result<Option<T>, String> {
+        let parse = |text: String| text.parse().map_err(|error| format!("`{name}`: {error}"));
+        self.text(name)?.map(parse).transpose()
+    }
+
+    fn kind(&mut self) -> Result<Option<KeyKind>, String> {
+        let parse = |text: String| {
+            KeyKind::from_name(&text).ok_or_else(|| "`kind` is secret, publishable or management".to_owned())
+        };
+        self.text("kind")?.map(parse).transpose()
+    }
+
+    fn flag(&mut self, name: &str) -> Result<Option<bool>, String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(Value::String(text)) if text == "true" => Ok(Some(true)),
+            Some(Value::String(text)) if text == "false" => Ok(Some(false)),
+            Some(_) => Err(format!("`{name}` is neither true nor false")),
+        }
+    }
+
+    /// A list of texts, or one text with spaces or commas between them.
+    fn list(&mut self, name: &str) -> Result<Option<Vec<String>>, String> {
+        let split = |text: String| {
+            text.split([' ', ',']).filter(|entry| !entry.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(split(text))),
+            Some(Value::Array(items)) => {
+                let text = |item: Value| match item {
+                    Value::String(text) => Ok(text),
+                    _ => Err(format!("`{name}` is not a list of texts")),
+                };
+                items.into_iter().map(text).collect::<Result<_, _>>().map(Some)
+            }
+            Some(_) => Err(format!("`{name}` is not a list of texts")),
+        }
+    }
+
+    fn metadata(&mut self) -> Result<BTreeMap<String, Value>, String> {
+        let entries = match self.take("metadata") {
+            None => return Ok(BTreeMap::new()),
+            Some(Value::Object(entries)) => entries,
+            Some(Value::String(text)) => {
+                serde_json::from_str(&text).map_err(|_| "`metadata` is not a JSON object".to_owned())?
+            }
+            Some(_) => return Err("`metadata` is not a JSON object".to_owned()),
+        };
+        let bytes = Value::Object(entries.clone()).to_string().len();
+        if entries.len() > MAX_METADATA_ENTRIES || bytes > MAX_METADATA_BYTES {
+            return Err(format!(
+                "`metadata` has at most {MAX_METADATA_ENTRIES} entries and {MAX_METADATA_BYTES} bytes"
+            ));
+        }
+        Ok(entries.into_iter().collect())
+    }
+
+    /// Refuses what nobody asked for.
+    fn finish(self) -> Result<(), String> {
+        let Some(stranger) = self.0.keys().next() else { return Ok(()) };
+        let meant = did_you_mean(stranger, KNOWN).map(|meant| format!("; did you mean `{meant}`?"));
+        Err(format!("a key has no field {stranger:?}{}", meant.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+#[path = "import_tests.rs"]
+mod tests;

@@ -1,0 +1,134 @@
+use std::path::Path;
+
+use serde_json::json;
+
+use super::*;
+use crate::config;
+
+fn settings() -> Settings {
+    let text = "version: 1\nlisteners: [{ bind: 127.0.0.1:0 }]\n\
+                upstreams: { u: { targets: [{ url: \"http://127.0.0.1:9\" }] } }\n\
+                scopes: { read: { title: r }, write: { title: w } }\n\
+                environments: { live: { word: prod } }\n\
+                routes: [{ path: /a, upstream: u, scopes: read }]\n";
+    let loaded = config::load_text(Path::new("test.yaml"), text, &|_| None);
+    loaded.settings.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics))
+}
+
+fn record(row: Value) -> Result<KeyRecord, String> {
+    let settings = settings();
+    let vocabulary = Vocabulary::of(&settings);
+    let by = Actor("local:test".to_owned());
+    let reader = Reader { vocabulary: &vocabulary, settings: &settings, by: &by, now: Timestamp::from_unix_seconds(7) };
+    let Value::Object(fields) = row else { panic!("{row}") };
+    reader.record(fields)
+}
+
+const HASH: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF";
+
+#[test]
+fn a_row_becomes_the_record_it_describes() {
+    let record = record(json!({
+        "id": "key_0190a0b0c0d07e0f8000000000000000",
+        "name": "old",
+        "description": "from the other gateway",
+        "environment": "test",
+        "kind": "publishable",
+        "prefix": "sk_old",
+        "last4": "abcd",
+        "hash": HASH,
+        "scopes": ["read"],
+        "active": false,
+        "expires_at": "2030-01-01T00:00:00Z",
+        "created_at": "2020-01-01T00:00:00Z",
+        "created_by": "anna",
+        "metadata": { "team": "a" },
+        "owner": null,
+    }))
+    .unwrap();
+    assert_eq!(record.id.to_string(), "key_0190a0b0c0d07e0f8000000000000000");
+    assert_eq!((record.environment.as_str(), record.kind), ("test", KeyKind::Publishable));
+    assert_eq!((record.prefix.as_str(), record.last4.as_str()), ("sk_old", "abcd"));
+    assert_eq!(record.hash, HASH.parse().unwrap());
+    assert!(!record.active && record.revoked_at.is_none() && record.owner.is_none());
+    assert_eq!(record.created_at.to_string(), "2020-01-01T00:00:00.000Z");
+    assert_eq!(record.expires_at.map(|at| at.to_string()).as_deref(), Some("2030-01-01T00:00:00.000Z"));
+    assert_eq!((record.created_by.as_str(), &record.metadata["team"]), ("anna", &json!("a")));
+}
+
+#[test]
+fn cells_of_a_table_mean_the_same_as_json() {
+    let record = record(json!({
+        "name": "cell", "key": "some-key-of-old", "scopes": "read write,read", "active": "false",
+        "expires_at": "", "metadata": "{\"a\":1}", "description": "",
+    }))
+    .unwrap();
+    assert_eq!(record.scopes.len(), 2);
+    assert!(!record.active && record.expires_at.is_none());
+    assert_eq!(record.metadata["a"], 1);
+    assert_eq!(record_of_scopes("").unwrap().scopes, []);
+}
+
+fn record_of_scopes(scopes: &str) -> Result<KeyRecord, String> {
+    record(json!({ "name": "x", "key": "some-key-of-old", "scopes": scopes }))
+}
+
+#[test]
+fn a_key_of_ours_says_its_environment_and_kind_itself() {
+    let settings = settings();
+    let key = crate::domain::MintedKey::mint(&settings.gate.brand, "prod", KeyKind::Publishable).unwrap();
+    let text = key.reveal();
+    let imported = record(json!({ "name": "x", "scopes": [], "key": text })).unwrap();
+    assert_eq!((imported.environment.as_str(), imported.kind), ("live", KeyKind::Publishable));
+    assert_eq!((imported.prefix.as_str(), imported.last4.as_str()), (key.prefix(), key.last4()));
+    for (field, value) in [("environment", "test"), ("kind", "secret")] {
+        let problem = record(json!({ "name": "x", "scopes": [], "key": text, field: value })).unwrap_err();
+        assert!(problem.contains(value) && !problem.contains(text), "{problem}");
+    }
+    let mut broken = text.to_owned();
+    broken.replace_range(text.len() - 1.., if text.ends_with('0') { "1" } else { "0" });
+    let problem = record(json!({ "name": "x", "scopes": [], "key": broken })).unwrap_err();
+    assert!(problem.contains("checksum") && !problem.contains(&broken), "{problem}");
+}
+
+#[test]
+fn so_little_of_a_foreign_key_is_kept_that_it_stays_secret() {
+    for (text, prefix, last4) in [
+        ("short-legacy-key", "", ""),
+        ("a-key-of-twenty-eight-chars!", "a-ke", "ars!"),
+        ("a-key-that-is-long-enough-to-show-a-bit-of-it", "a-key-th", "f-it"),
+    ] {
+        let record = record(json!({ "name": "x", "scopes": [], "key": text })).unwrap();
+        assert_eq!((record.prefix.as_str(), record.last4.as_str()), (prefix, last4), "{text}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_reason_and_without_the_key() {
+    let secret = "hunter2-hunter2";
+    let cases = [
+        (json!({ "scopes": [], "key": secret }), "`name` is missing"),
+        (json!({ "name": "x", "key": secret }), "`scopes` is missing"),
+        (json!({ "name": "x", "scopes": [] }), "neither `key` nor `hash`"),
+        (json!({ "name": "x", "scopes": [], "key": secret, "hash": HASH }), "both there"),
+        (json!({ "name": "x", "scopes": [], "key": secret, "prefix": "hunter2-" }), "leave them out"),
+        (json!({ "name": "x", "scopes": [], "hash": "md5:00" }), "sha256:"),
+        (json!({ "name": "x", "scopes": [], "key": "with space" }), "visible ASCII"),
+        (json!({ "name": "x", "scopes": ["raed"], "key": secret }), "Did you mean \"read\"?"),
+        (json!({ "name": "x", "scopes": [1], "key": secret }), "not a list of texts"),
+        (json!({ "name": "x", "scopes": ["portcullis:keys"], "key": secret }), "management"),
+        (json!({ "name": "x", "scopes": [], "key": secret, "environment": "prod" }), "environment"),
+        (json!({ "name": "x", "scopes": [], "key": secret, "kind": "golden" }), "secret, publishable"),
+        (json!({ "name": "x", "scopes": [], "key": secret, "active": "yes" }), "neither true nor false"),
+        (json!({ "name": "x", "scopes": [], "key": secret, "expires_at": "soon" }), "RFC 3339"),
+        (json!({ "name": "x", "scopes": [], "key": secret, "owner": "anna" }), "own_"),
+        (json!({ "name": "x", "scopes": [], "key": secret, "expire_at": "x" }), "did you mean `expires_at`?"),
+        (json!({ "name": "x", "scopes": [], "key": [secret] }), "`key` is not a text"),
+        (json!({ "name": "x", "scopes": [], "hash": HASH, "last4": "abcde" }), "`last4` has 4"),
+        (json!({ "name": "x", "scopes": [], "key": secret, "metadata": { "a": "x".repeat(9000) } }), "bytes"),
+    ];
+    for (row, word) in cases {
+        let problem = record(row.clone()).unwrap_err();
+        assert!(problem.contains(word) && !problem.contains(secret), "{row}: {problem}");
+    }
+}

@@ -1,0 +1,61 @@
+//! `keys`: the whole life of a key, without a gateway running; one that runs follows by itself.
+
+mod create;
+mod draft;
+mod import;
+mod import_row;
+mod list;
+mod record;
+mod rows;
+mod show;
+mod switch;
+mod verify;
+mod vocabulary;
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::console::Console;
+use super::failure::Failure;
+use super::site::Site;
+
+pub(super) use create::kind;
+pub(super) use draft::{Draft, mint};
+pub(super) use vocabulary::{Vocabulary, split_list};
+
+/// Verbs about keys.
+#[derive(Subcommand, Debug)]
+pub(super) enum KeysVerb {
+    /// Make a key and show it once
+    Create(create::CreateArgs),
+    /// List keys
+    List(list::ListArgs),
+    /// Show what is known about a key
+    Show(show::ShowArgs),
+    /// Accept a key that was disabled
+    Enable(switch::SwitchArgs),
+    /// Refuse a key until it is enabled again
+    Disable(switch::SwitchArgs),
+    /// Refuse a key for good
+    Revoke(switch::SwitchArgs),
+    /// Say what the key on standard input is, and whether it is accepted
+    Verify(verify::VerifyArgs),
+    /// Take over keys that were made elsewhere
+    Import(import::ImportArgs),
+}
+
+/// Does it.
+pub(super) fn run(config: Option<&Path>, verb: KeysVerb, console: &mut Console<'_>) -> Result<(), Failure> {
+    let site = Site::open(config)?;
+    match verb {
+        KeysVerb::Create(args) => create::run(&site, args, console),
+        KeysVerb::List(args) => list::run(&site, args, console),
+        KeysVerb::Show(args) => show::run(&site, args, console),
+        KeysVerb::Enable(args) => switch::run(&site, args, switch::Switch::Enable, console),
+        KeysVerb::Disable(args) => switch::run(&site, args, switch::Switch::Disable, console),
+        KeysVerb::Revoke(args) => switch::run(&site, args, switch::Switch::Revoke, console),
+        KeysVerb::Verify(args) => verify::run(&site, args, console),
+        KeysVerb::Import(args) => import::run(&site, args, console),
+    }
+}

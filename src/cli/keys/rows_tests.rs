@@ -1,0 +1,77 @@
+use super::*;
+
+/// A line with its fields, or its problem.
+type Found = (u64, Result<Vec<String>, String>);
+
+fn rows(format: Format, text: &str) -> Result<Vec<Found>, String> {
+    let mut found = Vec::new();
+    read(format, &mut text.as_bytes(), |row| {
+        let fields = row.fields.map(|fields| fields.iter().map(|(name, value)| format!("{name}={value}")).collect());
+        found.push((row.line, fields));
+        true
+    })?;
+    Ok(found)
+}
+
+fn fields(texts: &[&str]) -> Result<Vec<String>, String> {
+    Ok(texts.iter().map(|text| (*text).to_owned()).collect())
+}
+
+#[test]
+fn json_lines_count_every_line_and_skip_empty_ones() {
+    let found = rows(Format::Jsonl, "\u{feff}{\"a\":1}\n\n{\"b\":\"x\"}\r\n{\"c\":[]}").unwrap();
+    assert_eq!(found, [(1, fields(&["a=1"])), (3, fields(&["b=\"x\""])), (4, fields(&["c=[]"]))]);
+}
+
+#[test]
+fn a_broken_line_is_told_without_quoting_it() {
+    let secret = "hunter2-hunter2";
+    for broken in [
+        format!("{{\"key\":\"{secret}\""),
+        format!("\"{secret}\""),
+        format!("{{\"key\":{secret}}}"),
+        format!("{{\"key\":\"{secret}\",\"key\":\"other\"}}"),
+        format!("[\"{secret}\"]"),
+        format!("{{\"key\":\"{secret}\"}} {secret}"),
+    ] {
+        let found = rows(Format::Jsonl, &format!("{broken}\n{{\"a\":1}}\n")).unwrap();
+        let (line, problem) = (&found[0].0, found[0].1.as_ref().unwrap_err());
+        assert!(*line == 1 && !problem.contains(secret), "{broken}: {problem}");
+        assert_eq!(found[1], (2, fields(&["a=1"])), "the next row is read all the same");
+    }
+}
+
+#[test]
+fn a_field_that_stands_twice_is_no_row() {
+    let found = rows(Format::Jsonl, "{\"key\":\"a\",\"key\":\"b\"}\n").unwrap();
+    assert!(found[0].1.as_ref().unwrap_err().contains("twice"), "{found:?}");
+}
+
+#[test]
+fn csv_rows_have_the_line_they_begin_on() {
+    let found = rows(Format::Csv, "name,scopes\n\"a\nb\",x y\nc,\nd,e,f\n").unwrap();
+    assert_eq!(found[0], (2, fields(&["name=\"a\\nb\"", "scopes=\"x y\""])));
+    assert_eq!(found[1], (4, fields(&["name=\"c\"", "scopes=\"\""])));
+    assert_eq!((found[2].0, found[2].1.is_err()), (5, true));
+    assert!(rows(Format::Csv, "name,name\na,b\n").unwrap_err().contains("twice"));
+    assert_eq!(rows(Format::Csv, "").unwrap(), []);
+}
+
+#[test]
+fn the_extension_tells_the_format() {
+    for (name, format) in [
+        ("a.jsonl", Some(Format::Jsonl)),
+        ("a.b.NDJSON", Some(Format::Jsonl)),
+        ("dir/a.csv", Some(Format::Csv)),
+        ("a.txt", None),
+        ("standard input", None),
+    ] {
+        assert_eq!(Format::of_name(name), format, "{name}");
+    }
+}
+
+#[test]
+fn a_line_without_end_is_not_read_into_memory() {
+    let endless = format!("{{\"a\":\"{}", "x".repeat(400 * 1024));
+    assert!(rows(Format::Jsonl, &endless).unwrap_err().contains("line 1 is longer"));
+}

@@ -1,0 +1,95 @@
+//! A request as it is typed on a command line or written in a file of expectations.
+//!
+//! Owns taking a URL apart without mending it: a path that a client could send is explained as the gateway sees it.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method};
+
+use crate::gate::RequestHead;
+
+/// A request without credential.
+#[derive(Clone, Debug)]
+pub(super) struct TypedRequest {
+    /// The method.
+    pub(super) method: Method,
+    /// Host with port, as in `Host`; empty where only a path was given.
+    pub(super) host: String,
+    /// The path as it would be sent.
+    pub(super) path: String,
+    query: Option<String>,
+    headers: HeaderMap,
+}
+
+impl TypedRequest {
+    /// Reads a method and `https://host/path?query` or `/path?query`.
+    ///
+    /// # Errors
+    /// What cannot be sent at all.
+    pub(super) fn parse(method: &str, url: &str) -> Result<Self, String> {
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| format!("{method:?} is not a method; write for example GET"))?;
+        let (host, target) = split_url(url)?;
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (target, None),
+        };
+        let path = if path.is_empty() { "/" } else { path };
+        Ok(Self { method, host: host.to_owned(), path: path.to_owned(), query, headers: HeaderMap::new() })
+    }
+
+    /// The request as the gate sees it, from this client.
+    pub(super) fn head(&self, client: IpAddr) -> RequestHead<'_> {
+        RequestHead {
+            method: &self.method,
+            host: &self.host,
+            path: &self.path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+            client: Some(client),
+            is_upgrade: false,
+        }
+    }
+}
+
+fn split_url(url: &str) -> Result<(&str, &str), String> {
+    if url.starts_with('/') {
+        return Ok(("", url));
+    }
+    let rest = ["http://", "https://"].iter().find_map(|scheme| {
+        let begins = url.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
+        begins.then(|| &url[scheme.len()..])
+    });
+    let Some(rest) = rest else {
+        return Err(format!("{url:?} is neither a URL such as https://api.example.com/v1 nor a path such as /v1"));
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    if rest[..end].is_empty() {
+        return Err(format!("{url:?} has no host"));
+    }
+    Ok(rest.split_at(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart_and_never_mended() {
+        let cases = [
+            ("https://api.example.com:8443/v1/a?b=c?d", "api.example.com:8443", "/v1/a"),
+            ("HTTP://h", "h", "/"),
+            ("http://h?x", "h", "/"),
+            ("/a/../b%2Fc", "", "/a/../b%2Fc"),
+            ("//a", "", "//a"),
+        ];
+        for (url, host, path) in cases {
+            let request = TypedRequest::parse("GET", url).unwrap();
+            assert_eq!((request.host.as_str(), request.path.as_str()), (host, path), "{url}");
+        }
+        for url in ["v1/orders", "ftp://h/", "http:///x", ""] {
+            assert!(TypedRequest::parse("GET", url).is_err(), "{url}");
+        }
+        assert!(TypedRequest::parse("GE T", "/").is_err());
+    }
+}

@@ -1,0 +1,125 @@
+//! The store as a verb uses it: opened, asked, and told who acts.
+
+use std::sync::Arc;
+
+use super::failure::Failure;
+use super::site::Site;
+use crate::domain::{KeyId, KeyRecord};
+use crate::store::{self, Actor, Answer, OpenMode, Store, StoreSettings};
+
+/// An open store, and what drives its answers.
+pub(super) struct Vault {
+    store: Arc<Store>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Vault {
+    /// Opens the store of a configuration for `verb`.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when it lives in the memory of a gateway, which no other process reaches;
+    /// [`Failure::Store`] when it cannot be opened.
+    pub(super) fn open(site: &Site, mode: OpenMode, verb: &str) -> Result<Self, Failure> {
+        check_on_disk(site, verb)?;
+        Self::over(store::open(&site.settings.store, mode)?)
+    }
+
+    /// A store that is open already.
+    ///
+    /// # Errors
+    /// [`Failure::Runtime`] when the operating system gives no runtime.
+    pub(super) fn over(store: Arc<Store>) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
+        Ok(Self { store, runtime })
+    }
+
+    /// Waits for one answer.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn ask<'a, T>(&'a self, question: impl FnOnce(&'a Store) -> Answer<'a, T>) -> Result<T, Failure> {
+        Ok(self.runtime.block_on(question(&self.store))?)
+    }
+
+    /// The record of a key.
+    ///
+    /// # Errors
+    /// [`Failure::Runtime`] when there is none; the store's.
+    pub(super) fn find(&self, id: KeyId) -> Result<KeyRecord, Failure> {
+        self.ask(|store| store.reader().find_key(id))?.ok_or_else(|| no_such_key(id))
+    }
+
+    /// Whether the account that a key belongs to is suspended. One that the store does not know never grants.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn is_owner_suspended(&self, record: &KeyRecord) -> Result<bool, Failure> {
+        let Some(id) = record.owner else { return Ok(false) };
+        let owners = self.ask(|store| store.reader().list_owners())?;
+        Ok(owners.iter().find(|owner| owner.id == id).is_none_or(|owner| owner.suspended))
+    }
+}
+
+/// Refuses a store that no other process reaches.
+///
+/// # Errors
+/// [`Failure::Usage`] for `driver: memory`.
+pub(super) fn check_on_disk(site: &Site, verb: &str) -> Result<(), Failure> {
+    match &site.settings.store {
+        StoreSettings::Sqlite { .. } => Ok(()),
+        StoreSettings::Memory => Err(Failure::usage(format!(
+            "`{verb}` needs a store on disk, and {} says `store.driver: memory`: such keys live and die with the \
+             gateway's process. Use `driver: sqlite`.",
+            site.path.display()
+        ))),
+    }
+}
+
+/// Nothing has this id.
+pub(super) fn no_such_key(id: KeyId) -> Failure {
+    Failure::runtime(format!("there is no key {id}; `portcullis keys list` shows those there are"))
+}
+
+/// Who acts on this machine: `local:<user>`, by the user this process runs as.
+pub(super) fn local_actor() -> Actor {
+    let uid = rustix::process::getuid().as_raw();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = user_named(&accounts, uid)
+        .map(str::to_owned)
+        // Directories of users that are no file (LDAP, macOS) are only known to the session.
+        .or_else(|| std::env::var("USER").ok().filter(|name| is_plain(name)))
+        .unwrap_or_else(|| format!("uid-{uid}"));
+    Actor(format!("local:{name}"))
+}
+
+fn is_plain(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// The name of the account with this number in the text of `/etc/passwd`.
+fn user_named(accounts: &str, uid: u32) -> Option<&str> {
+    accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name).filter(|name| is_plain(name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_actor_is_the_account_of_the_process() {
+        let accounts =
+            "root:x:0:0:root:/root:/bin/bash\n# odd\nanna:x:1000:1000::/home/anna:/bin/zsh\nb c:x:7:7::/:/x\n";
+        assert_eq!(user_named(accounts, 0), Some("root"));
+        assert_eq!(user_named(accounts, 1000), Some("anna"));
+        assert_eq!(user_named(accounts, 7), None);
+        assert_eq!(user_named(accounts, 10), None);
+        assert!(local_actor().0.starts_with("local:"));
+    }
+}
