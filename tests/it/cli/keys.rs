@@ -1,0 +1,114 @@
+//! The life of a key, without any server running.
+
+use portcullis_testkit::{KeySpec, key_text};
+use serde_json::json;
+
+use crate::scene;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_is_shown_once_with_its_record() {
+    let (site, _origin) = scene::closed_shop().await;
+    let key = site.create(KeySpec::new("reader", "read:orders").expires_in("90d")).await;
+    assert!(key_text::is_well_formed(&key.text, "pc_live_sk_"), "32 characters and the checksum of what is before it");
+    assert!(key.id.starts_with("key_") && key.id.len() > 20, "{}", key.id);
+    assert_eq!(key.record["name"], "reader");
+    assert_eq!(key.record["scopes"], json!(["read:orders"]));
+    assert_eq!(key.record["environment"], "live");
+    assert_eq!(key.record["kind"], "secret");
+    assert_eq!(key.record["active"], true);
+    assert_eq!(key.record["last4"], key.text[key.text.len() - 4..]);
+    assert!(key.record["created_by"].as_str().unwrap().starts_with("local:"), "{}", key.record);
+    let expires = key.record["expires_at"].as_str().unwrap();
+    assert!(expires.ends_with('Z') && expires.contains('T'), "RFC 3339 in UTC: {expires}");
+    for secret_field in ["hash", "pepper", "secret"] {
+        assert!(key.record.get(secret_field).is_none(), "{secret_field}");
+    }
+    let shown = site.show_key(&key.id).await;
+    assert!(shown.get("key").is_none(), "{shown}");
+    assert_eq!((&shown["id"], &shown["prefix"]), (&json!(key.id), &json!(key.prefix)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quiet_prints_the_key_alone_and_text_adds_a_line_to_paste() {
+    let (site, _origin) = scene::closed_shop().await;
+    let quiet = site.cli(&["keys", "create", "--name", "q", "--scopes", "read:orders", "--quiet"]).await.success();
+    let text = quiet.stdout.strip_suffix('\n').unwrap();
+    assert!(key_text::is_well_formed(text, "pc_live_sk_"), "{} characters", text.len());
+
+    let talkative = site.cli(&["keys", "create", "--name", "t", "--scopes", "read:orders"]).await.success();
+    let curl = talkative.everything().lines().find(|line| line.trim_start().starts_with("curl ")).map(str::to_owned);
+    let curl = curl.unwrap_or_else(|| panic!("no curl line: {talkative:?}"));
+    assert!(curl.contains("/v1/orders") && curl.contains("pc_live_sk_"), "a route that key may call: {curl}");
+    assert!(talkative.everything().matches("pc_live_sk_").count() >= 2, "the key and the line: {talkative:?}");
+    let none = site.cli(&["keys", "create", "--name", "n", "--scopes", ""]).await.success();
+    let curl = none.everything().lines().find(|line| line.trim_start().starts_with("curl ")).map(str::to_owned);
+    assert!(curl.is_some_and(|curl| !curl.contains("/v1/orders")), "{none:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_show_records_and_filter() {
+    let (site, _origin) = scene::closed_shop().await;
+    assert_eq!(site.cli(&["keys", "list", "--output", "json"]).await.success().json(), json!([]));
+    let one = site.create(KeySpec::new("one", "read:orders")).await;
+    let two = site.create(KeySpec::new("two", "").environment("test")).await;
+    let same_name = site.create(KeySpec::new("one", "")).await;
+    let listed = site.cli(&["keys", "list", "--output", "json"]).await.success().json();
+    let ids: Vec<_> = listed.as_array().unwrap().iter().map(|record| record["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [&one.id, &two.id, &same_name.id], "in order of creation; names are labels, not unique");
+    let tests = site.cli(&["keys", "list", "--environment", "test", "--output", "json"]).await.success().json();
+    assert_eq!(tests.as_array().unwrap().len(), 1, "{tests}");
+    let table = site.cli(&["keys", "list"]).await.success();
+    assert!(table.stdout.contains(&one.id) && table.stdout.contains("two"), "{table:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disabling_is_reversible_and_revoking_is_final() {
+    let (site, _origin) = scene::closed_shop().await;
+    let key = site.create_key("key", "").await;
+    let active = async || site.show_key(&key.id).await["active"].clone();
+    let _ = site.cli(&["keys", "disable", &key.id]).await.success();
+    assert_eq!(active().await, false);
+    let _ = site.cli(&["keys", "enable", &key.id]).await.success();
+    assert_eq!(active().await, true);
+    let _ = site.cli(&["keys", "revoke", &key.id]).await.success();
+    let revoked = site.show_key(&key.id).await;
+    assert!(revoked["revoked_at"].is_string(), "{revoked}");
+    let _ = site.cli(&["keys", "revoke", &key.id]).await.success();
+    assert_eq!(site.show_key(&key.id).await["revoked_at"], revoked["revoked_at"], "again changes nothing");
+    let _ = site.cli(&["keys", "enable", &key.id]).await.exit(1).says(&["revoked"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_reads_the_key_from_standard_input() {
+    let (site, _origin) = scene::closed_shop().await;
+    let key = site.create_key("key", "read:orders").await;
+    let verified = site.cli_with_input(&["keys", "verify"], &format!("{}\n", key.text)).await.success();
+    assert!(verified.stdout.contains(&key.id), "{verified:?}");
+    let unknown = site.cli_with_input(&["keys", "verify"], &key_text::forged("pc_live_sk_", 'V')).await;
+    assert_ne!(unknown.code, 0, "{unknown:?}");
+    let _ = site.cli(&["keys", "revoke", &key.id]).await.success();
+    let revoked = site.cli_with_input(&["keys", "verify"], &key.text).await;
+    assert_ne!(revoked.code, 0, "{revoked:?}");
+    let _ = revoked.says(&["revoked"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_is_refused_with_a_reason() {
+    let (site, _origin) = scene::closed_shop().await;
+    let _ = site.cli(&["keys", "show", "key_0190a0b0c0d07e0f8000000000000000"]).await.exit(1);
+    let _ = site.cli(&["keys", "revoke", "nonsense"]).await.exit(2).says(&["nonsense"]);
+    for bad in [
+        &["keys", "create", "--scopes", "a"][..],
+        &["keys", "create", "--name", "x"],
+        &["keys", "create", "--name", "x", "--scopes", "with space"],
+        &["keys", "create", "--name", "x", "--scopes", "a", "--kind", "golden"],
+        &["keys", "create", "--name", "x", "--scopes", "a", "--environment", "nowhere"],
+        &["keys", "create", "--name", "x", "--scopes", "a", "--expires-in", "soon"],
+        &["keys", "burn"],
+        &["nonsense"],
+        &["keys", "list", "--output", "xml"],
+    ] {
+        let _ = site.cli(bad).await.exit(2);
+    }
+    assert_eq!(site.cli(&["keys", "list", "--output", "json"]).await.success().json(), json!([]));
+}

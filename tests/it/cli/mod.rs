@@ -1,0 +1,6 @@
+//! The command line: what each verb prints, changes, and ends with.
+
+mod explain;
+mod import;
+mod keys;
+mod verbs;

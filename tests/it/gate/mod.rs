@@ -1,0 +1,9 @@
+//! What the decision looks like from outside: who is answered what, and what the log knows about it.
+
+mod answers;
+mod browser;
+mod cors;
+mod kinds;
+mod methods;
+mod profile;
+mod report;

@@ -1,0 +1,35 @@
+//! The one binary of tests that drive the real executable over real sockets. Everything here is black box: it speaks
+//! what users, clients, upstreams, scrapers and scripts speak, and knows only what they are promised.
+//!
+//! Start at [`scene`] for the usual arrangement and at `portcullis_testkit` for the actors.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::large_futures,
+    unreachable_pub,
+    reason = "a test may fail loudly, reads the clock itself, and is nobody's library"
+)]
+
+mod boot;
+mod cli;
+mod config;
+#[path = "../conformance/mod.rs"]
+mod conformance;
+mod dev;
+mod gate;
+mod health;
+mod layering;
+mod limits;
+mod metrics;
+mod proxy;
+mod readme;
+mod reload;
+mod scene;
+mod secrets;
+mod shutdown;
+mod sync;
+mod tls;
+mod tools;

@@ -1,0 +1,14 @@
+//! The way of a request to its upstream and of the answer back.
+
+mod credential_locations;
+mod forwarding;
+mod framing;
+mod headers;
+mod http2;
+mod neighbours;
+mod path_tricks;
+mod retries;
+mod streaming;
+mod timeouts;
+mod upgrade;
+mod upstreams;

@@ -1,0 +1,182 @@
+//! Bodies of any length flow through without being held.
+
+use std::time::Duration;
+
+use portcullis_testkit::{Answer, eventually, patient};
+
+use crate::scene;
+
+const MIB: u64 = 1 << 20;
+
+/// What the process may grow by while a hundred megabytes pass.
+const GROWTH: u64 = 48 * MIB;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_megabytes_flow_down_and_memory_stays_flat() {
+    let (gateway, origin) = scene::shop().await;
+    origin.answer(Answer::pattern(100 * MIB));
+    gateway.get("/status").stream().await.count_pattern().await;
+    let before = gateway.resident_bytes();
+    let mut peak = before;
+    let mut streaming = gateway.get("/open/x").stream().await;
+    let mut read = 0;
+    while let Some(piece) = streaming.piece().await.unwrap() {
+        read += piece.len() as u64;
+        peak = peak.max(if read % (8 * MIB) < 64 * 1024 { gateway.resident_bytes() } else { 0 });
+    }
+    assert_eq!(read, 100 * MIB);
+    peak = peak.max(gateway.resident_bytes());
+    assert!(peak < before + GROWTH, "resident memory grew from {before} to {peak}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_megabytes_flow_up_and_memory_stays_flat() {
+    let (gateway, origin) = scene::shop().await;
+    gateway.post("/open/x").pattern(MIB).await.expect(200);
+    let before = gateway.resident_bytes();
+    gateway.post("/open/x").unsized_pattern(100 * MIB).await.expect(200);
+    let seen = origin.last();
+    assert!(seen.complete && seen.body_is_pattern && seen.body_bytes == 100 * MIB, "{} bytes", seen.body_bytes);
+    let after = gateway.resident_bytes();
+    assert!(after < before + GROWTH, "resident memory grew from {before} to {after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_directions_flow_at_once_over_both_versions() {
+    let (gateway, origin) = scene::shop().await;
+    origin.answer(Answer::echo());
+    for h2 in [false, true] {
+        let call = gateway.post("/open/x").unsized_pattern(20 * MIB);
+        let call = if h2 { call.h2() } else { call };
+        assert_eq!(call.stream().await.count_pattern().await, 20 * MIB, "h2: {h2}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_holds_the_upstream_back() {
+    let (gateway, origin) = scene::shop().await;
+    let (answer, feed) = Answer::fed();
+    origin.answer(answer);
+    let mut streaming = gateway.get("/open/x").stream().await;
+    let before = gateway.resident_bytes();
+    let mut sent = 0;
+    // Fill every buffer on the way until nothing more is taken.
+    while tokio::time::timeout(patient(Duration::from_millis(500)), feed.send(vec![b'x'; 256 * 1024])).await.is_ok() {
+        sent += 256 * 1024;
+        assert!(sent < 64 * MIB, "the gateway swallows a body that nobody reads");
+    }
+    assert!(gateway.resident_bytes() < before + GROWTH);
+    drop(feed);
+    let mut read = 0;
+    while let Some(piece) = streaming.piece().await.unwrap() {
+        read += piece.len() as u64;
+    }
+    assert!(read >= sent, "{read} of {sent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_arrives_before_the_next_one_is_made() {
+    let (gateway, origin) = scene::shop().await;
+    let (answer, feed) = Answer::events();
+    origin.answer(answer);
+    let mut streaming = gateway.get("/open/events").header("accept", "text/event-stream").stream().await;
+    assert_eq!(streaming.head.header("content-type"), Some("text/event-stream"));
+    for number in 0..5 {
+        let event = format!("id: {number}\ndata: tick\n\n");
+        assert!(feed.send(event.clone()).await);
+        let piece = tokio::time::timeout(patient(Duration::from_secs(2)), streaming.piece()).await;
+        assert_eq!(piece.expect("the event arrives at once").unwrap().unwrap(), event);
+    }
+    drop(feed);
+    assert_eq!(streaming.piece().await, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_is_noticed_by_the_upstream() {
+    let (gateway, origin) = scene::shop().await;
+    let (answer, feed) = Answer::events();
+    origin.answer(answer);
+    let mut streaming = gateway.get("/open/events").stream().await;
+    feed.send("data: 1\n\n").await;
+    streaming.piece().await.unwrap();
+    drop(streaming);
+    let noticed = async {
+        while feed.send("data: 2\n\n").await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(patient(Duration::from_secs(10)), noticed).await.expect("the upstream is told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_breaks_off_breaks_the_answer_off() {
+    let (gateway, origin) = scene::shop().await;
+    for h2 in [false, true] {
+        let (answer, feed) = Answer::fed();
+        origin.answer(answer);
+        let call = gateway.get("/open/x");
+        let mut streaming = if h2 { call.h2() } else { call }.stream().await;
+        feed.send("some").await;
+        streaming.piece().await.unwrap();
+        feed.abort().await;
+        assert!(streaming.piece().await.is_err(), "h2: {h2}: a part must not look like the whole");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_invited_only_once_it_can_be_delivered() {
+    let (gateway, origin) = scene::shop().await;
+    let key = gateway.key("writer", "write:orders").await;
+    let head = |key: &str| {
+        format!(
+            "POST /v1/orders HTTP/1.1\r\nHost: shop.test\r\nAuthorization: Bearer {key}\r\nContent-Length: 5\r\n\
+             Expect: 100-continue\r\n\r\n"
+        )
+    };
+    let mut raw = gateway.raw().await;
+    raw.send(head(&key.text)).await;
+    let interim = raw.next().await.expect("an invitation");
+    assert_eq!(interim.status, 100, "{interim:?}");
+    raw.send("hello").await;
+    raw.response().await.expect(200);
+    assert_eq!(origin.last().text(), "hello");
+
+    let mut raw = gateway.raw().await;
+    raw.send(head("stranger")).await;
+    let answer = raw.next().await.expect("a refusal");
+    assert_eq!(answer.status, 401, "no invitation goes before a refusal: {answer:?}");
+    raw.send("GET /open/smuggled HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    raw.all().await;
+    assert!(origin.requests().iter().all(|request| request.path() != "/open/smuggled"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expectation_nobody_knows_is_refused() {
+    let (gateway, origin) = scene::shop().await;
+    for expectation in ["100-continue, x", "200-ok", " "] {
+        let mut raw = gateway.raw().await;
+        raw.send(format!(
+            "POST /open/x HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2\r\nExpect: {expectation}\r\n\r\nhi"
+        ))
+        .await;
+        let answer = raw.response().await;
+        assert!(matches!(answer.status, 400 | 417), "{expectation:?}: {answer:?}");
+    }
+    origin.untouched();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_cut_when_its_key_is_gone() {
+    let (gateway, origin) = scene::shop_with("", "auth: { recheck_interval: 1s }").await;
+    let key = gateway.key("listener", "").await;
+    let (answer, feed) = Answer::events();
+    origin.answer(answer);
+    let mut streaming = gateway.get("/any/events").bearer(&key).stream().await;
+    assert_eq!(streaming.head.status, 200);
+    feed.send("data: 1\n\n").await;
+    streaming.piece().await.unwrap();
+    let _ = gateway.cli(&["keys", "revoke", &key.id]).await.success();
+    let cut = tokio::time::timeout(patient(Duration::from_secs(8)), streaming.piece()).await;
+    assert!(matches!(cut, Ok(Err(_) | Ok(None))), "the stream outlives its key: {cut:?}");
+    eventually!("the upstream is told", !feed.send("data: 2\n\n").await);
+}

@@ -1,0 +1,115 @@
+//! Servers behind the gateway: TLS towards them, several of them, and no more connections than they can take.
+
+use std::time::Duration;
+
+use portcullis_testkit::{Answer, Origin, TestCa, eventually};
+
+use crate::scene;
+
+fn tls_config(extra: &str) -> String {
+    format!(
+        r#"
+listeners: [{{ bind: "127.0.0.1:0" }}]
+upstreams:
+  far: {{ targets: [{{ url: "https://{{{{far}}}}" }}], tls: {{ ca: ca.pem{extra} }} }}
+routes: [{{ path: "/**", upstream: far, auth: none }}]
+"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_must_prove_who_it_is() {
+    let (ours, theirs) = (TestCa::new("ours"), TestCa::new("theirs"));
+    let origin = Origin::tls(&ours, &["http/1.1"]).await;
+    for (ca, extra, status) in [
+        (&ours, "", 200),
+        (&ours, ", server_name: localhost", 200),
+        (&ours, ", server_name: other.test", 502),
+        (&theirs, "", 502),
+    ] {
+        let gateway = scene::site(&tls_config(extra)).upstream("far", &origin).file("ca.pem", ca.pem()).start().await;
+        gateway.get("/").await.expect(status);
+    }
+    assert_eq!(origin.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_can_ask_the_gateway_who_it_is() {
+    let ca = TestCa::new("ours");
+    let origin = Origin::mutual_tls(&ca, &["http/1.1"]).await;
+    let own = ca.client("gateway");
+    let gateway = scene::site(&tls_config(", client_certificate: { cert: own.pem, key: own.key }"))
+        .upstream("far", &origin)
+        .file("ca.pem", ca.pem())
+        .file("own.pem", own.cert)
+        .file("own.key", own.key)
+        .start()
+        .await;
+    gateway.get("/").await.expect(200);
+    let anonymous = scene::site(&tls_config("")).upstream("far", &origin).file("ca.pem", ca.pem()).start().await;
+    anonymous.get("/").await.refused(502, "upstream_unreachable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_targets_share_the_work_and_a_dead_one_costs_nobody_an_answer() {
+    let (one, two) = (Origin::start().await, Origin::start().await);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = r#"
+listeners: [{ bind: "127.0.0.1:0" }]
+upstreams:
+  both: { targets: [{ url: "http://{{one}}" }, { url: "http://{{two}}" }, { url: "http://{{dead}}" }] }
+routes: [{ path: "/**", upstream: both, auth: none }]
+"#;
+    let gateway = scene::site(config).upstream("one", &one).upstream("two", &two).fill("dead", free).start().await;
+    for _ in 0..40 {
+        gateway.get("/").await.expect(200);
+    }
+    assert!(one.count() >= 5 && two.count() >= 5, "{} and {}", one.count(), two.count());
+    let metrics = gateway.metrics().await;
+    let dead =
+        metrics.value("portcullis_upstream_healthy", &[("upstream", "both"), ("target", &format!("http://{free}"))]);
+    assert!(dead.is_none_or(|healthy| healthy == 0.0), "{}", metrics.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_upstream_is_503_after_a_bounded_wait_and_never_sees_more_than_it_can_take() {
+    let origin = Origin::start().await;
+    let config = r#"
+listeners: [{ bind: "127.0.0.1:0" }]
+upstreams:
+  small: { targets: [{ url: "http://{{small}}" }], max_connections: 2, queue_timeout: 300ms }
+routes: [{ path: "/**", upstream: small, auth: none }]
+"#;
+    let gateway = scene::site(config).upstream("small", &origin).start().await;
+    let (held, latch) = Answer::ok("done").held();
+    origin.answer(held);
+    let mut waiting: Vec<_> = (0..2).map(|_| tokio::spawn(gateway.get("/held").into_future())).collect();
+    eventually!("both connections are in use", origin.count() == 2);
+    gateway.get("/third").await.refused(503, "upstream_busy");
+    let queued = tokio::spawn(gateway.get("/queued").into_future());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    latch.open();
+    waiting.push(queued);
+    for answer in waiting {
+        let answer = answer.await.unwrap();
+        assert!(answer.status == 200, "{answer:?}");
+    }
+    assert!(origin.connections() <= 2, "{} connections", origin.connections());
+    assert!(origin.requests().iter().all(|request| request.path() != "/third"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_built_in_echo_shows_what_an_upstream_would_get() {
+    let config = r#"
+listeners: [{ bind: "127.0.0.1:0" }]
+upstreams: { mirror: { kind: echo } }
+routes: [{ path: "/**", upstream: mirror, auth: any_key }]
+"#;
+    let gateway = scene::site(config).start().await;
+    let key = gateway.key("caller", "").await;
+    let shown = gateway.post("/x?y=1").bearer(&key).body("hello").await.expect(200).json();
+    assert_eq!(shown["method"], "POST", "{shown}");
+    assert_eq!(shown["path"], "/x?y=1", "{shown}");
+    assert_eq!(shown["headers"]["x-portcullis-key-id"], key.id.as_str(), "{shown}");
+    assert!(shown["headers"]["authorization"].is_null(), "{shown}");
+}

@@ -1,0 +1,205 @@
+//! Reloading: all or nothing, said out loud, and nobody notices who is not concerned.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use portcullis_testkit::{Answer, Call, Connection, Gateway, Origin, eventually};
+
+use crate::scene::{self, shop_config};
+
+const MORE: &str = "  - { path: /new, upstream: shop, auth: none }\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_configuration_is_taken_on_sighup() {
+    let (gateway, _origin) = scene::shop().await;
+    gateway.get("/new").await.refused(404, "no_route");
+    assert!(gateway.reload_with(&shop_config(MORE, "")).await);
+    gateway.get("/new").await.expect(200);
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.value("portcullis_config_last_reload_successful", &[]), Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_reloads_and_says_how_it_went() {
+    let (gateway, _origin) = scene::shop().await;
+    gateway.rewrite_config(&shop_config(MORE, ""));
+    let _ = gateway.cli(&["reload"]).await.success();
+    gateway.get("/new").await.expect(200);
+    gateway.rewrite_config(&shop_config("  - { path: /broken, upstream: nowhere, auth: none }\n", ""));
+    let _ = gateway.cli(&["reload"]).await.exit(3).says(&["portcullis.yaml:", "nowhere"]);
+    gateway.get("/new").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_without_a_running_gateway_says_so() {
+    let (site, _origin) = scene::closed_shop().await;
+    let _ = site.cli(&["reload"]).await.exit(1).says(&["portcullis.sock"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_configuration_changes_nothing_and_is_reported() {
+    let (gateway, _origin) = scene::shop().await;
+    let key = gateway.key("reader", "read:orders").await;
+    let broken = [
+        "routes: [".to_owned(),
+        String::new(),
+        shop_config("  - { path: /x, upstream: nowhere, auth: none }\n", ""),
+        shop_config("  - { path: /x, upstream: shop }\n", ""),
+        shop_config("  - { path: /status, upstream: shop, auth: none, methods: { GET: {} } }\n", ""),
+        shop_config(MORE, "tls: { edge: { certificates: [{ cert: no.pem, key: no.pem }] } }"),
+        "\0".repeat(100),
+    ];
+    for text in broken {
+        assert!(!gateway.reload_with(&text).await, "{text:?} was taken");
+        gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
+        gateway.get("/x").await.refused(404, "no_route");
+        gateway.get("/new").await.refused(404, "no_route");
+    }
+    assert!(gateway.logs().text().contains("portcullis.yaml"), "the log names the file");
+    assert!(gateway.reload_with(&shop_config(MORE, "")).await, "and a good one is taken afterwards");
+    gateway.get("/new").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_a_restart_is_refused_by_name() {
+    let (gateway, _origin) = scene::shop().await;
+    for (section, name) in [
+        ("workers: 7", "workers"),
+        ("store: { driver: sqlite, path: data/other.db }", "store"),
+        ("auth: { brand: other }", "brand"),
+    ] {
+        assert!(!gateway.reload_with(&shop_config(MORE, section)).await, "{section}");
+        gateway.get("/new").await.refused(404, "no_route");
+        let _ = gateway.cli(&["reload"]).await.exit(3).says(&[name, "restart"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_names_what_would_change_and_changes_nothing() {
+    let (gateway, _origin) = scene::shop().await;
+    let reader = gateway.key("reader", "read:orders").await;
+    gateway
+        .rewrite_config(&shop_config("", "").replace("GET: { scopes: read:orders }", "GET: { scopes: write:orders }"));
+    let _ = gateway.cli(&["reload", "--dry-run"]).await.success().says(&["orders", &reader.id]);
+    gateway.get("/v1/orders/1").bearer(&reader).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_file_is_read_again_when_it_changes() {
+    let (gateway, _origin) = scene::shop_with("", "reload: { watch: true }").await;
+    gateway.rewrite_config(&shop_config(MORE, "reload: { watch: true }"));
+    eventually!("the new route answers", gateway.get("/new").await.status == 200);
+    // A file that is swapped by a rename, as ConfigMaps and editors do.
+    let next =
+        gateway.write("next.yaml", std::fs::read_to_string(gateway.config_path()).unwrap().replace("/new,", "/newer,"));
+    std::fs::rename(next, gateway.config_path()).unwrap();
+    eventually!("the newer route answers", gateway.get("/newer").await.status == 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_come_and_go_with_a_reload() {
+    let (gateway, _origin) = scene::shop().await;
+    let old = gateway.data();
+    let two = shop_config("", "").replace(
+        r#"  - { bind: "127.0.0.1:0", name: front }"#,
+        r#"  - { bind: "127.0.0.1:0", name: front }
+  - { bind: "[::1]:0", name: side }"#,
+    );
+    assert!(gateway.reload_with(&two).await);
+    let side = gateway.listener("side").await;
+    Call::to(side, "GET", "/status").await.expect(200);
+    Call::to(old, "GET", "/status").await.expect(200);
+
+    assert!(gateway.reload_with(&shop_config("", "")).await);
+    eventually!("the removed listener is gone", tokio::net::TcpStream::connect(side).await.is_err());
+    Call::to(old, "GET", "/status").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_under_way_finish_by_the_rules_they_began_with() {
+    let (gateway, origin) = scene::shop().await;
+    let (held, latch) = Answer::ok("finished").held();
+    origin.answer_at("/open/held", held);
+    let waiting = tokio::spawn(gateway.get("/open/held").into_future());
+    eventually!("the origin was asked", origin.count() == 1);
+    let closed = shop_config("", "")
+        .replace("name: open, upstream: shop, auth: none", "name: open, upstream: shop, auth: any_key");
+    assert!(gateway.reload_with(&closed).await);
+    gateway.get("/open/x").await.refused(401, "missing_credential");
+    latch.open();
+    assert_eq!(waiting.await.unwrap().expect(200).text(), "finished");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_reloads_under_load_fail_no_request_and_decide_none_wrongly() {
+    let (gateway, origin) = scene::shop_with("", "logging: { format: json, access: { enabled: false } }").await;
+    let gateway = Arc::new(gateway);
+    let reader = gateway.key("reader", "read:orders").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let load: Vec<_> = (0..4)
+        .map(|_| {
+            let (gateway, reader) = (Arc::clone(&gateway), reader.clone());
+            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
+            tokio::spawn(async move {
+                let mut connection = Connection::h1(gateway.data()).await;
+                let mut wrong = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    for (call, status) in [
+                        (gateway.get("/v1/orders/1").bearer(&reader), 200),
+                        (gateway.post("/v1/orders/1").bearer(&reader), 403),
+                        (gateway.get("/v1/orders/1"), 401),
+                        (gateway.get("/status"), 200),
+                    ] {
+                        match connection.attempt(call).await {
+                            Ok(answer) if answer.status == status => {}
+                            other => wrong.push(format!("expected {status}, got {other:?}")),
+                        }
+                        asked.fetch_add(1, Ordering::SeqCst);
+                    }
+                    if connection.is_closed() {
+                        connection = Connection::h1(gateway.data()).await;
+                    }
+                }
+                wrong
+            })
+        })
+        .collect();
+    for round in 0..20 {
+        let extra = format!("  - {{ path: /round/{round}, upstream: shop, auth: none }}\n");
+        let before = asked.load(Ordering::SeqCst);
+        assert!(
+            gateway.reload_with(&shop_config(&extra, "logging: { format: json, access: { enabled: false } }")).await,
+            "round {round}"
+        );
+        gateway.get(&format!("/round/{round}")).await.expect(200);
+        eventually!("requests went on", within Duration::from_secs(10), asked.load(Ordering::SeqCst) > before + 20);
+        origin.forget();
+    }
+    stop.store(true, Ordering::SeqCst);
+    for task in load {
+        let wrong = task.await.unwrap();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_is_no_longer_configured_is_let_go() {
+    let (old, new) = (Origin::start().await, Origin::start().await);
+    let gateway: Gateway = scene::open_door(&old.authority(), "").await;
+    gateway.get("/").await.expect(200);
+    gateway.fill("far", &new.authority());
+    let config = r#"
+listeners: [{ bind: "127.0.0.1:0", name: front }]
+upstreams:
+  far: { targets: [{ url: "http://{{far}}" }] }
+routes:
+  - { path: "/**", name: all, upstream: far, auth: none }
+"#;
+    assert!(gateway.reload_with(config).await);
+    for _ in 0..10 {
+        gateway.get("/").await.expect(200);
+    }
+    assert_eq!((old.count(), new.count()), (1, 10));
+}

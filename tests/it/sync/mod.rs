@@ -1,0 +1,4 @@
+//! The key set follows the store, and outlives it.
+
+mod changes;
+mod outage;

@@ -1,0 +1,210 @@
+//! TLS at the edge: names, protocols, versions, certificates of clients, and new files without a restart.
+
+use std::time::Duration;
+
+use portcullis_testkit::{Call, Connection, Gateway, Origin, SiteBuilder, TestCa, eventually};
+
+use crate::scene;
+
+fn edge(origin: &Origin, tls: &str) -> SiteBuilder {
+    let config = format!(
+        r#"
+listeners: [{{ bind: "127.0.0.1:0", name: edge, tls: edge }}]
+tls: {{ edge: {tls} }}
+upstreams: {{ shop: {{ targets: [{{ url: "http://{{{{shop}}}}" }}] }} }}
+routes: [{{ path: "/**", upstream: shop, auth: none }}]
+"#
+    );
+    scene::site(&config).upstream("shop", origin)
+}
+
+const ONE: &str = "{ certificates: [{ cert: one.pem, key: one.key }] }";
+const TWO: &str = "{ certificates: [{ cert: one.pem, key: one.key }, { cert: two.pem, key: two.key }] }";
+
+/// A gateway with certificates for `localhost` and `two.test`, and the authority behind them.
+async fn two_names() -> (Gateway, Origin, TestCa) {
+    let (ca, origin) = (TestCa::new("test authority"), Origin::start().await);
+    let (one, two) = (ca.server(&["localhost"]), ca.server(&["two.test", "*.two.test"]));
+    let gateway = edge(&origin, TWO)
+        .file("one.pem", one.cert)
+        .file("one.key", one.key)
+        .file("two.pem", two.cert)
+        .file("two.key", two.key)
+        .start()
+        .await;
+    (gateway, origin, ca)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_is_chosen_by_the_name_asked_for() {
+    let (gateway, _origin, ca) = two_names().await;
+    let client = ca.believer();
+    for name in ["localhost", "two.test", "a.two.test"] {
+        gateway.get("/").tls(&client.clone().server_name(name)).await.expect(200);
+    }
+    let other = gateway.get("/").tls(&client.server_name("three.test")).attempt().await;
+    assert!(other.is_err(), "the first certificate is no certificate for three.test");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_versions_of_http_are_agreed_by_alpn() {
+    let (gateway, origin, ca) = two_names().await;
+    let client = ca.believer();
+    let answer = gateway.get("/").tls(&client).h2().await.expect(200);
+    assert_eq!(answer.version, http::Version::HTTP_2);
+    let answer = gateway.get("/").tls(&client.clone().alpn(&["http/1.1"])).await.expect(200);
+    assert_eq!(answer.version, http::Version::HTTP_11);
+    gateway.get("/").tls(&client).await.expect(200);
+    assert_eq!(origin.last().header("x-forwarded-proto"), Some("https"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_files_are_served_after_a_reload_and_old_connections_live_on() {
+    let (ca, next) = (TestCa::new("this year's"), TestCa::new("next year's"));
+    let origin = Origin::start().await;
+    let one = ca.server(&["localhost"]);
+    let gateway = edge(&origin, ONE).file("one.pem", one.cert).file("one.key", one.key).start().await;
+    let mut old = Connection::tls(gateway.data(), &ca.believer()).await.unwrap();
+    old.send(gateway.get("/")).await.expect(200);
+
+    let fresh = next.server(&["localhost"]);
+    gateway.write("one.pem", &fresh.cert);
+    gateway.write("one.key", &fresh.key);
+    let _ = gateway.cli(&["reload"]).await.success();
+    eventually!("the new certificate is served", gateway.get("/").tls(&next.believer()).attempt().await.is_ok());
+    assert!(gateway.get("/").tls(&ca.believer()).attempt().await.is_err());
+    old.send(gateway.get("/")).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_does_not_fit_its_key_is_refused_and_the_old_one_stays() {
+    let ca = TestCa::new("test authority");
+    let origin = Origin::start().await;
+    let (one, other) = (ca.server(&["localhost"]), ca.server(&["localhost"]));
+    let gateway = edge(&origin, ONE).file("one.pem", one.cert).file("one.key", one.key).start().await;
+    gateway.write("one.key", &other.key);
+    let refused = gateway.cli(&["reload"]).await;
+    assert_ne!(refused.code, 0, "{refused:?}");
+    let _ = refused.says(&["one.key"]);
+    gateway.get("/").tls(&ca.believer()).await.expect(200);
+
+    let missing = edge(&origin, ONE).file("one.pem", other.cert).prepare();
+    let _ = missing.cli(&["check"]).await.exit(3).says(&["one.key"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oldest_version_can_be_set() {
+    let ca = TestCa::new("test authority");
+    let origin = Origin::start().await;
+    for (version, old_client_is_served) in [("\"1.2\"", true), ("\"1.3\"", false)] {
+        let one = ca.server(&["localhost"]);
+        let tls = format!("{{ certificates: [{{ cert: one.pem, key: one.key }}], min_version: {version} }}");
+        let gateway = edge(&origin, &tls).file("one.pem", one.cert).file("one.key", one.key).start().await;
+        gateway.get("/").tls(&ca.believer()).await.expect(200);
+        let old = gateway.get("/").tls(&ca.believer().only_tls12()).attempt().await;
+        assert_eq!(old.is_ok(), old_client_is_served, "{version}: {old:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_can_be_asked_for_a_certificate() {
+    let (ca, strangers) = (TestCa::new("ours"), TestCa::new("theirs"));
+    let origin = Origin::start().await;
+    for (required, anonymous_is_served) in [(true, false), (false, true)] {
+        let one = ca.server(&["localhost"]);
+        let tls = format!(
+            "{{ certificates: [{{ cert: one.pem, key: one.key }}], client_certificates: {{ ca: ca.pem, required: {required} }} }}"
+        );
+        let gateway = edge(&origin, &tls)
+            .file("one.pem", one.cert)
+            .file("one.key", one.key)
+            .file("ca.pem", ca.pem())
+            .start()
+            .await;
+        let client = ca.believer();
+        gateway.get("/").tls(&client.clone().showing(&ca.client("me"))).await.expect(200);
+        let stranger = gateway.get("/").tls(&client.clone().showing(&strangers.client("me"))).attempt().await;
+        assert!(stranger.is_err(), "a certificate that is shown must be signed by ours");
+        let anonymous = gateway.get("/").tls(&client).attempt().await;
+        assert_eq!(anonymous.is_ok(), anonymous_is_served, "{anonymous:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cleartext_listener_can_send_everybody_to_https() {
+    let origin = Origin::start().await;
+    let config = r#"
+listeners: [{ bind: "127.0.0.1:0", redirect_https: true }]
+upstreams: { shop: { targets: [{ url: "http://{{shop}}" }] } }
+routes: [{ path: "/**", upstream: shop, auth: none }]
+"#;
+    let gateway = scene::site(config).upstream("shop", &origin).start().await;
+    let answer = gateway.get("/a/b?c=d").host("shop.example.com").await;
+    assert!(matches!(answer.status, 301 | 307 | 308), "{answer:?}");
+    assert_eq!(answer.header("location"), Some("https://shop.example.com/a/b?c=d"));
+    origin.untouched();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_shakes_hands_is_let_go() {
+    let ca = TestCa::new("test authority");
+    let origin = Origin::start().await;
+    let one = ca.server(&["localhost"]);
+    let config = format!(
+        r#"
+limits: {{ handshake_timeout: 500ms }}
+listeners: [{{ bind: "127.0.0.1:0", tls: edge }}]
+tls: {{ edge: {ONE} }}
+upstreams: {{ shop: {{ targets: [{{ url: "http://{{{{shop}}}}" }}] }} }}
+routes: [{{ path: "/**", upstream: shop, auth: none }}]
+"#
+    );
+    let gateway =
+        scene::site(&config).upstream("shop", &origin).file("one.pem", one.cert).file("one.key", one.key).start().await;
+    let mut silent = portcullis_testkit::RawClient::connect(gateway.data()).await;
+    assert!(silent.is_closed_within(Duration::from_secs(5)).await);
+    let mut talker = portcullis_testkit::RawClient::connect(gateway.data()).await;
+    talker.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let said = talker.rest().await;
+    assert!(!said.starts_with(b"HTTP/1.1 200"), "cleartext on a TLS listener: {said:?}");
+    gateway.get("/").tls(&ca.believer()).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_certificate_is_a_metric() {
+    let (gateway, _origin, _ca) = two_names().await;
+    let metrics = gateway.metrics().await;
+    let ends: Vec<f64> = metrics
+        .matching("portcullis_tls_certificate_not_after_timestamp_seconds", &[])
+        .map(|sample| sample.value)
+        .collect();
+    assert!(!ends.is_empty() && ends.iter().all(|end| *end > 1.7e9), "{}", metrics.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_header_is_read_from_listed_peers_and_from_nobody_else() {
+    let config = |from: &str| {
+        format!(
+            r#"
+listeners: [{{ bind: "127.0.0.1:0", proxy_protocol: {{ from: [{from}] }} }}]
+upstreams: {{ shop: {{ targets: [{{ url: "http://{{{{shop}}}}" }}] }} }}
+routes: [{{ path: "/**", upstream: shop, auth: none }}]
+"#
+        )
+    };
+    let origin = Origin::start().await;
+    let gateway = scene::site(&config("127.0.0.0/8")).upstream("shop", &origin).start().await;
+    let mut raw = gateway.raw().await;
+    raw.send("PROXY TCP4 203.0.113.7 127.0.0.1 5000 80\r\nGET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    raw.response().await.expect(200);
+    assert_eq!(origin.last().header("x-forwarded-for"), Some("203.0.113.7"));
+    assert!(Call::to(gateway.data(), "GET", "/").attempt().await.is_err(), "a listed peer must begin with one");
+    assert_eq!(origin.count(), 1);
+
+    let gateway = scene::site(&config("10.0.0.0/8")).upstream("shop", &origin).start().await;
+    let mut raw = gateway.raw().await;
+    raw.send("PROXY TCP4 203.0.113.7 127.0.0.1 5000 80\r\nGET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let said = raw.rest().await;
+    assert!(!said.starts_with(b"HTTP/1.1 200"), "{said:?}");
+    assert_eq!(origin.count(), 1);
+}

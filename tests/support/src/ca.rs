@@ -1,0 +1,179 @@
+//! A certificate authority of our own: servers, clients, and clients that believe it.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// A certificate authority that lives as long as the test.
+pub struct TestCa {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// A certificate and its key, PEM.
+#[derive(Clone)]
+pub struct Identity {
+    /// The certificate.
+    pub cert: String,
+    /// Its private key, PKCS#8.
+    pub key: String,
+}
+
+impl TestCa {
+    /// A new authority with this name.
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().expect("a key can be made");
+        let pem = params.self_signed(&key).expect("our own parameters are valid").pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Its certificate, PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A server's certificate for these names or addresses.
+    pub fn server(&self, names: &[&str]) -> Identity {
+        self.issue(names, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A client's certificate with this name.
+    pub fn client(&self, name: &str) -> Identity {
+        self.issue(&[name], ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn issue(&self, names: &[&str], usage: ExtendedKeyUsagePurpose) -> Identity {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names.clone()).expect("test names are valid");
+        params.distinguished_name.push(DnType::CommonName, names[0].clone());
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().expect("a key can be made");
+        let cert = params.signed_by(&key, &self.issuer).expect("our own parameters are valid");
+        Identity { cert: cert.pem(), key: key.serialize_pem() }
+    }
+
+    /// A client that believes this authority.
+    pub fn believer(&self) -> TlsClient {
+        TlsClient { roots: self.roots(), name: "localhost".to_owned(), alpn: Vec::new(), shown: None, newest: None }
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        for cert in certificates(&self.pem) {
+            roots.add(cert).expect("our own authority is valid");
+        }
+        Arc::new(roots)
+    }
+
+    /// A server's side of TLS for an [`Origin`](crate::Origin).
+    pub(crate) fn server_config(&self, names: &[&str], alpn: &[&str], ask_for_client: bool) -> ServerConfig {
+        let identity = self.server(names);
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider speaks the default versions");
+        let builder = if ask_for_client {
+            let verifier =
+                rustls::server::WebPkiClientVerifier::builder_with_provider(self.roots(), provider()).build();
+            builder.with_client_cert_verifier(verifier.expect("our own authority is valid"))
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut config = builder
+            .with_single_cert(certificates(&identity.cert), private_key(&identity.key))
+            .expect("certificate and key belong together");
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+}
+
+/// How a client speaks TLS.
+#[derive(Clone)]
+pub struct TlsClient {
+    roots: Arc<RootCertStore>,
+    name: String,
+    alpn: Vec<Vec<u8>>,
+    shown: Option<Identity>,
+    newest: Option<&'static rustls::SupportedProtocolVersion>,
+}
+
+impl TlsClient {
+    /// The name sent as SNI and looked for in the certificate.
+    #[must_use]
+    pub fn server_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// The protocols offered.
+    #[must_use]
+    pub fn alpn(mut self, protocols: &[&str]) -> Self {
+        self.alpn = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
+    }
+
+    /// The certificate shown.
+    #[must_use]
+    pub fn showing(mut self, identity: &Identity) -> Self {
+        self.shown = Some(identity.clone());
+        self
+    }
+
+    /// Speaks TLS 1.2 and nothing newer.
+    #[must_use]
+    pub fn only_tls12(mut self) -> Self {
+        self.newest = Some(&rustls::version::TLS12);
+        self
+    }
+
+    /// Shakes hands over a connected stream.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub async fn handshake(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        let versions: &[&'static rustls::SupportedProtocolVersion] = match &self.newest {
+            Some(only) => std::slice::from_ref(only),
+            None => rustls::DEFAULT_VERSIONS,
+        };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("the provider speaks these versions")
+            .with_root_certificates(Arc::clone(&self.roots));
+        let mut config = match &self.shown {
+            Some(identity) => builder
+                .with_client_auth_cert(certificates(&identity.cert), private_key(&identity.key))
+                .expect("certificate and key belong together"),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols.clone_from(&self.alpn);
+        let name = ServerName::try_from(self.name.clone()).expect("test names are valid");
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    /// Whether HTTP/2 is offered.
+    pub(crate) fn offers_h2(&self) -> bool {
+        self.alpn.iter().any(|name| name == b"h2")
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).map(|cert| cert.expect("our own PEM is valid")).collect()
+}
+
+fn private_key(pem: &str) -> PrivateKeyDer<'static> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).expect("our own PEM is valid")
+}
