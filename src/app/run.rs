@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -130,6 +130,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let flushing = tokio::spawn(Arc::clone(&last_use).run(Arc::clone(store.writer()), settings.sync.last_used_flush));
     let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store)));
     let draining = Arc::new(AtomicBool::new(false));
+    let is_accepting = Arc::new(AtomicBool::new(false));
     let health = Arc::new(Health {
         metrics: Arc::clone(&metrics),
         keys: Arc::clone(&keys),
@@ -137,6 +138,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         last_use: Arc::clone(&last_use),
         counted_drops: AtomicU64::new(0),
         draining: Arc::clone(&draining),
+        accepting: Arc::clone(&is_accepting),
     });
     let metrics_address = serve_operators("metrics", metrics_socket, health)?;
     serve_operators("admin", admin_socket, Arc::new(Docs))?;
@@ -155,6 +157,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         tracing::info!(role = "data", listener = %name, address = %opened.address, "listening");
         accepting.insert(key.clone(), opened);
     }
+    is_accepting.store(true, Ordering::Relaxed);
     let gateway = Gateway { metrics, live, limits, workers, accept, draining, logging };
     let (triggers, inbox) = mpsc::channel(16);
     let _socket = match socket::serve(&settings.admin.socket, triggers.clone()) {
@@ -196,7 +199,6 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
 
 /// Stops accepting, lets requests under way end, then ends what is left.
 async fn leave(gateway: Gateway, reloader: Reloader, shutdown: crate::server::ShutdownSettings, signals: &mut Signals) {
-    use std::sync::atomic::Ordering;
     notify_supervisor(&[sd_notify::NotifyState::Stopping]);
     tracing::info!(delay = ?shutdown.delay, deadline = ?shutdown.deadline, "leaving");
     gateway.draining.store(true, Ordering::Relaxed);

@@ -20,6 +20,8 @@ pub(super) struct Health {
     pub(crate) last_use: Arc<LastUse>,
     pub(crate) counted_drops: std::sync::atomic::AtomicU64,
     pub(crate) draining: Arc<AtomicBool>,
+    /// Set once every listener accepts.
+    pub(crate) accepting: Arc<AtomicBool>,
 }
 
 impl Pages for Health {
@@ -81,6 +83,8 @@ impl Health {
     fn not_ready(&self) -> Option<&'static str> {
         if self.draining.load(Ordering::Relaxed) {
             Some("draining: this process is leaving")
+        } else if !self.accepting.load(Ordering::Relaxed) {
+            Some("starting: not every listener accepts yet")
         } else if !self.keys.is_loaded() {
             Some("loading: the key set is not complete yet")
         } else {

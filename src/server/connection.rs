@@ -257,6 +257,9 @@ async fn serve_h2_on<S>(
         .serve_connection(TokioIo::new(stream), service);
     let mut leaving = false;
     let ended = std::future::poll_fn(|cx| {
+        if entry.cut.get() {
+            return Poll::Ready(Ok(()));
+        }
         if entry.leave.get() && !std::mem::replace(&mut leaving, true) {
             Pin::new(&mut connection).graceful_shutdown();
         }

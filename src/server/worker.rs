@@ -118,6 +118,10 @@ pub(super) struct Entry {
     pub(crate) idle_since_ms: Cell<u64>,
     /// Set when a reload removed the listener it came through.
     pub(crate) leaving: Arc<AtomicBool>,
+    /// When the connection was asked to end gracefully, on the coarse clock.
+    pub(crate) asked_ms: Cell<u64>,
+    /// Set when it should end at once: it was asked, and nothing is under way on it.
+    pub(crate) cut: Cell<bool>,
     /// Set when the connection should end gracefully.
     pub(crate) leave: Cell<bool>,
     /// Wakes the connection's task.
@@ -125,8 +129,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn ask_to_leave(&self) {
-        self.leave.set(true);
+    /// HTTP/2 says GOAWAY. A peer that does not answer it is cut once it had its time and nothing is under way.
+    fn ask_to_leave(&self, now_ms: u64) {
+        if !self.leave.replace(true) {
+            self.asked_ms.set(now_ms);
+        } else if self.in_flight.get() == 0 && now_ms.saturating_sub(self.asked_ms.get()) > GOODBYE_MS {
+            self.cut.set(true);
+        }
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -140,7 +149,7 @@ impl WorkerState {
         entry.idle_since_ms.set(self.engine.timers.now_ms());
         self.entries.borrow_mut().push(Rc::downgrade(&entry));
         if self.draining.get() {
-            entry.leave.set(true);
+            entry.ask_to_leave(self.engine.timers.now_ms());
         }
         entry
     }
@@ -159,9 +168,9 @@ impl WorkerState {
                         progress.close_idle();
                     }
                 }
-                None if is_removed => entry.ask_to_leave(),
+                None if is_removed || self.draining.get() => entry.ask_to_leave(now),
                 None if entry.in_flight.get() > 0 => entry.idle_since_ms.set(now),
-                None if now.saturating_sub(entry.idle_since_ms.get()) > patience.idle_ms => entry.ask_to_leave(),
+                None if now.saturating_sub(entry.idle_since_ms.get()) > patience.idle_ms => entry.ask_to_leave(now),
                 None => {}
             }
             true
@@ -171,7 +180,7 @@ impl WorkerState {
     /// While draining, connections that were idle at that moment get a little longer, for the request that the client
     /// may have sent already.
     fn drain_idle_from(&self) -> u64 {
-        DRAIN_IDLE_MS.saturating_add(self.drain_began_ms())
+        GOODBYE_MS.saturating_add(self.drain_began_ms())
     }
 
     fn drain_began_ms(&self) -> u64 {
@@ -184,14 +193,15 @@ impl WorkerState {
         for entry in self.entries.borrow().iter().filter_map(Weak::upgrade) {
             // HTTP/1 connections leave after their next answer, which says `Connection: close`.
             if entry.progress.is_none() {
-                entry.ask_to_leave();
+                entry.ask_to_leave(self.engine.timers.now_ms());
             }
         }
     }
 }
 
-/// How long idle HTTP/1 connections are kept once the process drains.
-const DRAIN_IDLE_MS: u64 = 2_000;
+/// How long idle connections are kept once the process drains or their listener is gone: for the request that the
+/// client may have sent already.
+const GOODBYE_MS: u64 = 2_000;
 
 pub(super) fn patience(limits: &Limits) -> Patience {
     let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
