@@ -3,15 +3,12 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -23,11 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::answer::{Answer, BodyPlan};
 use crate::ca::TestCa;
 use crate::patience::wait_for;
-use crate::stream::{AnyBody, BodyError, is_pattern};
+use crate::recorded::{Recorded, Recording};
+use crate::stream::AnyBody;
 use crate::vault::Vault;
-
-/// How much of each request body is kept; the rest is only counted.
-const KEPT_BODY: usize = 1 << 20;
 
 /// The identity fields the gateway may add; nothing else may begin with `X-Portcullis-`.
 const IDENTITY_FIELDS: [&str; 5] = [
@@ -57,7 +52,7 @@ struct Closing {
     at_once: u64,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     answers: Mutex<Answers>,
     recorded: Mutex<Vec<Recorded>>,
     complaints: Mutex<Vec<String>>,
@@ -69,63 +64,6 @@ struct Shared {
 struct Answers {
     usual: Answer,
     by_path: HashMap<String, Answer>,
-}
-
-/// A request as it arrived.
-#[derive(Clone, Debug)]
-pub struct Recorded {
-    /// Which connection it came over, counted from 1.
-    pub connection: u64,
-    /// Its method.
-    pub method: String,
-    /// Its target: path and query, byte for byte.
-    pub target: String,
-    /// What it calls the server: `Host` or `:authority`.
-    pub host: String,
-    /// The version it was spoken in.
-    pub version: Version,
-    /// Its fields.
-    pub headers: HeaderMap,
-    /// The first MiB of its body.
-    pub body: Bytes,
-    /// How long the body was.
-    pub body_bytes: u64,
-    /// Whether every byte of it was the known pattern.
-    pub body_is_pattern: bool,
-    /// Its trailers.
-    pub trailers: HeaderMap,
-    /// Whether the body came to its end.
-    pub complete: bool,
-}
-
-impl Recorded {
-    /// A field's only value as text.
-    #[track_caller]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let all = self.header_all(name);
-        assert!(all.len() <= 1, "{name} came more than once: {all:?}");
-        all.first().copied()
-    }
-
-    /// All values of a field.
-    pub fn header_all(&self, name: &str) -> Vec<&str> {
-        self.headers.get_all(name).iter().map(|value| value.to_str().expect("fields of tests are ASCII")).collect()
-    }
-
-    /// Whether any field has this name.
-    pub fn has(&self, name: &str) -> bool {
-        self.headers.contains_key(name)
-    }
-
-    /// The path without the query.
-    pub fn path(&self) -> &str {
-        self.target.split('?').next().unwrap_or_default()
-    }
-
-    /// The body as text.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
 }
 
 impl Origin {
@@ -338,19 +276,7 @@ impl Shared {
         let target = parts.uri.path_and_query().map_or_else(|| parts.uri.to_string(), ToString::to_string);
         let index = {
             let mut recorded = lock(&self.recorded);
-            recorded.push(Recorded {
-                connection,
-                method: parts.method.to_string(),
-                target,
-                host,
-                version: parts.version,
-                headers: parts.headers.clone(),
-                body: Bytes::new(),
-                body_bytes: 0,
-                body_is_pattern: true,
-                trailers: HeaderMap::new(),
-                complete: false,
-            });
+            recorded.push(Recorded::begun(connection, &parts, target, host));
             recorded.len() - 1
         };
         let answer = {
@@ -361,7 +287,7 @@ impl Shared {
         if let Some(latch) = &answer.latch {
             latch.opened().await;
         }
-        let body = Recording { inner: body, shared: Arc::clone(&self), index, kept: BytesMut::new(), bytes: 0 };
+        let body = Recording::of(body, Arc::clone(&self), index);
         let mut response = Response::new(crate::stream::empty());
         *response.status_mut() = answer.status;
         response.headers_mut().insert("x-made-by", HeaderValue::from_static("origin"));
@@ -404,6 +330,21 @@ impl Shared {
         }
     }
 
+    /// Changes what is written down about one request.
+    pub(crate) fn note(&self, index: usize, update: impl FnOnce(&mut Recorded)) {
+        // `forget` may have removed it meanwhile.
+        if let Some(recorded) = lock(&self.recorded).get_mut(index) {
+            update(recorded);
+        }
+    }
+
+    /// Looks at trailers, which are fields that come late.
+    pub(crate) fn check_trailers(&self, trailers: &HeaderMap) {
+        let mut complaints = Vec::new();
+        self.check_fields(trailers, &mut complaints);
+        lock(&self.complaints).extend(complaints.into_iter().map(|complaint| format!("trailers: {complaint}")));
+    }
+
     fn check_fields(&self, fields: &HeaderMap, complaints: &mut Vec<String>) {
         let tolerant = *lock(&self.tolerant);
         for (name, value) in fields {
@@ -436,84 +377,4 @@ async fn tunnel(upgrade: hyper::upgrade::OnUpgrade) {
     let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
     let _ = tokio::io::copy(&mut read, &mut write).await;
     let _ = tokio::io::AsyncWriteExt::shutdown(&mut write).await;
-}
-
-/// A request body that is written down as it is read.
-struct Recording {
-    inner: Incoming,
-    shared: Arc<Shared>,
-    index: usize,
-    kept: BytesMut,
-    bytes: u64,
-}
-
-impl Recording {
-    fn note(&self, update: impl FnOnce(&mut Recorded)) {
-        // `forget` may have removed it meanwhile.
-        if let Some(recorded) = lock(&self.shared.recorded).get_mut(self.index) {
-            update(recorded);
-        }
-    }
-
-    fn data(&mut self, piece: &Bytes) {
-        let fits = is_pattern(self.bytes, piece);
-        self.bytes += piece.len() as u64;
-        let room = KEPT_BODY.saturating_sub(self.kept.len()).min(piece.len());
-        self.kept.extend_from_slice(&piece[..room]);
-        self.note(|recorded| {
-            recorded.body_bytes = self.bytes;
-            recorded.body_is_pattern &= fits;
-        });
-    }
-
-    fn trailers(&self, trailers: &HeaderMap) {
-        let mut complaints = Vec::new();
-        self.shared.check_fields(trailers, &mut complaints);
-        lock(&self.shared.complaints).extend(complaints.into_iter().map(|complaint| format!("trailers: {complaint}")));
-        self.note(|recorded| recorded.trailers = trailers.clone());
-    }
-
-    fn end(&mut self) {
-        let kept = self.kept.split().freeze();
-        self.note(|recorded| {
-            if !recorded.complete {
-                recorded.body = kept;
-                recorded.complete = true;
-            }
-        });
-    }
-}
-
-impl Body for Recording {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(piece) = frame.data_ref() {
-                    self.data(piece);
-                }
-                if let Some(trailers) = frame.trailers_ref() {
-                    self.trailers(trailers);
-                }
-                if self.inner.is_end_stream() {
-                    self.end();
-                }
-            }
-            Poll::Ready(None) => self.end(),
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
-        }
-        polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        // Polled to the end on purpose, so that the end is written down.
-        false
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }
