@@ -3,7 +3,7 @@
 //! One line of JSON asks, one line answers. The file's mode is 0600, and the peer must be this user or root.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -65,7 +65,9 @@ pub(super) fn serve(path: &Path, triggers: mpsc::Sender<Trigger>) -> io::Result<
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory)?;
     }
-    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+    // A socket file that nobody listens on is what a killed predecessor left behind; any other file is somebody's.
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;

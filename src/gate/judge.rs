@@ -170,7 +170,9 @@ pub(super) fn decide<'a, 's>(
         Lookup::MethodNotAllowed { route, allow } => {
             let refusal = Denial::MethodNotAllowed { allow: allow.methods().to_vec() };
             let denial = hidden_or(refusal, rules, present)?;
-            return Ok(Verdict { route: Some(route), ..unrouted(denial) });
+            // A hidden route leaves no trace in the answer: neither its challenges nor its `cors`.
+            let route = matches!(denial, Denial::MethodNotAllowed { .. }).then_some(route);
+            return Ok(Verdict { route, ..unrouted(denial) });
         }
     };
     let route = rules.route(found.rule.route);
@@ -211,8 +213,10 @@ fn admit_caller<'s>(
     let access = rules.access(rule);
     let is_public = |access: &Access| matches!(access, Access::Public);
     if is_public(access) {
-        // Other readings of the path must be public too: nobody was asked for a key.
-        let alike = also.iter().all(|other| is_public(rules.access(*other)));
+        // Other readings of the path must be public too, and for this address: nobody was asked for a key.
+        let alike = also
+            .iter()
+            .all(|other| is_public(rules.access(*other)) && address_allowed(head, rules.route(other.route)));
         let decided = match authz::decide(access, Holding::Nobody) {
             Ok(authorized) if alike && address_allowed(head, route) => Ok(authorized),
             Ok(_) if !alike => Err(Denial::BadPath { detail: AMBIGUOUS }),
@@ -352,7 +356,12 @@ fn preflight<'a>(head: &RequestHead<'a>, rules: &Rules, path: &NormalizedPath<'_
         Lookup::MethodNotAllowed { route, .. } => route,
         Lookup::NotFound | Lookup::BadPath(_) => return None,
     };
-    rules.route(route).settings.cors.as_ref()?;
+    let cors = rules.route(route).settings.cors.as_ref()?;
+    let origin = head.headers.get(http::header::ORIGIN)?;
+    // To origins that are not allowed, a hidden route is like none.
+    if rules.settings.hide_routes && !cors.allows(origin) {
+        return None;
+    }
     Some(Verdict {
         rule: None,
         route: Some(route),

@@ -211,3 +211,10 @@ pub struct Cors {
     /// How long browsers may remember a preflight.
     pub max_age: Option<Duration>,
 }
+
+impl Cors {
+    /// Whether pages of this origin may read answers.
+    pub fn allows(&self, origin: &HeaderValue) -> bool {
+        self.origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
+    }
+}

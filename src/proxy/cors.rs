@@ -15,7 +15,7 @@ fn allowed_origin(rules: &Cors, origin: &HeaderValue) -> Option<HeaderValue> {
     if rules.origins.iter().any(|allowed| allowed == "*") {
         return Some(HeaderValue::from_static("*"));
     }
-    rules.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+    rules.allows(origin).then(|| origin.clone())
 }
 
 /// Lets a page of `origin` read this answer, ours or the upstream's. What the upstream said of it is replaced.

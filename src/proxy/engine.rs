@@ -227,7 +227,9 @@ impl Context {
             let allowed = &settings.forward.upgrade;
             allowed.iter().any(|name| name.eq_ignore_ascii_case(protocol)).then(|| protocol.to_owned())
         });
-        let uri = match outgoing::target_uri(settings, &verdict.path, target.query) {
+        let keeps_credential =
+            settings.forward_credential || matches!(admitted.identity(), Identity::Reported { .. });
+        let uri = match outgoing::target_uri(settings, &verdict.path, target.query, keeps_credential) {
             Ok(uri) => uri,
             Err(failure) => {
                 return Step::Answered(self.refuse(Refusal::Failed(failure), Some(route), has_body, exchange));
@@ -281,6 +283,9 @@ impl Context {
         mut exchange: Exchange,
     ) -> Response<ReplyBody> {
         let settings = &self.current.gate.rules.settings;
+        // Under `hide_routes` nobody learns from a 401 which route it was: same challenges, no `cors`.
+        let is_hidden = settings.hide_routes && refusal.facts().status == StatusCode::UNAUTHORIZED;
+        let route = route.filter(|_| !is_hidden);
         let route_settings = route.map(|route| &self.current.gate.rules.route(route).settings);
         let audience = Audience {
             request_id: self.request_id.to_str().unwrap_or(""),

@@ -14,6 +14,8 @@ use super::settings::{HeaderSettings, IdentityNames, NamePattern};
 /// Which fields are ours, which are not believed; compiled once for each configuration.
 pub(crate) struct HeaderRules {
     identity: IdentityNames,
+    /// The same, as CGI and its heirs read names: `_` and `.` are `-`.
+    folded: [String; 5],
     untrusted: Vec<NamePattern>,
     unusual: bool,
     /// For each first byte of a name, whether any rule can concern it: the common names are waved through.
@@ -57,9 +59,9 @@ impl HeaderRules {
         };
         mark(RESERVED);
         let identity = &settings.identity;
-        for name in [&identity.key_id, &identity.owner, &identity.environment, &identity.scopes, &identity.auth] {
-            mark(name.as_str());
-        }
+        let names = [&identity.key_id, &identity.owner, &identity.environment, &identity.scopes, &identity.auth];
+        let folded = names.map(|name| fold(name.as_str()));
+        folded.iter().for_each(|name| mark(name));
         for pattern in &settings.untrusted {
             match pattern {
                 NamePattern::Exact(name) | NamePattern::Prefix(name) => mark(name),
@@ -68,6 +70,7 @@ impl HeaderRules {
         }
         Self {
             identity: settings.identity.clone(),
+            folded,
             untrusted: settings.untrusted.clone(),
             unusual: settings.untrusted.contains(&NamePattern::Unusual),
             interesting,
@@ -82,7 +85,7 @@ impl HeaderRules {
     /// Whether a request may not carry a field of this name to the upstream.
     pub(crate) fn is_refused(&self, name: &str, peer: Peer) -> bool {
         let unusual = name.bytes().any(|b| b == b'_' || b == b'.');
-        if unusual && (peer == Peer::Untrusted && self.unusual || self.is_ours(&name.replace(['_', '.'], "-"))) {
+        if unusual && (peer == Peer::Untrusted && self.unusual || self.is_ours(&fold(name))) {
             return true;
         }
         let first = name.bytes().next().unwrap_or_default();
@@ -92,10 +95,8 @@ impl HeaderRules {
         self.is_ours(name) || peer == Peer::Untrusted && self.untrusted.iter().any(|pattern| pattern.matches(name))
     }
 
-    fn is_ours(&self, name: &str) -> bool {
-        let IdentityNames { key_id, owner, environment, scopes, auth } = &self.identity;
-        name.starts_with(RESERVED)
-            || [key_id, owner, environment, scopes, auth].iter().any(|ours| ours.as_str() == name)
+    fn is_ours(&self, folded: &str) -> bool {
+        folded.starts_with(RESERVED) || self.folded.iter().any(|ours| ours == folded)
     }
 
     /// Takes hop-by-hop and refused fields out of a request's fields.
@@ -107,6 +108,10 @@ impl HeaderRules {
             headers.remove(name);
         }
     }
+}
+
+fn fold(name: &str) -> String {
+    name.replace(['_', '.'], "-")
 }
 
 impl NamePattern {

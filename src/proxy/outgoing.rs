@@ -49,10 +49,15 @@ pub(super) struct Outgoing {
 ///
 /// # Errors
 /// When the prefix leaves nothing that can stand in a request line.
-pub(super) fn target_uri(route: &RouteSettings, path: &str, query: Option<&str>) -> Result<PathAndQuery, Failure> {
+pub(super) fn target_uri(
+    route: &RouteSettings,
+    path: &str,
+    query: Option<&str>,
+    keeps_credential: bool,
+) -> Result<PathAndQuery, Failure> {
     let forward = &route.forward;
     let stripped_query = match query {
-        Some(query) if !route.forward_credential => credential::strip_query(query, &route.accept),
+        Some(query) if !keeps_credential => credential::strip_query(query, &route.accept),
         Some(_) | None => None,
     };
     let query = stripped_query.as_deref().or(query);
@@ -108,6 +113,9 @@ impl Outgoing {
         }
         current.plan.headers.clean_request(&mut headers, cx.trust);
         headers.remove(header::EXPECT);
+        if !cx.is_grpc {
+            headers.remove(header::TRAILER);
+        }
         forwarding(cx, &mut headers, parts.version, &routed);
         identity(current, &mut headers, &admitted);
         for settings in [
@@ -192,8 +200,8 @@ impl Outgoing {
         let is_idempotent = method.is_idempotent();
         let mut request = Request::new(body);
         *request.method_mut() = method;
+        let address = Address { host: headers.get(header::HOST).cloned(), path: uri };
         *request.headers_mut() = headers;
-        *request.uri_mut() = Uri::from(uri);
         let first = cx.engine.next_target.get();
         cx.engine.next_target.set(first.wrapping_add(1));
         exchange.reached_upstream(&upstream.settings.name);
@@ -217,7 +225,7 @@ impl Outgoing {
                 && matches!(request.body(), RequestBody::Empty)
                 && wants_tunnel.is_none();
             let spare = may_repeat.then(|| spare_of(&request));
-            match lease.exchange(cx, target, request, &upload, &timeouts, wants_tunnel.is_some()).await {
+            match lease.exchange(cx, target, &address, request, &upload, &timeouts, wants_tunnel.is_some()).await {
                 Ok(answer) => {
                     exchange.head_arrived(answer.status(), &upstream.settings.name);
                     let carried = Carried { lease, upload, timeouts, recheck, wants_tunnel };
@@ -257,9 +265,14 @@ const MAX_UNSENT: usize = 3;
 fn spare_of(request: &Request<RequestBody>) -> Request<RequestBody> {
     let mut spare = Request::new(RequestBody::Empty);
     *spare.method_mut() = request.method().clone();
-    *spare.uri_mut() = request.uri().clone();
     *spare.headers_mut() = request.headers().clone();
     spare
+}
+
+/// Where a request is addressed: every try writes it anew, in the way of the connection that it gets.
+struct Address {
+    host: Option<HeaderValue>,
+    path: PathAndQuery,
 }
 
 /// Why an exchange broke before the answer's head.
@@ -294,6 +307,7 @@ impl Lease {
         &mut self,
         cx: &Context,
         target: &super::target::Target,
+        address: &Address,
         mut request: Request<RequestBody>,
         upload: &UploadProgress,
         timeouts: &UpstreamTimeouts,
@@ -303,10 +317,10 @@ impl Lease {
         match self {
             Self::H1(lease) => {
                 *request.version_mut() = Version::HTTP_11;
+                *request.uri_mut() = Uri::from(address.path.clone());
                 join_crumbs(request.headers_mut());
-                if !request.headers().contains_key(header::HOST) {
-                    request.headers_mut().insert(header::HOST, target.authority.clone());
-                }
+                let host = address.host.clone().unwrap_or_else(|| target.authority.clone());
+                request.headers_mut().insert(header::HOST, host);
                 let connection = &mut lease.connection;
                 if !connection.sender.is_ready() && connection.sender.ready().await.is_err() {
                     return Err(Broken::Unsent(Box::new(request)));
@@ -319,14 +333,15 @@ impl Lease {
             Self::H2(lease) => {
                 *request.version_mut() = Version::HTTP_2;
                 let mut parts = http::uri::Parts::default();
-                let host = request.headers_mut().remove(header::HOST).unwrap_or_else(|| target.authority.clone());
+                request.headers_mut().remove(header::HOST);
+                let host = address.host.as_ref().unwrap_or(&target.authority);
                 parts.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
                 parts.scheme = Some(if target.endpoint.tls.is_some() {
                     http::uri::Scheme::HTTPS
                 } else {
                     http::uri::Scheme::HTTP
                 });
-                parts.path_and_query = request.uri().path_and_query().cloned();
+                parts.path_and_query = Some(address.path.clone());
                 match Uri::from_parts(parts) {
                     Ok(uri) => *request.uri_mut() = uri,
                     Err(_) => {

@@ -46,6 +46,9 @@ pub(crate) fn switches_to(headers: &HeaderMap, requested: &str) -> bool {
     protocol(header::UPGRADE).is_some_and(|answered| answered.trim().eq_ignore_ascii_case(requested))
 }
 
+/// How long a side may take to hear that the tunnel is over.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Joins both streams until either side closes, falls silent, or the key no longer holds.
 pub(crate) async fn run<S>(mut client: S, client_read: Bytes, pending: PendingTunnel, timers: Rc<Timers>)
 where
@@ -53,17 +56,18 @@ where
 {
     let PendingTunnel { upstream, idle, recheck, finish } = pending;
     let mut moved = 0;
+    let timer = timers.timer();
     let ended = match upstream.await {
         Ok(mut tunnel) => {
             let joined = join(&mut client, &client_read, &mut tunnel, idle, recheck.as_deref(), &timers, &mut moved);
             let ended = joined.await;
-            // Whatever state they are in: both sides learn that it is over.
-            let _closed = tunnel.stream.shutdown().await;
+            // Whatever state they are in: both sides learn that it is over, if they still listen.
+            let _closed = timer.bound(FAREWELL, tunnel.stream.shutdown()).await;
             ended
         }
         Err(_) => Some(BodyError::Upstream(crate::reply::Failure::UpstreamUnreachable)),
     };
-    let _closed = client.shutdown().await;
+    let _closed = timer.bound(FAREWELL, client.shutdown()).await;
     if let Some(finish) = finish {
         finish.finish(moved, ended.as_ref());
     }
@@ -87,7 +91,7 @@ where
         client.flush().await?;
         tunnel.stream.flush().await
     };
-    if early.await.is_err() {
+    if !matches!(timers.timer().bound(idle, early).await, Ok(Ok(()))) {
         return Some(BodyError::ClientGone);
     }
     let activity = std::cell::Cell::new(timers.now_ms());

@@ -161,7 +161,7 @@ impl Acceptor {
         let address = socket.address();
         let (socket, unix_path) = match socket {
             Listening::Tcp(socket) => (Socket::Tcp(tokio::net::TcpListener::from_std(socket)?), None),
-            Listening::Unix(socket, path) => (Socket::Unix(tokio::net::UnixListener::from_std(socket)?), Some(path)),
+            Listening::Unix(socket, path) => (Socket::Unix(tokio::net::UnixListener::from_std(socket)?), path),
         };
         let current = Arc::new(ArcSwap::new(listener));
         let loop_ = AcceptLoop {

@@ -19,8 +19,8 @@ const BACKLOG: i32 = 4096;
 pub(crate) enum Listening {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix socket; its file is removed when we stop listening.
-    Unix(UnixListener, PathBuf),
+    /// A Unix socket, and its file when we made it: then it is removed when we stop listening.
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 impl Listening {
@@ -28,7 +28,11 @@ impl Listening {
     pub(crate) fn address(&self) -> String {
         match self {
             Self::Tcp(listener) => listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string()),
-            Self::Unix(_, path) => format!("unix:{}", path.display()),
+            Self::Unix(listener, _) => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                format!("unix:{}", path.unwrap_or(Path::new("?")).display())
+            }
         }
     }
 }
@@ -88,7 +92,7 @@ impl std::error::Error for ListenError {
 pub(crate) fn listen(bind: &Bind, setting: &str) -> Result<Listening, ListenError> {
     let opened = match bind {
         Bind::Tcp(address) => listen_tcp(*address).map(Listening::Tcp),
-        Bind::Unix(path) => listen_unix(path).map(|listener| Listening::Unix(listener, path.clone())),
+        Bind::Unix(path) => listen_unix(path).map(|listener| Listening::Unix(listener, Some(path.clone()))),
     };
     opened.map_err(|source| ListenError { bind: bind.clone(), setting: setting.to_owned(), source })
 }
@@ -150,7 +154,7 @@ impl Inherited {
                     listener.local_addr().is_ok_and(|address| address.as_pathname() == Some(path.as_path()))
                 };
                 let at = self.unix.iter().position(is_it)?;
-                Listening::Unix(self.unix.swap_remove(at), path.clone())
+                Listening::Unix(self.unix.swap_remove(at), None)
             }
         };
         let nonblocking = match &listening {

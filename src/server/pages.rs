@@ -13,7 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -42,6 +42,8 @@ pub(crate) trait Pages: Send + Sync {
 
 /// Most connections at one time.
 const MAX_CONNECTIONS: usize = 64;
+/// How long a request's head may take, idle time before it included: silent peers must not keep probes out.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest life of a connection.
 const MAX_LIFE: Duration = Duration::from_secs(60);
 
@@ -55,8 +57,10 @@ pub(crate) async fn serve_pages(listener: TcpListener, pages: Arc<dyn Pages>) {
                 let pages = Arc::clone(&pages);
                 drop(tokio::spawn(async move {
                     let service = service_fn(move |request| answer(Arc::clone(&pages), request));
-                    let connection =
-                        http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(stream), service);
+                    let connection = http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(HEAD_TIMEOUT)
+                        .serve_connection(TokioIo::new(stream), service);
                     // How a probe leaves is of no interest.
                     let _ended = tokio::time::timeout(MAX_LIFE, connection).await;
                     drop(permit);
