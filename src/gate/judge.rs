@@ -214,9 +214,8 @@ fn admit_caller<'s>(
     let is_public = |access: &Access| matches!(access, Access::Public);
     if is_public(access) {
         // Other readings of the path must be public too, and for this address: nobody was asked for a key.
-        let alike = also
-            .iter()
-            .all(|other| is_public(rules.access(*other)) && address_allowed(head, rules.route(other.route)));
+        let alike =
+            also.iter().all(|other| is_public(rules.access(*other)) && address_allowed(head, rules.route(other.route)));
         let decided = match authz::decide(access, Holding::Nobody) {
             Ok(authorized) if alike && address_allowed(head, route) => Ok(authorized),
             Ok(_) if !alike => Err(Denial::BadPath { detail: AMBIGUOUS }),

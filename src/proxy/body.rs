@@ -1,10 +1,10 @@
 //! Bodies on their way: request bodies up, answer bodies down. Nothing is buffered whole.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -211,13 +211,47 @@ pub(crate) enum ReplyBody {
     Whole(Option<Bytes>),
     /// One that streams from the upstream.
     Download(Box<Download>),
+    /// The same over HTTP/2, where a client that takes nothing is seen by nobody but the sweeper: see [`Watched`].
+    Watched(Rc<RefCell<Download>>),
+}
+
+/// Answers over HTTP/2 under way. HTTP/2 asks for the next piece only when the client has room for it, so a client that
+/// gives none would hold an upstream connection for ever, and a key that is gone would not be noticed.
+#[derive(Default)]
+pub(crate) struct Watched(RefCell<Vec<Weak<RefCell<Download>>>>);
+
+impl Watched {
+    /// Watches an answer.
+    pub(crate) fn watch(&self, download: Download) -> ReplyBody {
+        let shared = Rc::new(RefCell::new(download));
+        self.0.borrow_mut().push(Rc::downgrade(&shared));
+        ReplyBody::Watched(shared)
+    }
+
+    /// Gives up answers that nobody has asked for in `stall_ms`, and those whose key no longer holds. Their upstream
+    /// connections are closed; their streams end in an error once the client listens again.
+    pub(crate) fn sweep(&self, stall_ms: u64) {
+        self.0.borrow_mut().retain(|entry| {
+            let Some(download) = entry.upgrade() else { return false };
+            let mut download = download.borrow_mut();
+            if download.over {
+                return false;
+            }
+            download.sweep(stall_ms);
+            true
+        });
+    }
 }
 
 /// An answer body that streams.
 pub(crate) struct Download {
-    incoming: Incoming,
+    /// None once it was given up.
+    incoming: Option<Incoming>,
     lease: Option<Lease>,
-    upload: Rc<UploadProgress>,
+    asked_ms: u64,
+    /// Whether the request had been taken whole when the answer began. Otherwise the upstream may not have read it
+    /// all, and the next request would wait behind the rest.
+    was_sent_whole: bool,
     bytes: u64,
     idle: Timer,
     idle_after: Duration,
@@ -238,7 +272,7 @@ impl Download {
     pub(crate) fn new(
         incoming: Incoming,
         lease: Lease,
-        upload: Rc<UploadProgress>,
+        upload: &UploadProgress,
         timers: &Rc<super::timer::Timers>,
         idle: Timer,
         idle_after: Duration,
@@ -247,9 +281,10 @@ impl Download {
     ) -> Self {
         let next_recheck_ms = recheck.as_ref().map_or(u64::MAX, |r| timers.now_ms() + as_ms(r.interval()));
         let mut download = Self {
-            incoming,
+            incoming: Some(incoming),
             lease: Some(lease),
-            upload,
+            asked_ms: timers.now_ms(),
+            was_sent_whole: upload.finished.get(),
             bytes: 0,
             idle,
             idle_after,
@@ -260,7 +295,7 @@ impl Download {
             timers: Rc::clone(timers),
             over: false,
         };
-        if download.incoming.is_end_stream() {
+        if download.is_at_end() {
             download.end(None);
         }
         download
@@ -272,7 +307,7 @@ impl Download {
         }
         if let Some(Lease::H1(lease)) = self.lease.take()
             && broken.is_none()
-            && self.upload.finished.get()
+            && self.was_sent_whole
         {
             lease.give_back(self.timers.now_ms());
         }
@@ -281,13 +316,49 @@ impl Download {
         }
     }
 
+    fn is_at_end(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    /// Looks at an answer that may not be asked for.
+    fn sweep(&mut self, stall_ms: u64) {
+        let now = self.timers.now_ms();
+        // While it waits for the upstream, it was asked and its own timer runs.
+        let is_stalled = self.waiting_since_ms.is_none() && now.saturating_sub(self.asked_ms) > stall_ms;
+        let is_gone = now >= self.next_recheck_ms && self.recheck.as_ref().is_some_and(|key| !key.still_holds());
+        let reason = match (is_stalled, is_gone) {
+            (true, _) => BodyError::Client(Failure::RequestTimeout),
+            (_, true) => BodyError::KeyGone,
+            (false, false) => return,
+        };
+        self.end(Some(&reason));
+        self.lease = None;
+        self.incoming = None;
+    }
+
     fn broke(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.end(Some(&error));
         Poll::Ready(Some(Err(error)))
     }
 
+    /// Whether nothing follows. An answer that was given up is not done: an error follows.
+    fn is_done(&self) -> bool {
+        self.incoming.as_ref().is_some_and(|incoming| self.over || incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+
+    /// A panic costs this answer, not the connection's worker.
+    fn poll_caught(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.poll(cx)));
+        polled.unwrap_or_else(|_| self.broke(BodyError::Panicked))
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let now = self.timers.now_ms();
+        self.asked_ms = now;
         if now >= self.next_recheck_ms
             && let Some(recheck) = &self.recheck
         {
@@ -296,7 +367,10 @@ impl Download {
             }
             self.next_recheck_ms = now + as_ms(recheck.interval());
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(Some(Err(BodyError::Client(Failure::RequestTimeout))));
+        };
+        match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 if self.waiting_since_ms.take().is_some() {
                     self.idle.disarm();
@@ -308,7 +382,7 @@ impl Download {
                     }
                     Some(Ok(frame)) => {
                         self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                        if self.incoming.is_end_stream() {
+                        if self.is_at_end() {
                             self.end(None);
                         }
                         Poll::Ready(Some(Ok(frame)))
@@ -350,11 +424,8 @@ impl Body for ReplyBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Download(download) => {
-                // A panic costs this answer, not the connection's worker.
-                let polled = std::panic::catch_unwind(AssertUnwindSafe(|| download.poll(cx)));
-                polled.unwrap_or_else(|_| download.broke(BodyError::Panicked))
-            }
+            Self::Download(download) => download.poll_caught(cx),
+            Self::Watched(download) => download.borrow_mut().poll_caught(cx),
         }
     }
 
@@ -362,7 +433,8 @@ impl Body for ReplyBody {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Download(download) => download.over || download.incoming.is_end_stream(),
+            Self::Download(download) => download.is_done(),
+            Self::Watched(download) => download.borrow().is_done(),
         }
     }
 
@@ -370,7 +442,8 @@ impl Body for ReplyBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Download(download) => download.incoming.size_hint(),
+            Self::Download(download) => download.size_hint(),
+            Self::Watched(download) => download.borrow().size_hint(),
         }
     }
 }

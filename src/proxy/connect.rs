@@ -104,6 +104,14 @@ pub(crate) struct H2Connection {
     pub(crate) streams: Rc<Cell<usize>>,
     /// How many the peer allows.
     pub(crate) allowed: Rc<Cell<usize>>,
+    /// Whether the peer has ever answered on it: a connection in the clear opens to anyone, HTTP/2 or not.
+    pub(crate) proven: Rc<Cell<bool>>,
+    /// Whether it failed before it was proven, so that nobody should use it again.
+    pub(crate) broken: Rc<Cell<bool>>,
+    /// When it was opened, on the coarse clock.
+    pub(crate) opened_ms: u64,
+    /// When its last request ended, on the coarse clock.
+    pub(crate) idle_since_ms: Rc<Cell<u64>>,
     /// Counts it among the connections to its upstream.
     pub(crate) gauge: Rc<UpstreamConnectionGauge>,
 }
@@ -127,6 +135,7 @@ pub(crate) async fn open(
     protocol: Protocol,
     permit: tokio::sync::OwnedSemaphorePermit,
     gauge: UpstreamConnectionGauge,
+    now_ms: u64,
 ) -> io::Result<Opened> {
     let tcp = dial(endpoint).await?;
     tcp.set_nodelay(true)?;
@@ -141,10 +150,10 @@ pub(crate) async fn open(
         }
     };
     match protocol {
-        Protocol::H2c => h2(stream, permit, gauge).await,
-        Protocol::H2 if alpn_h2 => h2(stream, permit, gauge).await,
+        Protocol::H2c => h2(stream, permit, gauge, now_ms).await,
+        Protocol::H2 if alpn_h2 => h2(stream, permit, gauge, now_ms).await,
         Protocol::H2 => Err(io::Error::other("the upstream does not speak HTTP/2 (ALPN)")),
-        Protocol::Auto if alpn_h2 => h2(stream, permit, gauge).await,
+        Protocol::Auto if alpn_h2 => h2(stream, permit, gauge, now_ms).await,
         Protocol::Auto | Protocol::H1 => h1(stream, permit, gauge).await,
     }
 }
@@ -190,6 +199,7 @@ async fn h2(
     stream: UpstreamStream,
     permit: tokio::sync::OwnedSemaphorePermit,
     gauge: UpstreamConnectionGauge,
+    now_ms: u64,
 ) -> io::Result<Opened> {
     let (sender, mut connection) = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(256 * 1024)
@@ -210,5 +220,14 @@ async fn h2(
         .await;
         drop(permit);
     });
-    Ok(Opened::H2(H2Connection { sender, streams: Rc::default(), allowed, gauge: Rc::new(gauge) }))
+    Ok(Opened::H2(H2Connection {
+        sender,
+        streams: Rc::default(),
+        allowed,
+        proven: Rc::default(),
+        broken: Rc::default(),
+        opened_ms: now_ms,
+        idle_since_ms: Rc::new(Cell::new(now_ms)),
+        gauge: Rc::new(gauge),
+    }))
 }

@@ -12,7 +12,7 @@ use http::header;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 
-use super::body::ReplyBody;
+use super::body::{ReplyBody, Watched};
 use super::client::{ClientConnection, Target, X_REQUEST_ID, client_address, read_target};
 use super::headers::Peer;
 use super::live::{Current, CurrentRef, LiveReader};
@@ -41,6 +41,8 @@ pub(crate) struct Engine {
     pub(super) live: Rc<LiveReader>,
     /// Where this worker notes which keys were used.
     pub(super) last_use: WorkerLastUse,
+    /// Answers over HTTP/2 under way.
+    pub(super) watched: Watched,
     /// When draining began, on the coarse clock.
     pub(crate) drain_began_ms: Cell<u64>,
     pub(super) ids: RequestIds,
@@ -92,10 +94,20 @@ impl Engine {
             observer,
             live: Rc::new(live),
             last_use,
+            watched: Watched::default(),
             drain_began_ms: Cell::new(0),
             ids: RequestIds::seeded(),
             next_target: Cell::new(0),
         })
+    }
+
+    /// Looks after what no request looks after: connections that wait too long, answers that nobody takes.
+    pub(crate) fn sweep(&self) {
+        let current = self.live.current();
+        let stall = current.plan.stall_timeout.as_millis();
+        self.watched.sweep(u64::try_from(stall).unwrap_or(u64::MAX));
+        let targets = || current.plan.upstreams.iter().flat_map(|upstream| &upstream.targets);
+        self.pool.sweep(|id| targets().any(|target| target.id == id));
     }
 
     /// The answer to a request whose handling panicked.
@@ -227,8 +239,7 @@ impl Context {
             let allowed = &settings.forward.upgrade;
             allowed.iter().any(|name| name.eq_ignore_ascii_case(protocol)).then(|| protocol.to_owned())
         });
-        let keeps_credential =
-            settings.forward_credential || matches!(admitted.identity(), Identity::Reported { .. });
+        let keeps_credential = settings.forward_credential || matches!(admitted.identity(), Identity::Reported { .. });
         let uri = match outgoing::target_uri(settings, &verdict.path, target.query, keeps_credential) {
             Ok(uri) => uri,
             Err(failure) => {

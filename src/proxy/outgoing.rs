@@ -200,7 +200,8 @@ impl Outgoing {
         let is_idempotent = method.is_idempotent();
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        let address = Address { host: headers.get(header::HOST).cloned(), path: uri };
+        let upgrade = if wants_tunnel.is_some() { UpgradeWanted::Yes } else { UpgradeWanted::No };
+        let address = Address { host: headers.get(header::HOST).cloned(), path: uri, upgrade };
         *request.headers_mut() = headers;
         let first = cx.engine.next_target.get();
         cx.engine.next_target.set(first.wrapping_add(1));
@@ -225,7 +226,7 @@ impl Outgoing {
                 && matches!(request.body(), RequestBody::Empty)
                 && wants_tunnel.is_none();
             let spare = may_repeat.then(|| spare_of(&request));
-            match lease.exchange(cx, target, &address, request, &upload, &timeouts, wants_tunnel.is_some()).await {
+            match lease.exchange(cx, target, &address, request, &upload, &timeouts).await {
                 Ok(answer) => {
                     exchange.head_arrived(answer.status(), &upstream.settings.name);
                     let carried = Carried { lease, upload, timeouts, recheck, wants_tunnel };
@@ -273,6 +274,7 @@ fn spare_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 struct Address {
     host: Option<HeaderValue>,
     path: PathAndQuery,
+    upgrade: UpgradeWanted,
 }
 
 /// Why an exchange broke before the answer's head.
@@ -311,7 +313,6 @@ impl Lease {
         mut request: Request<RequestBody>,
         upload: &UploadProgress,
         timeouts: &UpstreamTimeouts,
-        wants_tunnel: bool,
     ) -> Result<Response<Incoming>, Broken> {
         let timer = cx.engine.timers.timer();
         match self {
@@ -325,8 +326,7 @@ impl Lease {
                 if !connection.sender.is_ready() && connection.sender.ready().await.is_err() {
                     return Err(Broken::Unsent(Box::new(request)));
                 }
-                let upgrade = if wants_tunnel { UpgradeWanted::Yes } else { UpgradeWanted::No };
-                connection.exchange.begin(request.method(), upgrade);
+                connection.exchange.begin(request.method(), address.upgrade);
                 let sent = connection.sender.try_send_request(request);
                 await_head(sent, &timer, upload, timeouts).await
             }
@@ -350,7 +350,14 @@ impl Lease {
                     }
                 }
                 let sent = lease.connection.sender.try_send_request(request);
-                await_head(sent, &timer, upload, timeouts).await
+                let answered = await_head(sent, &timer, upload, timeouts).await;
+                match &answered {
+                    Ok(_) => lease.connection.proven.set(true),
+                    // Whatever is at the other end may not speak HTTP/2 at all: the next request tries anew.
+                    Err(_) if !lease.connection.proven.get() => lease.connection.broken.set(true),
+                    Err(_) => {}
+                }
+                answered
             }
         }
     }
@@ -413,8 +420,13 @@ impl Carried {
         remove_hop_by_hop(&mut parts.headers);
         let timers = &engine.timers;
         let finish = Some(exchange.into_finish());
-        let download = Download::new(incoming, lease, upload, timers, timers.timer(), timeouts.idle, recheck, finish);
-        Ok(Response::from_parts(parts, ReplyBody::Download(Box::new(download))))
+        let download = Download::new(incoming, lease, &upload, timers, timers.timer(), timeouts.idle, recheck, finish);
+        let body = if cx.connection.progress.is_some() {
+            ReplyBody::Download(Box::new(download))
+        } else {
+            engine.watched.watch(download)
+        };
+        Ok(Response::from_parts(parts, body))
     }
 }
 

@@ -72,6 +72,7 @@ pub(crate) struct H2Lease {
     /// The connection.
     pub(crate) connection: H2Connection,
     pool: Rc<TargetPool>,
+    timers: Rc<Timers>,
 }
 
 impl Pool {
@@ -104,7 +105,7 @@ impl Pool {
         let timer = self.timers.timer();
         loop {
             if wants_h2 {
-                if let Some(lease) = pool.take_shared() {
+                if let Some(lease) = pool.take_shared(&self.timers) {
                     return Ok(lease);
                 }
                 if pool.dialing_h2.get() {
@@ -124,7 +125,7 @@ impl Pool {
             let label = self.observer.upstream(&settings.name);
             let gauge = self.observer.metrics.upstream_connection(label, UpstreamConnectionState::Active);
             // Boxed: it is large, rare, and would make every request's future as large.
-            let dial = Box::pin(connect::open(&target.endpoint, protocol, permit, gauge));
+            let dial = Box::pin(connect::open(&target.endpoint, protocol, permit, gauge, self.timers.now_ms()));
             let opened = timer.bound(connect_timeout, dial).await;
             return match opened {
                 Err(Elapsed) => {
@@ -138,30 +139,37 @@ impl Pool {
                 }
                 Ok(Ok(Opened::H1(connection))) => {
                     self.observer.upstream_answers(label, target, true);
+                    if protocol == Protocol::Auto {
+                        pool.speaks_h2.set(false);
+                    }
                     let opened_ms = self.timers.now_ms();
                     Ok(Lease::H1(H1Lease { connection, reused: false, opened_ms, pool: Rc::clone(&pool) }))
                 }
                 Ok(Ok(Opened::H2(connection))) => {
                     self.observer.upstream_answers(label, target, true);
-                    pool.speaks_h2.set(true);
+                    // What ALPN said once it will say again. In the clear only the request knows (gRPC).
+                    if protocol == Protocol::Auto {
+                        pool.speaks_h2.set(true);
+                    }
                     pool.shared.borrow_mut().push(connection.clone());
-                    Ok(Lease::H2(H2Lease::take(connection, &pool)))
+                    Ok(Lease::H2(H2Lease::take(connection, &pool, &self.timers)))
                 }
             };
         }
     }
 
     /// Closes connections that were idle or alive too long, and some of those others in the process wait for.
-    pub(crate) fn sweep(&self) {
+    /// Targets that `is_current` does not know any more are forgotten.
+    pub(crate) fn sweep(&self, is_current: impl Fn(u64) -> bool) {
         let now = self.timers.now_ms();
         self.targets.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
             idle.retain(|entry| entry.is_usable(pool, now));
             let wanted = pool.target.waiting.load(Ordering::Relaxed).min(idle.len());
             idle.drain(..wanted);
-            pool.shared.borrow_mut().retain(|connection| !connection.sender.is_closed());
-            // A target that a reload removed is held by its pool alone.
-            Arc::strong_count(&pool.target) > 1 || Rc::strong_count(pool) > 1
+            pool.shared.borrow_mut().retain(|connection| connection.is_usable(pool, now));
+            // A target that a reload removed goes with its connections, once no request is on its way to it.
+            is_current(pool.target.id) || Rc::strong_count(pool) > 1
         });
     }
 
@@ -204,15 +212,15 @@ impl TargetPool {
         None
     }
 
-    fn take_shared(self: &Rc<Self>) -> Option<Lease> {
+    fn take_shared(self: &Rc<Self>, timers: &Rc<Timers>) -> Option<Lease> {
         let shared = self.shared.borrow();
         let free = |connection: &&H2Connection| {
             let allowed = connection.allowed.get().min(MAX_STREAMS);
-            !connection.sender.is_closed() && connection.streams.get() < allowed
+            !connection.sender.is_closed() && !connection.broken.get() && connection.streams.get() < allowed
         };
         let connection = shared.iter().find(free)?.clone();
         drop(shared);
-        Some(Lease::H2(H2Lease::take(connection, self)))
+        Some(Lease::H2(H2Lease::take(connection, self, timers)))
     }
 
     /// Waits for a permit, or for a connection of this worker to come free, whichever is first.
@@ -232,7 +240,7 @@ impl TargetPool {
                         break permit.map(Waited::Permit).map_err(|_| Failure::UpstreamBusy);
                     }
                     () = self.changed.notified() => {
-                        let lease = if wants_h2 { self.take_shared() } else { self.take_idle(timers.now_ms()) };
+                        let lease = if wants_h2 { self.take_shared(timers) } else { self.take_idle(timers.now_ms()) };
                         if let Some(lease) = lease {
                             break Ok(Waited::Lease(lease));
                         }
@@ -241,6 +249,15 @@ impl TargetPool {
             }
         };
         timer.bound(settings.queue_timeout, free).await.map_err(|Elapsed| Failure::UpstreamBusy)?
+    }
+}
+
+impl H2Connection {
+    fn is_usable(&self, pool: &TargetPool, now: u64) -> bool {
+        let is_idle = self.streams.get() == 0;
+        let idle_for = now.saturating_sub(self.idle_since_ms.get());
+        let too_old = now.saturating_sub(self.opened_ms) >= pool.max_lifetime_ms.get();
+        !self.sender.is_closed() && !self.broken.get() && !(is_idle && (idle_for >= pool.keepalive_ms.get() || too_old))
     }
 }
 
@@ -270,10 +287,10 @@ impl H1Lease {
 }
 
 impl H2Lease {
-    fn take(connection: H2Connection, pool: &Rc<TargetPool>) -> Self {
+    fn take(connection: H2Connection, pool: &Rc<TargetPool>, timers: &Rc<Timers>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
         connection.gauge.set(UpstreamConnectionState::Active);
-        Self { connection, pool: Rc::clone(pool) }
+        Self { connection, pool: Rc::clone(pool), timers: Rc::clone(timers) }
     }
 }
 
@@ -282,6 +299,7 @@ impl Drop for H2Lease {
         let streams = self.connection.streams.get().saturating_sub(1);
         self.connection.streams.set(streams);
         if streams == 0 {
+            self.connection.idle_since_ms.set(self.timers.now_ms());
             self.connection.gauge.set(UpstreamConnectionState::Idle);
         }
         self.pool.changed.notify_one();

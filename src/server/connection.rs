@@ -108,11 +108,21 @@ async fn sniffed(
     let limits = worker.limits.load_full();
     let timer = worker.engine.timers.timer();
     let mut read = Vec::with_capacity(PREFACE.len());
+    // Until it speaks, a connection is idle: it must not hold up a drain.
+    let entry = worker.register(Entry { leaving: listener.leaving(), ..Entry::default() });
     let mut patience = limits.keepalive_idle;
     while PREFACE.starts_with(&read) && read.len() < PREFACE.len() {
         let mut chunk = [0u8; PREFACE.len()];
         let wanted = PREFACE.len() - read.len();
-        match timer.bound(patience, opened.stream.read(&mut chunk[..wanted])).await {
+        let mut reading = std::pin::pin!(opened.stream.read(&mut chunk[..wanted]));
+        let reading = std::future::poll_fn(|cx| {
+            if entry.cut.get() {
+                return Poll::Ready(Ok(0));
+            }
+            *entry.waker.borrow_mut() = Some(cx.waker().clone());
+            reading.as_mut().poll(cx)
+        });
+        match timer.bound(patience, reading).await {
             Ok(Ok(count)) if count > 0 => read.extend_from_slice(&chunk[..count]),
             Ok(Ok(_) | Err(_)) => return,
             // Silence, or a preface that stops half-way: an HTTP/1 head that starts with P is waited for by its guard.
@@ -121,6 +131,7 @@ async fn sniffed(
         }
         patience = limits.head_timeout;
     }
+    drop(entry);
     if read == PREFACE {
         opened.protocol = Spoken::H2;
         let stream = Prefixed::new(opened.stream, read);

@@ -247,7 +247,7 @@ async fn tick(state: Rc<WorkerState>) {
         }
         if turn.is_multiple_of(4) {
             state.sweep();
-            state.engine.pool.sweep();
+            state.engine.sweep();
         }
     }
 }
