@@ -79,6 +79,8 @@ listeners: [{ bind: "127.0.0.1:0" }]
 upstreams:
   small: { targets: [{ url: "http://{{small}}" }], max_connections: 2, queue_timeout: 300ms }
 routes: [{ path: "/**", upstream: small, auth: none }]
+# One worker, so that the queued request can only take over a connection that it sees come free.
+workers: 1
 "#;
     let gateway = scene::site(config).upstream("small", &origin).start().await;
     let (held, latch) = Answer::ok("done").held();
