@@ -65,6 +65,22 @@ impl Denial {
         }
     }
 
+    /// Whether it says something about the credential, or its absence, and nothing about an accepted key.
+    pub const fn concerns_credential(&self) -> bool {
+        match self {
+            Self::MissingCredential | Self::InvalidKey(_) | Self::InvalidRequest(_) => true,
+            Self::BadPath { .. }
+            | Self::NoRoute
+            | Self::MethodNotAllowed { .. }
+            | Self::KindNotAllowed
+            | Self::EnvironmentNotAllowed
+            | Self::IpNotAllowed
+            | Self::SecretKeyInBrowser
+            | Self::InsufficientScope { .. }
+            | Self::AuthUnavailable => false,
+        }
+    }
+
     /// Whether report mode lets the request go on: what 401, 403 or 429 would have refused.
     ///
     /// A key known to be bad goes on only where the operator said so (`report.known_bad`).

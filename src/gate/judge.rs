@@ -183,7 +183,7 @@ pub(super) fn decide<'a, 's>(
         caller: Caller::Anonymous,
         outcome: Outcome::Deny(Denial::AuthUnavailable),
     };
-    let (caller, decided) = admit_caller(head, rules, route, found.rule, &found.also, present)?;
+    let (caller, decided) = admit_caller(head, rules, route, found.rule, &found.also, &present)?;
     verdict.caller = caller;
     verdict.outcome = match decided {
         Ok(authorized) => Outcome::Pass(authorized),
@@ -194,7 +194,7 @@ pub(super) fn decide<'a, 's>(
             if reporting && denial.is_reportable(settings.report_known_bad) {
                 Outcome::Report(denial)
             } else {
-                Outcome::Deny(denial)
+                Outcome::Deny(as_if_absent(denial, rules, &present)?)
             }
         }
     };
@@ -324,6 +324,16 @@ fn is_fresh(snapshot: &Snapshot, freshness: Freshness) -> bool {
             OnStale::Deny => ago <= settings.max_staleness,
         },
     }
+}
+
+/// `auth.hide_routes`: a route that accepts credentials in places of its own answers a client that it does not know
+/// with what the client would hear where there is no route.
+fn as_if_absent<'s>(
+    denial: Denial,
+    rules: &Rules,
+    present: impl Fn(&[Place]) -> Result<Presented<'s>, SnapshotOutdated>,
+) -> Result<Denial, SnapshotOutdated> {
+    if denial.concerns_credential() { hidden_or(denial, rules, present) } else { Ok(denial) }
 }
 
 /// `auth.hide_routes`: nobody without a valid key learns what exists.

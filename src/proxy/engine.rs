@@ -294,8 +294,9 @@ impl Context {
         mut exchange: Exchange,
     ) -> Response<ReplyBody> {
         let settings = &self.current.gate.rules.settings;
-        // Under `hide_routes` nobody learns from a 401 which route it was: same challenges, no `cors`.
-        let is_hidden = settings.hide_routes && refusal.facts().status == StatusCode::UNAUTHORIZED;
+        // Under `hide_routes` nobody without a key learns which route it was: same challenges, no `cors`.
+        let is_stranger = matches!(refusal, Refusal::Denied(denial) if denial.concerns_credential());
+        let is_hidden = settings.hide_routes && is_stranger;
         let route = route.filter(|_| !is_hidden);
         let route_settings = route.map(|route| &self.current.gate.rules.route(route).settings);
         let audience = Audience {

@@ -299,8 +299,8 @@ impl Lease {
         match self {
             Self::H1(lease) => lease.reused,
 
-            // An HTTP/2 peer says which requests it has not seen.
-            Self::H2(_) => false,
+            // It says which requests it has not seen, unless it breaks off without a word.
+            Self::H2(lease) => lease.connection.proven.get(),
         }
     }
 

@@ -91,3 +91,13 @@ async fn a_second_gateway_with_another_store_runs_beside_the_first() {
     first.get("/status").await.expect(200);
     second.get("/status").await.expect(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_stands_where_the_management_socket_should_is_never_removed() {
+    let origin = Origin::start().await;
+    let config = shop_config("", "admin: { bind: \"127.0.0.1:0\", socket: notes.txt }");
+    let gateway = site(&config).upstream("shop", &origin).file("notes.txt", "years of work").start().await;
+    assert_eq!(std::fs::read_to_string(gateway.path("notes.txt")).unwrap(), "years of work");
+    assert_eq!(gateway.stop().await, 0);
+    assert_eq!(std::fs::read_to_string(gateway.path("notes.txt")).unwrap(), "years of work");
+}

@@ -117,3 +117,15 @@ async fn a_second_signal_ends_it_at_once() {
     gateway.terminate();
     gateway.exited(Duration::from_secs(5)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_never_spoke_does_not_hold_up_the_end() {
+    let (gateway, _origin) = scene::shop_with("", "shutdown: { deadline: 20s }").await;
+    let silent = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
+    eventually!("it is let in", {
+        gateway.metrics().await.sum("portcullis_connections", &[("listener", "front")]) == 1.0
+    });
+    gateway.terminate();
+    assert_eq!(gateway.exited(Duration::from_secs(8)).await, 0);
+    drop(silent);
+}

@@ -3,6 +3,7 @@
 mod answers;
 mod browser;
 mod cors;
+mod hidden;
 mod kinds;
 mod methods;
 mod profile;

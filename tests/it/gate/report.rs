@@ -97,3 +97,16 @@ async fn the_whole_gateway_can_report_and_single_routes_still_enforce() {
     assert_eq!(origin.only().header("x-portcullis-auth"), Some("reported"));
     gateway.get("/strict").await.refused(401, "missing_credential");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_credential_that_would_be_refused_goes_on_where_it_stood() {
+    let routes = r#"
+  - { path: /linked, upstream: shop, mode: report, auth: any_key, accept: [{ query: api_key }] }
+"#;
+    let (gateway, origin) = scene::shop_with(routes, "").await;
+    origin.tolerate_credentials();
+    gateway.get("/linked?api_key=stranger&z=1").await.expect(200);
+    let seen = origin.only();
+    assert_eq!(seen.target, "/linked?api_key=stranger&z=1");
+    assert_eq!(seen.header("x-portcullis-auth"), Some("reported"));
+}

@@ -322,3 +322,20 @@ async fn the_authority_of_an_absolute_target_decides_and_is_forwarded() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_name_with_an_underscore_is_guarded_in_every_spelling() {
+    let (gateway, origin) = scene::shop_with("", "headers: { identity: { key_id: X_Acct } }").await;
+    let key = gateway.key("honest", "").await;
+    for spoof in ["X-Acct", "x-acct", "X_Acct", "X.Acct"] {
+        for (path, ours) in [("/me", Some(key.id.as_str())), ("/open/x", None)] {
+            let mut raw = gateway.raw().await;
+            let head = format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\nX-API-Key: {}\r\n", key.text);
+            raw.send(format!("{head}{spoof}: evil\r\n\r\n")).await;
+            raw.response().await.expect(200);
+            let seen = origin.last();
+            assert!(!seen.headers.values().any(|value| value == "evil"), "{spoof} on {path}: {seen:?}");
+            assert_eq!(seen.header("x_acct"), ours, "{spoof} on {path}: {seen:?}");
+        }
+    }
+}

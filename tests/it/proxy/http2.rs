@@ -240,3 +240,32 @@ routes: [{ path: "/**", upstream: far, auth: none }]
     gateway.get("/").await.expect(200);
     assert_eq!(origin.last().version, http::Version::HTTP_2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_room_for_answers_does_not_keep_the_upstream_for_itself() {
+    let origin = Origin::start().await;
+    origin.answer_at("/large", Answer::pattern(8 << 20));
+    let config = r#"
+workers: 1
+limits: { stall_timeout: 1s }
+listeners: [{ bind: "127.0.0.1:0", name: front }]
+upstreams:
+  small: { targets: [{ url: "http://{{small}}" }], max_connections: 3, queue_timeout: 100ms, protocol: h1 }
+routes: [{ path: "/**", upstream: small, auth: none }]
+"#;
+    let gateway = scene::site(config).upstream("small", &origin).start().await;
+    let authority = gateway.data().to_string();
+    let head = [(":method", "GET"), (":scheme", "http"), (":path", "/large"), (":authority", authority.as_str())];
+    let mut greedy = H2Peer::connect(gateway.data()).await;
+    // SETTINGS with INITIAL_WINDOW_SIZE 0 (RFC 9113 §6.5.2): heads may come, bodies may not.
+    greedy.frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]).await;
+    for _ in 0..3 {
+        let id = greedy.open(&head, true).await;
+        assert_eq!(greedy.outcome(id).await, H2Outcome::Answered(Some(200)));
+    }
+    gateway.get("/other").await.refused(503, "upstream_busy");
+    eventually!("the stalled answers are given up", gateway.get("/other").await.status == 200);
+    for _ in 0..5 {
+        gateway.get("/other").await.expect(200);
+    }
+}

@@ -243,3 +243,19 @@ routes:
     }
     assert_eq!(ask(&gateway, "/public/admin").await.status, 401);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_reading_of_a_public_path_opens_one_that_is_public_for_some_addresses_alone() {
+    let routes = r#"
+  - { path: "/ip/{x}", upstream: shop, auth: none }
+  - { path: /ip/admin, upstream: shop, auth: none, allow_ips: [10.0.0.0/8] }
+"#;
+    let (gateway, origin) = scene::shop_with(routes, "").await;
+    assert_eq!(ask(&gateway, "/ip/admin").await.status, 403);
+    for target in ["/ip/ADMIN", "/ip/admin;x", "/ip/%61DMIN", "/ip/admin%3bx", "/ip/%61dmin"] {
+        let answer = ask(&gateway, target).await;
+        assert!((400..500).contains(&answer.status), "{target}: {answer:?}");
+    }
+    origin.untouched();
+    ask(&gateway, "/ip/administrator").await.expect(200);
+}

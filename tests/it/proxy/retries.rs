@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use portcullis_testkit::{Connection, Origin, ScriptedOrigin};
+use portcullis_testkit::{Connection, Origin, ScriptedOrigin, eventually};
+use rustix::process::Signal;
 
 use crate::scene;
 
@@ -66,7 +67,7 @@ async fn idle_connections_that_the_upstream_closed_are_not_used() {
         assert_eq!(origin.count(), round);
         origin.close_connections();
         // The close must have arrived before the next request chooses a connection.
-        portcullis_testkit::eventually!("the gateway holds no idle connection", {
+        eventually!("the gateway holds no idle connection", {
             let metrics = gateway.metrics().await;
             metrics.sum("portcullis_upstream_connections", &[("state", "idle")]) == 0.0
         });
@@ -82,4 +83,48 @@ async fn connections_are_used_again() {
         connection.send(gateway.get("/")).await.expect(200);
     }
     assert!(origin.connections() <= 2, "{} connections for 50 requests", origin.connections());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_its_h2_connection_did_not_take_keeps_the_clients_host() {
+    let origin = Origin::start().await;
+    let config = r#"
+workers: 1
+listeners: [{ bind: "127.0.0.1:0" }]
+upstreams: { far: { targets: [{ url: "http://{{far}}" }], protocol: h2c } }
+routes: [{ path: "/**", upstream: far, auth: none }]
+"#;
+    let gateway = scene::site(config).upstream("far", &origin).start().await;
+    let mut raw = gateway.raw().await;
+    let mut taken_up_again = 0;
+    for round in 1..=8 {
+        raw.send("GET /before HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+        raw.response().await.expect(200);
+        // The request and the end of the connection it will be given to arrive together.
+        gateway.signal(Signal::STOP);
+        let status = format!("/proc/{}/status", gateway.process_id());
+        eventually!("the gateway stands still", std::fs::read_to_string(&status).unwrap().contains("T (stopped)"));
+        raw.send("GET /after HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+        origin.break_connections();
+        eventually!("the connection has ended", !is_established_to(origin.address()));
+        gateway.signal(Signal::CONT);
+        // Had the old connection taken the request already, nobody knows what became of it: that is a 502.
+        let answer = raw.response().await;
+        assert!(matches!(answer.status, 200 | 502), "round {round}: {answer:?}");
+        taken_up_again += usize::from(answer.status == 200);
+        let hosts: Vec<_> = origin.requests().into_iter().map(|seen| seen.host).collect();
+        assert!(hosts.iter().all(|host| host == "shop.test"), "round {round}: {hosts:?}");
+    }
+    assert!(taken_up_again > 0, "no request met the end of its connection in time");
+}
+
+/// Whether any connection to `address` is open, as the kernel sees it from the near end.
+fn is_established_to(address: std::net::SocketAddr) -> bool {
+    const ESTABLISHED: &str = "01";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let far = format!(":{:04X}", address.port());
+    table.lines().any(|line| {
+        let mut columns = line.split_whitespace().skip(2);
+        columns.next().is_some_and(|remote| remote.ends_with(&far)) && columns.next() == Some(ESTABLISHED)
+    })
 }

@@ -1,8 +1,9 @@
 //! Servers behind the gateway: TLS towards them, several of them, and no more connections than they can take.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use portcullis_testkit::{Answer, Origin, TestCa, eventually};
+use portcullis_testkit::{Answer, Origin, ScriptedOrigin, TestCa, eventually, patient};
 
 use crate::scene;
 
@@ -114,4 +115,71 @@ routes: [{ path: "/**", upstream: mirror, auth: any_key }]
     assert_eq!(shown["path"], "/x?y=1", "{shown}");
     assert_eq!(shown["headers"]["x-portcullis-key-id"], key.id.as_str(), "{shown}");
     assert!(shown["headers"]["authorization"].is_null(), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_request_to_an_upstream_without_http2_costs_nobody_else_an_answer() {
+    let upstream = ScriptedOrigin::start(|mut peer| async move {
+        while let Some(head) = peer.head().await {
+            if head.starts_with("PRI ") {
+                // As a server that waits for the rest of what it takes for a request.
+                return peer.until_end().await;
+            }
+            peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Number: {}\r\n\r\nok", peer.number)).await;
+        }
+    })
+    .await;
+    let config = r#"
+workers: 1
+listeners: [{ bind: "127.0.0.1:0" }]
+upstreams:
+  far: { targets: [{ url: "http://{{far}}" }], protocol: auto, timeouts: { first_byte: 1s } }
+routes: [{ path: "/**", upstream: far, auth: none }]
+"#;
+    let gateway = scene::site(config).fill("far", upstream.authority()).start().await;
+    let mut numbers = BTreeSet::new();
+    for _ in 0..2 {
+        let grpc = gateway.post("/").header("content-type", "application/grpc").body("x").await;
+        assert!(!grpc.is_from_origin(), "{grpc:?}");
+        assert!(upstream.heads().iter().any(|head| head.starts_with("PRI ")), "{:?}", upstream.heads());
+        for _ in 0..10 {
+            let started = Instant::now();
+            let answer = gateway.get("/").await.expect(200);
+            assert!(started.elapsed() < patient(Duration::from_millis(900)), "{:?}", started.elapsed());
+            numbers.insert(answer.header("x-number").unwrap().to_owned());
+        }
+    }
+    assert!(numbers.len() <= 2, "20 requests went over the connections {numbers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_upstream_answered_before_it_was_asked_whole_is_not_used_again() {
+    // The first connection answers early, takes the body all the same, and then nothing more.
+    let upstream = ScriptedOrigin::start(|mut peer| async move {
+        while peer.head().await.is_some() {
+            if peer.number > 1 {
+                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                continue;
+            }
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\ne").await;
+            let _body = peer.bytes(5).await;
+            peer.send("y").await;
+            return peer.until_end().await;
+        }
+    })
+    .await;
+    let gateway = scene::open_door(&upstream.authority(), "workers: 1").await;
+    let (call, feed) = gateway.post("/up").header("content-length", "5").fed();
+    assert!(feed.send("he").await);
+    let mut early = call.stream().await;
+    assert_eq!(early.head.status, 200, "{:?}", early.head);
+    // Only now that the answer has begun, the rest is sent.
+    assert!(feed.send("llo").await);
+    drop(feed);
+    assert_eq!(early.text().await.unwrap(), "ey");
+    let started = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").await.expect(200).text(), "ok");
+    }
+    assert!(started.elapsed() < patient(Duration::from_secs(5)), "{:?}", started.elapsed());
 }
