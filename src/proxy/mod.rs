@@ -10,6 +10,7 @@ mod connect;
 mod cors;
 mod echo;
 mod engine;
+mod exchange;
 mod exec;
 mod headers;
 mod live;
