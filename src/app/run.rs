@@ -144,6 +144,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     serve_operators("admin", admin_socket, Arc::new(Docs))?;
     metrics.set_report_mode_routes(generation.reporting_routes());
     reload::export_certificates(&metrics, &generation.tls);
+    let mut signals = Signals::install().map_err(system("watch signals"))?;
+    wait_until_loaded(&sync_handle, &mut signals).await;
     let mut accepting = Listeners::new();
     let listener_keys = listener_keys(&settings.listeners);
     for ((listener, key), socket) in settings.listeners.iter().zip(&listener_keys).zip(sockets) {
@@ -168,8 +170,6 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
             None
         }
     };
-    let mut signals = Signals::install().map_err(system("watch signals"))?;
-    wait_until_loaded(&sync_handle, &mut signals).await;
     let started = Started {
         data: settings
             .listeners
@@ -259,7 +259,12 @@ fn open_data_sockets(settings: &Settings, inherited: &mut Inherited) -> Result<V
         .collect()
 }
 
-/// Returns once the key set is loaded, or the process is told to leave. Until then protected routes answer 503.
+/// How long connections wait in the sockets' backlogs for the key set. After that they are accepted, and what needs a
+/// key is answered 503.
+const LOAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Returns once the key set is loaded, or the process is told to leave, or waiting longer helps nobody. The sockets are
+/// open meanwhile: whoever connects waits instead of being refused.
 async fn wait_until_loaded(sync: &crate::cache::SyncHandle, signals: &mut Signals) {
     let mut sync = sync.clone();
     tokio::select! {
@@ -269,6 +274,9 @@ async fn wait_until_loaded(sync: &crate::cache::SyncHandle, signals: &mut Signal
             }
         }
         () = signals.told_to_leave() => signals.leave_at_once = true,
+        () = tokio::time::sleep(LOAD_PATIENCE) => {
+            tracing::warn!("the key set is not loaded yet; what needs a key is answered 503 until it is");
+        }
     }
 }
 

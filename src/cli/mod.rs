@@ -16,6 +16,7 @@ mod findings;
 mod init;
 mod keys;
 mod output;
+mod redact;
 mod reload;
 mod request;
 mod routes;
@@ -26,6 +27,7 @@ mod vault;
 mod version;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,6 +35,7 @@ use clap::{Parser, Subcommand};
 
 use self::console::Console;
 use self::failure::Failure;
+use self::redact::without_keys;
 
 /// An authentication gateway: API keys and scopes in front of the APIs you already run.
 #[derive(Parser, Debug)]
@@ -83,7 +86,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(line) => line,
         // Help and version are results; everything else is talk and exit code 2. Nobody may be there to read it.
         Err(refused) => {
-            let _unread = refused.print();
+            let _unread = if refused.exit_code() == 0 {
+                refused.print()
+            } else {
+                let told = refused.render().ansi().to_string();
+                anstream::stderr().write_all(without_keys(&told).as_bytes())
+            };
             return ExitCode::from(u8::try_from(refused.exit_code()).unwrap_or(2));
         }
     };
@@ -92,7 +100,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         if let Err(failure) = &answer {
             // Results that were found belong before the reason why there are no more.
             console.out.flush()?;
-            write!(console.talk, "{failure}")?;
+            console.talk.write_all(without_keys(&failure.to_string()).as_bytes())?;
         }
         Ok(answer)
     });

@@ -112,3 +112,19 @@ async fn what_cannot_be_is_refused_with_a_reason() {
     }
     assert_eq!(site.cli(&["keys", "list", "--output", "json"]).await.success().json(), json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_stands_where_an_id_belongs_is_not_repeated() {
+    let (site, _origin) = scene::closed_shop().await;
+    let key = site.create_key("slip", "read:orders").await;
+    for words in [
+        ["keys", "revoke", &key.text].as_slice(),
+        &["keys", "show", &key.text],
+        &["keys", "verify", &key.text],
+        &["explain", "GET", "/v1/orders/1", "--key-id", &key.text],
+    ] {
+        let outcome = site.cli(words).await.exit(2);
+        assert!(!outcome.everything().contains(&key.text), "{} repeats the key", words[1]);
+        assert!(outcome.everything().contains(&key.prefix), "it says which key: {}", outcome.everything());
+    }
+}
