@@ -40,7 +40,8 @@ pub(super) struct Reloader {
     listeners: Listeners,
     inbox: mpsc::Receiver<Trigger>,
     triggers: mpsc::Sender<Trigger>,
-    watcher: Option<notify::RecommendedWatcher>,
+    /// The watcher and what it watches.
+    watcher: Option<(notify::RecommendedWatcher, Vec<PathBuf>)>,
 }
 
 impl Reloader {
@@ -219,13 +220,22 @@ impl Reloader {
     /// Watches the directories of all files: a mounted ConfigMap changes by a symbolic link beside the file.
     fn watch(&mut self) {
         use notify::Watcher;
-        self.watcher = None;
         if !self.settings.reload_watch {
+            self.watcher = None;
+            return;
+        }
+        let pairs = self.settings.tls.iter().flat_map(|tls| &tls.certificates);
+        let files: Vec<PathBuf> =
+            self.settings.files.iter().chain(pairs.flat_map(|pair| [&pair.cert, &pair.key])).cloned().collect();
+        // A watcher that is replaced loses what happens meanwhile: one that watches the same goes on.
+        if self.watcher.as_ref().is_some_and(|(_, watched)| *watched == files) {
             return;
         }
         let triggers = self.triggers.clone();
+        let names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            let concerns_us = |path: &PathBuf| path.file_name().is_some_and(|name| is_ours(name, &names));
+            if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(concerns_us)) {
                 // A full queue means that a reload is about to happen anyway.
                 let _queued = triggers.try_send(Trigger::FileChanged);
             }
@@ -234,9 +244,7 @@ impl Reloader {
             Ok(watcher) => watcher,
             Err(error) => return tracing::warn!(%error, "files are not watched"),
         };
-        let certificates = self.settings.tls.iter().flat_map(|tls| &tls.certificates).map(|files| &files.cert);
-        let mut directories: Vec<_> =
-            self.settings.files.iter().chain(certificates).filter_map(|file| file.parent()).collect();
+        let mut directories: Vec<_> = files.iter().filter_map(|file| file.parent()).collect();
         directories.sort_unstable();
         directories.dedup();
         for directory in directories {
@@ -245,8 +253,22 @@ impl Reloader {
                 tracing::warn!(%error, "changes in {} go unnoticed", directory.display());
             }
         }
-        self.watcher = Some(watcher);
+        let is_replaced = self.watcher.replace((watcher, files)).is_some();
+        if is_replaced {
+            // For what happened between the two.
+            let _queued = self.triggers.try_send(Trigger::FileChanged);
+        }
     }
+}
+
+/// Whether a change of this file in a watched directory can change the configuration: a file that was read, one that an
+/// `include` may find, or the link that a ConfigMap swaps (`..data`). The store may live in the same directory.
+fn is_ours(name: &std::ffi::OsStr, read: &[std::ffi::OsString]) -> bool {
+    let text = name.to_string_lossy();
+    read.iter().any(|known| known == name)
+        || text.starts_with("..")
+        || text.ends_with(".yaml")
+        || text.ends_with(".yml")
 }
 
 /// Tells scrapers when certificates end.
