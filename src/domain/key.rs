@@ -10,7 +10,7 @@ use super::secret::KeyHash;
 use super::time::Timestamp;
 
 /// What a key may be used for. The word stands in the key's text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyKind {
     /// `sk`: server to server; refused when a browser sends it.
