@@ -190,7 +190,9 @@ pub(super) fn decide<'a, 's>(
         Err(denial) => {
             let settings = &rules.settings;
             let in_time = settings.report_until.is_none_or(|until| now < until);
-            let reporting = route.settings.mode == Mode::Report && in_time;
+            // A rule that enforces is not relaxed because another spelling of its path is only reported.
+            let reports = |rule: &RuleRef| rules.route(rule.route).settings.mode == Mode::Report;
+            let reporting = reports(&found.rule) && found.also.iter().all(reports) && in_time;
             if reporting && denial.is_reportable(settings.report_known_bad) {
                 Outcome::Report(denial)
             } else {

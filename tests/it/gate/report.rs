@@ -110,3 +110,19 @@ async fn a_query_credential_that_would_be_refused_goes_on_where_it_stood() {
     assert_eq!(seen.target, "/linked?api_key=stranger&z=1");
     assert_eq!(seen.header("x-portcullis-auth"), Some("reported"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reported_spelling_does_not_relax_a_rule_that_enforces() {
+    let routes = r#"
+  - { path: "/r/{any}", upstream: shop, mode: report, auth: any_key }
+  - { path: /r/admin, upstream: shop, mode: enforce, auth: any_key }
+"#;
+    let (gateway, origin) = scene::shop_with(routes, "").await;
+    gateway.get("/r/other").await.expect(200);
+    origin.forget();
+    for spelling in ["/r/admin", "/r/ADMIN", "/r/admin;x", "/r/%61DMIN"] {
+        let status = gateway.get(spelling).await.status;
+        assert!(matches!(status, 400 | 401), "{spelling}: {status}");
+    }
+    origin.untouched();
+}
