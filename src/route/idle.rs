@@ -10,7 +10,7 @@ use super::method::{ALL_METHODS, MethodSelector};
 use super::path::NormalizedPath;
 use super::pattern::{PathPattern, Segment, Tail};
 use super::rules::TrailingSlash;
-use super::table::{Lookup, RouteTable, RuleRef};
+use super::table::{Lookup, RouteEntry, RouteTable, RuleRef};
 
 /// Why a rule never answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +41,9 @@ impl RouteTable {
                 let requests = hosts.iter().flat_map(|host| {
                     paths.iter().flat_map(move |path| methods.iter().map(move |method| (host, method, path)))
                 });
-                let mut outcomes = requests.map(|(host, method, path)| self.outcome(rule, host, method, path));
+                let mut outcomes = requests
+                    .map(|(host, method, path)| self.outcome(rule, host, method, path))
+                    .map(|outcome| outcome.filter(|why| self.is_certain(entry, *why)));
                 let first = outcomes.next().flatten();
                 if let Some(why) = first.filter(|_| outcomes.all(|outcome| outcome.is_some())) {
                     idle.push((rule, why));
@@ -49,6 +51,15 @@ impl RouteTable {
             }
         }
         idle
+    }
+
+    /// Whether a refusal of the stand-ins speaks for all requests. Another reading of a path can lead to a route for one
+    /// host or one segment alone, which a stand-in does not meet.
+    fn is_certain(&self, entry: &RouteEntry, why: Idle) -> bool {
+        let Idle::Refused(BadPath::ReadDifferently(_)) = why else { return true };
+        let is_param = |segment: &Segment| matches!(segment, Segment::Param);
+        let is_literal = entry.path.tail() != Tail::Rest && !entry.path.segments().iter().any(is_param);
+        is_literal && self.entries.iter().all(|other| other.hosts == entry.hosts)
     }
 
     /// `None` where `rule` answers the request.
