@@ -5,11 +5,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::{HeaderMap, Method};
+use http::Method;
 
 use crate::config::Settings;
 use crate::credential::{Place, Scheme};
-use crate::domain::{KeyRecord, Timestamp};
+use crate::domain::{Fields, KeyRecord, Timestamp};
 use crate::gate::{
     self, Answer, Demand, MethodSelector, RequestHead, RouteSettings, Rules, SupposedCaller, SupposedKey,
 };
@@ -49,7 +49,7 @@ pub(super) fn try_key(settings: &Settings, rules: &Rules, record: &KeyRecord, no
             host: &sample.host,
             path: &sample.path,
             query: None,
-            headers: &HeaderMap::new(),
+            fields: Fields::none(),
             client: Some(door.client()),
             is_upgrade: false,
         };

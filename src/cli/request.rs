@@ -4,8 +4,9 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method};
+use http::Method;
 
+use crate::domain::Fields;
 use crate::gate::RequestHead;
 
 /// A request without credential.
@@ -18,7 +19,6 @@ pub(super) struct TypedRequest {
     /// The path as it would be sent.
     pub(super) path: String,
     query: Option<String>,
-    headers: HeaderMap,
 }
 
 impl TypedRequest {
@@ -35,7 +35,7 @@ impl TypedRequest {
             None => (target, None),
         };
         let path = if path.is_empty() { "/" } else { path };
-        Ok(Self { method, host: host.to_owned(), path: path.to_owned(), query, headers: HeaderMap::new() })
+        Ok(Self { method, host: host.to_owned(), path: path.to_owned(), query })
     }
 
     /// The request as the gate sees it, from this client.
@@ -45,7 +45,7 @@ impl TypedRequest {
             host: &self.host,
             path: &self.path,
             query: self.query.as_deref(),
-            headers: &self.headers,
+            fields: Fields::none(),
             client: Some(client),
             is_upgrade: false,
         }

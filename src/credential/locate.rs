@@ -6,12 +6,12 @@
 use std::fmt;
 
 use base64::Engine;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use zeroize::Zeroizing;
 
 use super::location::{Place, Scheme};
-use crate::domain::PresentedKey;
 use crate::domain::limits::MAX_CREDENTIAL_BYTES;
+use crate::domain::{Fields, Known, PresentedKey};
 
 /// What the accepted places of one request hold.
 pub enum Located<'a> {
@@ -95,15 +95,15 @@ impl fmt::Debug for Credential<'_> {
 }
 
 /// Looks in every place of `accept`, and in no other. Allocates only for `Basic` and escaped query values.
-pub fn locate<'a>(headers: &'a HeaderMap, query: Option<&'a str>, accept: &[Place]) -> Located<'a> {
+pub fn locate<'a>(fields: Fields<'a>, query: Option<&'a str>, accept: &[Place]) -> Located<'a> {
     let mut found: Option<Credential<'a>> = None;
     for place in accept {
         let outcome = match place {
-            Place::Header { name, scheme } => match in_field(headers, name, scheme.as_ref()) {
+            Place::Header { name, scheme } => match in_field(fields, name, scheme.as_ref()) {
                 Some(credential) => keep_one(&mut found, credential),
                 None => Ok(()),
             },
-            Place::Cookie { name } => cookies(headers)
+            Place::Cookie { name } => cookies(fields)
                 .filter(|(cookie, _)| *cookie == name.as_bytes())
                 .try_for_each(|(_, value)| keep_one(&mut found, one_token(unquoted(value)).map(borrowed))),
             Place::Query { name } => parameters(query.unwrap_or_default())
@@ -134,13 +134,19 @@ fn borrowed(text: &str) -> Credential<'_> {
 /// The one credential of a field; `None` when no value of it speaks the accepted scheme. Such a field cannot be
 /// combined (RFC 9110 §5.3): a second value, whatever it speaks, is one that another server may read instead.
 fn in_field<'a>(
-    headers: &'a HeaderMap,
+    fields: Fields<'a>,
     name: &HeaderName,
     scheme: Option<&Scheme>,
 ) -> Option<Result<Credential<'a>, Malformed>> {
-    let values = headers.get_all(name);
-    let credential = values.iter().find_map(|value| in_header(value.as_bytes(), scheme))?;
-    Some(if values.iter().nth(1).is_some() { Err(Malformed::Several) } else { credential })
+    let (mut credential, mut values) = (None, 0);
+    for value in fields.named(name) {
+        values += 1;
+        if credential.is_none() {
+            credential = in_header(value, scheme);
+        }
+    }
+    let credential = credential?;
+    Some(if values > 1 { Err(Malformed::Several) } else { credential })
 }
 
 /// `None` when the value speaks another scheme than the accepted one.
@@ -216,15 +222,18 @@ fn one_token(bytes: &[u8]) -> Result<&str, Malformed> {
 }
 
 /// Every `name=value` of every `Cookie` field (RFC 6265 §4.2.1). A piece without `=` is a nameless value.
-pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
-    headers.get_all(http::header::COOKIE).iter().flat_map(|field| {
-        field.as_bytes().split(|b| *b == b';').map(|piece| {
-            let piece = piece.trim_ascii();
-            match piece.iter().position(|b| *b == b'=') {
-                Some(at) => (piece[..at].trim_ascii_end(), piece[at + 1..].trim_ascii_start()),
-                None => (&b""[..], piece),
-            }
-        })
+fn cookies<'a>(fields: Fields<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    fields.all(Known::Cookie).flat_map(cookies_of)
+}
+
+/// The same of one field's value.
+pub(super) fn cookies_of(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    value.split(|b| *b == b';').map(|piece| {
+        let piece = piece.trim_ascii();
+        match piece.iter().position(|b| *b == b'=') {
+            Some(at) => (piece[..at].trim_ascii_end(), piece[at + 1..].trim_ascii_start()),
+            None => (&b""[..], piece),
+        }
     })
 }
 

@@ -11,4 +11,4 @@ mod strip;
 
 pub use locate::{Credential, Located, Malformed, locate};
 pub use location::{Place, Scheme};
-pub use strip::{strip_headers, strip_query};
+pub use strip::{Stripped, strip_field, strip_query};

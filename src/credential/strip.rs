@@ -1,23 +1,50 @@
 //! Taking the credential out of every accepted place, so that no upstream ever sees it.
 
-use http::header::{COOKIE, Entry, HeaderMap};
-use http::{HeaderName, HeaderValue};
+use super::locate::{after_scheme, cookies_of, is_named, parameters};
+use super::location::Place;
+use crate::domain::Known;
+use crate::domain::fields::Field;
 
-use super::locate::{after_scheme, cookies, is_named, parameters};
-use super::location::{Place, Scheme};
+/// What becomes of a field once the credential is taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stripped {
+    /// It holds none.
+    Unchanged,
+    /// It holds nothing else.
+    Removed,
+    /// This is left of its value.
+    Rewritten(Vec<u8>),
+}
 
-/// Empties the accepted places of `headers`. Values of schemes that are not accepted stay.
-pub fn strip_headers(headers: &mut HeaderMap, accept: &[Place]) {
+/// Takes the credentials of the accepted places out of one field. Values of schemes that are not accepted stay.
+pub fn strip_field(field: &Field<'_>, accept: &[Place]) -> Stripped {
+    let mut stripped = Stripped::Unchanged;
     for place in accept {
         match place {
-            Place::Header { name, scheme: None } => {
-                headers.remove(name);
+            Place::Header { name, scheme } if field.name.eq_ignore_ascii_case(name.as_str().as_bytes()) => {
+                let is_credential = scheme
+                    .as_ref()
+                    .is_none_or(|scheme| field.value.is_empty() || after_scheme(field.value, scheme).is_some());
+                if is_credential {
+                    return Stripped::Removed;
+                }
             }
-            Place::Header { name, scheme: Some(scheme) } => strip_scheme(headers, name, scheme),
-            Place::Cookie { name } => strip_cookie(headers, name),
-            Place::Query { .. } => {}
+            Place::Cookie { name } if field.known == Known::Cookie => {
+                let value = match &stripped {
+                    Stripped::Rewritten(value) => value,
+                    Stripped::Unchanged | Stripped::Removed => field.value,
+                };
+                if let Some(kept) = strip_cookie(value, name) {
+                    if kept.is_empty() {
+                        return Stripped::Removed;
+                    }
+                    stripped = Stripped::Rewritten(kept);
+                }
+            }
+            Place::Header { .. } | Place::Cookie { .. } | Place::Query { .. } => {}
         }
     }
+    stripped
 }
 
 /// `query` without the accepted parameters; `None` when it holds none of them. The rest stays byte for byte.
@@ -34,39 +61,21 @@ pub fn strip_query(query: &str, accept: &[Place]) -> Option<String> {
     })
 }
 
-fn strip_scheme(headers: &mut HeaderMap, name: &HeaderName, scheme: &Scheme) {
-    let speaks_it = |value: &HeaderValue| value.is_empty() || after_scheme(value.as_bytes(), scheme).is_some();
-    let Entry::Occupied(entry) = headers.entry(name) else { return };
-    if entry.iter().all(speaks_it) {
-        entry.remove_entry_mult();
-        return;
-    }
-    let kept: Vec<HeaderValue> = entry.iter().filter(|value| !speaks_it(value)).cloned().collect();
-    entry.remove_entry_mult();
-    for value in kept {
-        headers.append(name, value);
-    }
-}
-
-fn strip_cookie(headers: &mut HeaderMap, name: &str) {
-    if !cookies(headers).any(|(cookie, _)| cookie == name.as_bytes()) {
-        return;
-    }
-    let mut kept = Vec::new();
-    for (cookie, value) in cookies(headers).filter(|(cookie, _)| *cookie != name.as_bytes()) {
-        if !kept.is_empty() {
-            kept.extend_from_slice(b"; ");
+/// A cookie field's value without the cookie of this name; `None` when it holds none.
+fn strip_cookie(value: &[u8], name: &str) -> Option<Vec<u8>> {
+    let is_credential = |cookie: &[u8]| cookie == name.as_bytes();
+    cookies_of(value).any(|(cookie, _)| is_credential(cookie)).then(|| {
+        let mut kept = Vec::with_capacity(value.len());
+        for (cookie, value) in cookies_of(value).filter(|(cookie, _)| !is_credential(cookie)) {
+            if !kept.is_empty() {
+                kept.extend_from_slice(b"; ");
+            }
+            if !cookie.is_empty() {
+                kept.extend_from_slice(cookie);
+                kept.push(b'=');
+            }
+            kept.extend_from_slice(value);
         }
-        if !cookie.is_empty() {
-            kept.extend_from_slice(cookie);
-            kept.push(b'=');
-        }
-        kept.extend_from_slice(value);
-    }
-    headers.remove(COOKIE);
-    if !kept.is_empty()
-        && let Ok(value) = HeaderValue::from_bytes(&kept)
-    {
-        headers.insert(COOKIE, value);
-    }
+        kept
+    })
 }

@@ -40,6 +40,15 @@ macro_rules! prefixed_id {
                 Self(Uuid::from_bytes(bytes))
             }
 
+            /// The text form, without allocating: the prefix, then 32 lower-case hexadecimal digits.
+            pub fn text(self) -> [u8; $prefix.len() + 32] {
+                let mut text = [0; $prefix.len() + 32];
+                let (prefix, digits) = text.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                self.0.as_simple().encode_lower(digits);
+                text
+            }
+
             /// The 16 bytes.
             pub const fn to_bytes(self) -> [u8; 16] {
                 self.0.into_bytes()

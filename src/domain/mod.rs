@@ -1,9 +1,12 @@
 //! Tier 0: the words everything else is said in. No I/O, no tokio, no hyper.
 //!
-//! Owns identifiers, key text, secrets and their hashes, scopes, key and owner records, revisions and time.
+//! Owns identifiers, key text, secrets and their hashes, scopes, key and owner records, header fields,
+//! revisions and time.
 //! Must not know how any of it is stored, matched, transported or configured.
 //! Start at [`key`] for what a key is and [`secret`] for where plaintext may exist.
 
+pub mod field_lines;
+pub mod fields;
 pub mod id;
 pub mod key;
 pub mod key_text;
@@ -13,6 +16,8 @@ pub mod scope;
 pub mod secret;
 pub mod time;
 
+pub use field_lines::FieldLines;
+pub use fields::{Fields, Known, OwnedFields};
 pub use id::{KeyId, OwnerId};
 pub use key::{KeyKind, KeyRecord, KeyState, OwnerRecord};
 pub use revision::{Revision, RevisionToken, StoreHead};

@@ -1,12 +1,13 @@
-//! Answers of an upstream as a stream of bytes: which of them may pass, and where the first fault is.
-//!
-//! Pure: bytes and the request in flight in, a number out. The socket is the business of `answer_guard.rs`.
+//! Heads of an upstream's answers: what is checked in one, and what it says (RFC 9112 §4, §6.3).
 
-use super::chunked::{Chunked, Followed};
+use std::ops::Range;
+
+use super::body::Body;
 use super::fault::Fault;
-use super::field::{BodyFields, Version};
+use super::field::{BodyFields, ConnectionFields, Version};
 use super::head::{Facts, Head, HeadLimits};
 use super::octets::is_value;
+use crate::domain::fields::{FieldTable, Known};
 
 /// Bounds of an upstream's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,122 +28,90 @@ impl Default for AnswerLimits {
 
 /// What an answer is read by: the request it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) is_head: bool,
-    pub(super) wants_upgrade: bool,
+pub struct Asked {
+    /// Whether it was a HEAD: no answer to one has a body (RFC 9110 §9.3.2).
+    pub is_head: bool,
+    /// Whether it asked to switch protocols: a 101 is a fault otherwise.
+    pub wants_upgrade: bool,
 }
 
-/// Where the reading of an upstream's bytes stands.
-#[derive(Debug, Clone)]
-pub(super) enum Stand {
-    /// Between two answers, or within a head.
-    Head(Head<AnswerFacts>),
-    /// Within a body of known length.
-    Counted(u64),
-    /// Within a chunked body.
-    Chunked(Chunked),
-    /// Within a body that ends with the connection.
-    UntilClose,
-    /// HTTP is over.
-    Tunnel,
-    /// Nothing that comes can be believed.
-    Broken(Fault),
-}
-
-/// The answers of one connection.
+/// The head of an answer that was read whole. All places are offsets from its first byte.
 #[derive(Debug)]
-pub(super) struct Answers {
-    pub(super) stand: Stand,
+pub struct AnswerRead {
+    /// Its length in bytes, the empty line included.
+    pub len: usize,
+    /// Its status: 101, or 200 to 999.
+    pub status: u16,
+    /// Where the reason phrase stands; empty where there is none.
+    pub reason: Range<usize>,
+    /// The body that follows.
+    pub body: Body,
+    /// What it says about the length of the body that a GET would have got.
+    pub content_length: Option<u64>,
+    /// Whether the upstream goes on using the connection behind this answer (RFC 9112 §9.3).
+    pub persists: bool,
+}
+
+/// Reads the heads of an upstream's answers, one after the other; informational ones are skipped and counted.
+#[derive(Debug)]
+pub struct AnswerHeads {
+    head: Head<AnswerFacts>,
     limits: HeadLimits,
     informational: u32,
     informational_limit: u32,
 }
 
-impl Answers {
-    pub(super) fn new(limits: AnswerLimits) -> Self {
+/// What came of reading.
+#[derive(Debug)]
+pub enum AnswerStep {
+    /// The head is not whole.
+    Unfinished,
+    /// An informational answer of so many bytes; whoever waits goes on waiting.
+    Informational(usize),
+    /// The answer.
+    Final(AnswerRead),
+}
+
+impl AnswerHeads {
+    /// Reads heads within `limits`.
+    pub fn new(limits: AnswerLimits) -> Self {
         let head = HeadLimits {
             bytes: limits.head_bytes,
             fields: limits.head_fields,
             start_line: (limits.head_bytes, Fault::HeadTooLarge),
         };
-        Self {
-            stand: Stand::Head(Head::default()),
-            limits: head,
-            informational: 0,
-            informational_limit: limits.informational,
-        }
+        Self { head: Head::default(), limits: head, informational: 0, informational_limit: limits.informational }
     }
 
-    /// How many of `bytes` may pass, from the first on; `asked` is the request in flight and becomes none behind the
-    /// last byte of its answer.
-    pub(super) fn advance(&mut self, bytes: &[u8], asked: &mut Option<Asked>) -> usize {
-        let mut at = 0;
-        loop {
-            let rest = &bytes[at..];
-            match &mut self.stand {
-                Stand::Head(_) if rest.is_empty() => return at,
-                Stand::Head(head) => {
-                    let Some(request) = *asked else {
-                        self.stand = Stand::Broken(Fault::Unrequested);
-                        return at;
-                    };
-                    let next = match head.advance(rest, &self.limits) {
-                        Ok(None) => return at,
-                        Ok(Some(len)) => head.facts.close(request).map(|next| (len, next)),
-                        Err(fault) => Err(fault),
-                    };
-                    match next {
-                        Ok((_, Next::Informational)) if self.informational == self.informational_limit => {
-                            self.stand = Stand::Broken(Fault::TooManyInformational);
-                            return at;
-                        }
-                        Ok((len, Next::Informational)) => {
-                            at += len;
-                            self.informational += 1;
-                            self.stand = Stand::Head(Head::default());
-                        }
-                        Ok((len, Next::Body(body))) => {
-                            at += len;
-                            self.informational = 0;
-                            self.stand = body;
-                            if matches!(self.stand, Stand::Head(_) | Stand::Tunnel) {
-                                *asked = None;
-                            }
-                        }
-                        Err(fault) => {
-                            self.stand = Stand::Broken(fault);
-                            return at;
-                        }
-                    }
-                }
-                Stand::Counted(left) => {
-                    let taken = (*left).min(rest.len() as u64);
-                    *left -= taken;
-                    // At most the length of a slice.
-                    at += taken as usize;
-                    if *left > 0 {
-                        return at;
-                    }
-                    self.stand = Stand::Head(Head::default());
-                    *asked = None;
-                }
-                Stand::Chunked(body) => {
-                    let (taken, followed) = body.advance(rest);
-                    at += taken;
-                    match followed {
-                        Followed::Unfinished => return at,
-                        Followed::Finished => {
-                            self.stand = Stand::Head(Head::default());
-                            *asked = None;
-                        }
-                        Followed::Broken(fault) => {
-                            self.stand = Stand::Broken(fault);
-                            return at;
-                        }
-                    }
-                }
-                Stand::UntilClose | Stand::Tunnel => return bytes.len(),
-                Stand::Broken(_) => return at,
+    /// The next step of the answer to a request of this kind.
+    ///
+    /// `arrived` begins with the head's first byte and holds everything that came of it. `table` is cleared when a head
+    /// begins, and holds its fields when it is whole.
+    ///
+    /// # Errors
+    /// Why the head has no single reading or is too large. Nothing behind it can be believed.
+    pub fn read(&mut self, arrived: &[u8], asked: Asked, table: &mut FieldTable) -> Result<AnswerStep, Fault> {
+        if self.head.is_untouched() {
+            table.clear();
+        }
+        let Some(len) = self.head.advance(arrived, &self.limits, table)? else { return Ok(AnswerStep::Unfinished) };
+        let facts = std::mem::take(&mut self.head).facts;
+        match facts.close(asked)? {
+            Next::Informational if self.informational == self.informational_limit => Err(Fault::TooManyInformational),
+            Next::Informational => {
+                self.informational += 1;
+                Ok(AnswerStep::Informational(len))
+            }
+            Next::Body(body) => {
+                self.informational = 0;
+                Ok(AnswerStep::Final(AnswerRead {
+                    len,
+                    status: facts.status,
+                    reason: facts.reason.0..facts.reason.0 + facts.reason.1,
+                    body,
+                    content_length: facts.body.content_length,
+                    persists: facts.connection.persists(facts.version),
+                }))
             }
         }
     }
@@ -150,7 +119,7 @@ impl Answers {
 
 enum Next {
     Informational,
-    Body(Stand),
+    Body(Body),
 }
 
 /// What the lines of an answer's head said.
@@ -158,7 +127,10 @@ enum Next {
 pub(super) struct AnswerFacts {
     version: Version,
     status: u16,
+    /// Offset and length.
+    reason: (usize, usize),
     body: BodyFields,
+    connection: ConnectionFields,
 }
 
 impl Facts for AnswerFacts {
@@ -172,7 +144,7 @@ impl Facts for AnswerFacts {
         Fault::StatusLine
     }
 
-    fn start_line(&mut self, line: &[u8], _at: usize) -> Result<(), Fault> {
+    fn start_line(&mut self, line: &[u8], at: usize) -> Result<(), Fault> {
         let (version, rest) = line.split_at_checked(b"HTTP/1.1".len()).ok_or(Fault::StatusLine)?;
         self.version = Version::parse(version).ok_or(Fault::StatusLine)?;
         let [b' ', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', reason @ ..] = rest else {
@@ -182,16 +154,20 @@ impl Facts for AnswerFacts {
         if !matches!(reason, [] | [b' ', ..]) || !reason.iter().all(|&byte| is_value(byte)) {
             return Err(Fault::StatusLine);
         }
+        let reason = reason.strip_prefix(b" ").unwrap_or_default();
+        self.reason = (at + line.len() - reason.len(), reason.len());
         self.status = [a, b, c].iter().fold(0, |status, digit| status * 10 + u16::from(*digit - b'0'));
         Ok(())
     }
 
     #[inline]
-    fn field(&mut self, name: &[u8], value: &[u8], _at: usize) -> Result<(), Fault> {
-        match name.len() {
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.body.note_content_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                self.body.note_transfer_encoding(value, self.version)
+    fn field(&mut self, name: Known, value: &[u8], _at: usize) -> Result<(), Fault> {
+        match name {
+            Known::ContentLength => self.body.note_content_length(value),
+            Known::TransferEncoding => self.body.note_transfer_encoding(value, self.version),
+            Known::Connection => {
+                self.connection.note_connection(value);
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -205,16 +181,11 @@ impl AnswerFacts {
             101 if !request.wants_upgrade => Err(Fault::UnexpectedUpgrade),
             // RFC 9112 §6.1 and RFC 9110 §8.6: a server must send neither in a 1xx.
             100..=199 if self.body != BodyFields::default() => Err(Fault::UnexpectedBody),
-            101 => Ok(Next::Body(Stand::Tunnel)),
+            101 => Ok(Next::Body(Body::Empty)),
             100..=199 => Ok(Next::Informational),
-            204 | 304 => Ok(Next::Body(Stand::Head(Head::default()))),
-            _ if request.is_head => Ok(Next::Body(Stand::Head(Head::default()))),
-            _ => Ok(Next::Body(match (self.body.is_chunked, self.body.content_length) {
-                (true, _) => Stand::Chunked(Chunked::default()),
-                (false, Some(0)) => Stand::Head(Head::default()),
-                (false, Some(length)) => Stand::Counted(length),
-                (false, None) => Stand::UntilClose,
-            })),
+            204 | 304 => Ok(Next::Body(Body::Empty)),
+            _ if request.is_head => Ok(Next::Body(Body::Empty)),
+            _ => Ok(Next::Body(self.body.of_answer())),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Chunked bodies, followed byte by byte (RFC 9112 §7.1).
 //!
-//! Bytes pass while they are looked at, so a fault is found at the very byte that makes it, wherever reads were cut.
+//! A fault is found at the very byte that makes it, wherever reads were cut.
 
+use super::body::Taken;
 use super::fault::Fault;
 use super::octets::{is_extension, is_token, is_value};
 
@@ -29,22 +30,12 @@ enum At {
     TrailerValue,
     TrailerFeed,
     LastFeed,
-}
-
-/// How far a body was followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Followed {
-    /// More of it is to come.
-    Unfinished,
-    /// Its last byte was among those taken.
-    Finished,
-    /// The byte behind those taken breaks a rule.
-    Broken(Fault),
+    Over,
 }
 
 /// A chunked body that is arriving.
 #[derive(Debug, Clone)]
-pub(super) struct Chunked {
+pub struct Chunked {
     at: At,
     digits: u8,
     /// Of the chunk at hand: its size while that is read, then what is left of it.
@@ -54,6 +45,8 @@ pub(super) struct Chunked {
     trailer_fields: u32,
     name: [u8; NAME_BYTES],
     name_len: usize,
+    /// The trailer section so far. Bounded by [`TRAILER_BYTES`].
+    trailers: Vec<u8>,
 }
 
 impl Default for Chunked {
@@ -67,39 +60,52 @@ impl Default for Chunked {
             trailer_fields: 0,
             name: [0; NAME_BYTES],
             name_len: 0,
+            trailers: Vec::new(),
         }
     }
 }
 
 impl Chunked {
-    /// How many of `bytes` belong to the body and are well-formed, and what comes after them.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> (usize, Followed) {
-        let mut taken = 0;
-        while let Some(&byte) = bytes.get(taken) {
-            if self.at == At::Data {
-                let len = self.size.min((bytes.len() - taken) as u64);
-                self.size -= len;
-                // At most the length of a slice.
-                taken += len as usize;
-                if self.size == 0 {
-                    self.at = At::DataReturn;
+    /// Follows the body through `bytes` as far as the end of the first run of data.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<Taken, Fault> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            match self.at {
+                At::Over => break,
+                At::Data => {
+                    // At most the length of a slice.
+                    let len = self.size.min((bytes.len() - at) as u64) as usize;
+                    self.size -= len as u64;
+                    if self.size == 0 {
+                        self.at = At::DataReturn;
+                    }
+                    return Ok(Taken { len: at + len, data: at..at + len });
                 }
-                continue;
+                _ => {}
             }
-            match self.step(byte) {
-                Ok(Some(next)) => {
-                    self.at = next;
-                    taken += 1;
-                }
-                Ok(None) => return (taken + 1, Followed::Finished),
-                Err(fault) => return (taken, Followed::Broken(fault)),
+            let next = self.step(byte)?;
+            let was_trailer = matches!(self.at, At::TrailerLine | At::TrailerName | At::TrailerValue | At::TrailerFeed);
+            if was_trailer && next != At::LastFeed {
+                self.trailers.push(byte);
             }
+            self.at = next;
+            at += 1;
         }
-        (taken, Followed::Unfinished)
+        Ok(Taken { len: at, data: at..at })
     }
 
-    /// Where `byte` leads; none: it was the last.
-    fn step(&mut self, byte: u8) -> Result<Option<At>, Fault> {
+    /// Whether its last byte was followed.
+    pub(super) fn is_finished(&self) -> bool {
+        self.at == At::Over
+    }
+
+    /// The trailer section as far as it came.
+    pub(super) fn trailers(&self) -> &[u8] {
+        &self.trailers
+    }
+
+    /// Where `byte` leads.
+    fn step(&mut self, byte: u8) -> Result<At, Fault> {
         if matches!(self.at, At::TrailerLine | At::TrailerName | At::TrailerValue) {
             self.trailer_bytes += 1;
             if self.trailer_bytes > TRAILER_BYTES {
@@ -139,17 +145,18 @@ impl Chunked {
             (At::TrailerValue, b'\r') => At::TrailerFeed,
             (At::TrailerValue, _) if is_value(byte) => At::TrailerValue,
             (At::TrailerFeed, b'\n') => At::TrailerLine,
-            (At::LastFeed, b'\n') => return Ok(None),
+            (At::LastFeed, b'\n') => At::Over,
             (At::TrailerLine | At::TrailerName | At::TrailerValue | At::TrailerFeed | At::LastFeed, _) => {
                 return Err(Fault::Trailer);
             }
-            // `advance` takes data in bulk.
+            // `follow` takes data in bulk, and nothing is behind the end.
             (At::Data, _) => At::Data,
+            (At::Over, _) => At::Over,
         };
-        Ok(Some(next))
+        Ok(next)
     }
 
-    fn digit(&mut self, byte: u8) -> Result<Option<At>, Fault> {
+    fn digit(&mut self, byte: u8) -> Result<At, Fault> {
         let digit = char::from(byte).to_digit(16).ok_or(Fault::ChunkSize)?;
         let so_far = if self.digits == 0 { 0 } else { self.size };
         if self.digits == SIZE_DIGITS || so_far > (i64::MAX.unsigned_abs() >> 4) {
@@ -157,15 +164,15 @@ impl Chunked {
         }
         self.digits += 1;
         self.size = (so_far << 4) | u64::from(digit);
-        Ok(Some(At::Size))
+        Ok(At::Size)
     }
 
-    fn extension(&mut self) -> Result<Option<At>, Fault> {
+    fn extension(&mut self) -> Result<At, Fault> {
         self.extension_bytes += 1;
         if self.extension_bytes > EXTENSION_BYTES {
             return Err(Fault::ChunkExtensionsTooLarge);
         }
-        Ok(Some(At::Extension))
+        Ok(At::Extension)
     }
 
     fn note_name(&mut self, byte: u8) {

@@ -1,7 +1,7 @@
 //! What can be wrong with the framing of a message, and what its sender is told.
 
 use std::error::Error;
-use std::{fmt, io};
+use std::fmt;
 
 /// Why a message has no single reading, is too large, or did not arrive in time.
 ///
@@ -208,32 +208,6 @@ impl Fault {
             Self::TooManyInformational => "The upstream sent too many informational answers.",
             Self::UnexpectedUpgrade => "The upstream switched protocols without being asked.",
         }
-    }
-
-    /// The fault that caused `error`, however deep it is wrapped; none when it is about something else.
-    ///
-    /// Tells a message that broke the rules from a network that broke.
-    pub fn find_in(error: &(dyn Error + 'static)) -> Option<Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(fault) = error.downcast_ref::<Self>() {
-                return Some(*fault);
-            }
-            // An `io::Error` made from a custom error hides it from `source`.
-            next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-                Some(inner) => Some(inner),
-                None => error.source(),
-            };
-        }
-        None
-    }
-
-    pub(super) fn into_io(self) -> io::Error {
-        let kind = match self {
-            Self::HeadTimeout | Self::BodyTimeout => io::ErrorKind::TimedOut,
-            _ => io::ErrorKind::InvalidData,
-        };
-        io::Error::new(kind, self)
     }
 }
 

@@ -5,7 +5,8 @@
 //! is no CR LF, and a first byte that no start line has, so that a TLS hello is not waited for.
 
 use super::fault::Fault;
-use super::octets::{Controls, token_len};
+use super::octets::{Controls, token_len, trim};
+use crate::domain::fields::{FieldTable, Known};
 
 /// Bounds of one head.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +30,8 @@ pub(super) trait Facts: Copy + Default {
     fn broken_start_line(begin: &[u8]) -> Fault;
     /// Takes in the start line, which stands at `at` of the head.
     fn start_line(&mut self, line: &[u8], at: usize) -> Result<(), Fault>;
-    /// Takes in one field, whose value stands at `at` of the head.
-    fn field(&mut self, name: &[u8], value: &[u8], at: usize) -> Result<(), Fault>;
+    /// Takes in one field, whose trimmed value stands at `at` of the head.
+    fn field(&mut self, name: Known, value: &[u8], at: usize) -> Result<(), Fault>;
 }
 
 /// A head that is arriving.
@@ -50,10 +51,22 @@ pub(super) struct Head<F> {
 }
 
 impl<F: Facts> Head<F> {
+    /// Whether no byte of it was looked at.
+    #[inline]
+    pub(super) fn is_untouched(&self) -> bool {
+        self.seen == 0 && !self.has_start_line
+    }
+
     /// The length of the head once its empty line is there; none while it is not.
     ///
-    /// `arrived` begins with the head's first byte and holds everything that came, what was seen before included.
-    pub(super) fn advance(&mut self, arrived: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Fault> {
+    /// `arrived` begins with the head's first byte and holds everything that came, what was seen before included; `table`
+    /// is where the fields of that head are noted, and was empty at its first byte.
+    pub(super) fn advance(
+        &mut self,
+        arrived: &[u8],
+        limits: &HeadLimits,
+        table: &mut FieldTable,
+    ) -> Result<Option<usize>, Fault> {
         let head = &arrived[..arrived.len().min(limits.bytes)];
         self.check_first_byte(head)?;
         let mut controls = Controls::new(head, self.seen);
@@ -71,7 +84,7 @@ impl<F: Facts> Head<F> {
             } else if at == self.line {
                 return Ok(Some(at + 2));
             } else {
-                self.field(head, at, limits)?;
+                self.field(head, at, limits, table)?;
             }
             self.line = at + 2;
             self.check_first_byte(head)?;
@@ -111,7 +124,7 @@ impl<F: Facts> Head<F> {
 
     /// Takes in a field that ends at `end` (RFC 9112 §5).
     #[inline]
-    fn field(&mut self, head: &[u8], end: usize, limits: &HeadLimits) -> Result<(), Fault> {
+    fn field(&mut self, head: &[u8], end: usize, limits: &HeadLimits, table: &mut FieldTable) -> Result<(), Fault> {
         if self.fields == limits.fields {
             return Err(Fault::TooManyFields);
         }
@@ -121,7 +134,12 @@ impl<F: Facts> Head<F> {
         if name == 0 || line.get(name) != Some(&b':') {
             return Err(broken_field(line));
         }
-        self.facts.field(&line[..name], &line[name + 1..], self.line + name + 1)
+        let raw = &line[name + 1..];
+        let value = trim(raw);
+        // Where white space led: the value is a part of `raw`, so its end tells its beginning.
+        let at = self.line + name + 1 + leading(raw, value);
+        let known = table.push((self.line, &line[..name]), (at, value));
+        self.facts.field(known, value, at)
     }
 
     /// What the control byte at `at` is called, which is no CR LF.
@@ -136,6 +154,12 @@ impl<F: Facts> Head<F> {
             _ => broken_field(begin),
         }
     }
+}
+
+/// How many bytes of `raw` stand before `value`, which is `raw` without the white space around it.
+#[inline]
+fn leading(raw: &[u8], value: &[u8]) -> usize {
+    if value.is_empty() { 0 } else { raw.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count() }
 }
 
 /// What a field is called that is no field, or is followed by a control byte.

@@ -1,12 +1,13 @@
-//! Requests as a stream of bytes: which of them may pass, and where the first fault is.
-//!
-//! Pure: bytes in, a number out. The socket is the business of `request_guard.rs`.
+//! Request heads: what is checked in one, and what it says (RFC 9112 §3, RFC 9110 §7).
 
-use super::chunked::{Chunked, Followed};
+use std::ops::Range;
+
+use super::body::Body;
 use super::fault::Fault;
-use super::field::{BodyFields, UpgradeFields, Version};
+use super::field::{BodyFields, ConnectionFields, Version};
 use super::head::{Facts, Head, HeadLimits};
-use super::octets::{is_authority, is_path_and_query, is_token, token_len, trim};
+use super::octets::{is_authority, is_path_and_query, is_token, token_len};
+use crate::domain::fields::{FieldTable, Known};
 
 /// Bounds of a request head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,110 +30,67 @@ impl Default for RequestLimits {
 const REQUEST_LINE_REST: usize = 256;
 const MAX_TARGET_BYTES: usize = 65_534;
 
-/// Where the reading of a client's bytes stands.
-#[derive(Debug, Clone)]
-pub(super) enum Stand {
-    /// Between two requests, or within a head.
-    Head(Head<RequestFacts>),
-    /// Within a body of known length.
-    Counted(u64),
-    /// Within a chunked body.
-    Chunked(Chunked),
-    /// Behind the head of an upgrade request: what follows is a request or a tunnel, which is not known yet.
-    AwaitingUpgrade,
-    /// HTTP is over.
-    Tunnel,
-    /// A request was refused before any byte of it passed.
-    RefusedHead(Fault),
-    /// A body broke the rules after its head had passed.
-    BrokenBody(Fault),
+/// A request head that was read whole. All places are offsets from its first byte.
+#[derive(Debug)]
+pub struct RequestRead {
+    /// Its length in bytes, the empty line included.
+    pub len: usize,
+    /// Where the method stands.
+    pub method: Range<usize>,
+    /// Where the request target stands.
+    pub target: Range<usize>,
+    /// Its version.
+    pub version: Version,
+    /// The body that follows.
+    pub body: Body,
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
+    pub expects_continue: bool,
+    /// Whether what follows it is either the next request or the beginning of a tunnel (RFC 9110 §7.8).
+    pub may_become_tunnel: bool,
+    /// Whether the client goes on using the connection (RFC 9112 §9.3).
+    pub persists: bool,
+    /// Whether it asked for that in so many words: an HTTP/1.0 client wants to hear it back.
+    pub says_keep_alive: bool,
 }
 
-/// The requests of one connection.
+/// Reads the request heads of one connection, one after the other.
+///
+/// Pure: the bytes come from whoever owns the connection, and so does the place where fields are noted.
 #[derive(Debug)]
-pub(super) struct Requests {
-    pub(super) stand: Stand,
-    /// How many heads have passed.
-    pub(super) heads: u64,
+pub struct RequestHeads {
+    head: Head<RequestFacts>,
     limits: HeadLimits,
     target_bytes: usize,
 }
 
-impl Requests {
-    pub(super) fn new(limits: RequestLimits) -> Self {
+impl RequestHeads {
+    /// Reads heads within `limits`.
+    pub fn new(limits: RequestLimits) -> Self {
         let target_bytes = limits.target_bytes.min(MAX_TARGET_BYTES);
         let start_line = (target_bytes + REQUEST_LINE_REST, Fault::TargetTooLong);
         let head = HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, start_line };
-        Self { stand: Stand::Head(Head::default()), heads: 0, limits: head, target_bytes }
+        Self { head: Head::default(), limits: head, target_bytes }
     }
 
-    /// How many of `bytes` may pass, from the first on.
+    /// The next request, once its head is whole; none while it is not.
     ///
-    /// What may not is the beginning of a head (give it again with more behind it), is behind an upgrade request, or is
-    /// at fault; [`Requests::stand`] tells which.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> usize {
-        let mut at = 0;
-        loop {
-            let rest = &bytes[at..];
-            match &mut self.stand {
-                Stand::Head(head) => match head.advance(rest, &self.limits) {
-                    Ok(None) => return at,
-                    Ok(Some(len)) => match head.facts.close(&rest[..len], self.target_bytes) {
-                        Ok(next) => {
-                            at += len;
-                            self.heads += 1;
-                            self.stand = next;
-                        }
-                        Err(fault) => {
-                            self.stand = Stand::RefusedHead(fault);
-                            return at;
-                        }
-                    },
-                    Err(fault) => {
-                        self.stand = Stand::RefusedHead(fault);
-                        return at;
-                    }
-                },
-                Stand::Counted(left) => {
-                    let taken = (*left).min(rest.len() as u64);
-                    *left -= taken;
-                    // At most the length of a slice.
-                    at += taken as usize;
-                    if *left > 0 {
-                        return at;
-                    }
-                    self.stand = Stand::Head(Head::default());
-                }
-                Stand::Chunked(body) => {
-                    let (taken, followed) = body.advance(rest);
-                    at += taken;
-                    match followed {
-                        Followed::Unfinished => return at,
-                        Followed::Finished => self.stand = Stand::Head(Head::default()),
-                        Followed::Broken(fault) => {
-                            self.stand = Stand::BrokenBody(fault);
-                            return at;
-                        }
-                    }
-                }
-                Stand::Tunnel => return bytes.len(),
-                Stand::AwaitingUpgrade | Stand::RefusedHead(_) | Stand::BrokenBody(_) => return at,
-            }
+    /// `arrived` begins with the head's first byte and holds everything that came of it. `table` is cleared when a head
+    /// begins, and holds its fields when it is whole.
+    ///
+    /// # Errors
+    /// Why the head has no single reading or is too large. Nothing behind it can be believed.
+    pub fn read(&mut self, arrived: &[u8], table: &mut FieldTable) -> Result<Option<RequestRead>, Fault> {
+        if self.head.is_untouched() {
+            table.clear();
         }
+        let Some(len) = self.head.advance(arrived, &self.limits, table)? else { return Ok(None) };
+        let facts = std::mem::take(&mut self.head).facts;
+        facts.close(&arrived[..len], self.target_bytes).map(Some)
     }
 
-    /// Whether a request's body is under way.
-    pub(super) fn is_in_body(&self) -> bool {
-        matches!(self.stand, Stand::Counted(_) | Stand::Chunked(_))
-    }
-
-    /// Ends the reading with a fault that is not in the bytes, such as their absence.
-    pub(super) fn give_up(&mut self, fault: Fault) {
-        match self.stand {
-            Stand::Head(_) | Stand::AwaitingUpgrade => self.stand = Stand::RefusedHead(fault),
-            Stand::Counted(_) | Stand::Chunked(_) => self.stand = Stand::BrokenBody(fault),
-            Stand::Tunnel | Stand::RefusedHead(_) | Stand::BrokenBody(_) => {}
-        }
+    /// Whether a head has begun and is not whole.
+    pub fn is_within(&self) -> bool {
+        !self.head.is_untouched()
     }
 }
 
@@ -154,11 +112,13 @@ type Part = (usize, usize);
 pub(super) struct RequestFacts {
     method: Method,
     version: Version,
+    line_at: usize,
+    method_len: usize,
     target_len: usize,
     authority: Option<Part>,
     host: Option<Part>,
     body: BodyFields,
-    upgrade: UpgradeFields,
+    connection: ConnectionFields,
     expects: bool,
 }
 
@@ -195,36 +155,35 @@ impl Facts for RequestFacts {
             b"CONNECT" => Method::Connect,
             _ => Method::Other,
         };
+        self.line_at = at;
+        self.method_len = method_len;
         self.target_len = target.len();
         self.authority = check_target(self.method, target)?.map(|(from, len)| (at + method_len + 1 + from, len));
         Ok(())
     }
 
     #[inline]
-    fn field(&mut self, name: &[u8], value: &[u8], at: usize) -> Result<(), Fault> {
-        // The length sorts out nearly all names before a byte is compared.
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
+    fn field(&mut self, name: Known, value: &[u8], at: usize) -> Result<(), Fault> {
+        match name {
+            Known::Host => {
                 if self.host.is_some() {
                     return Err(Fault::HostRepeated);
                 }
-                if !is_authority(trim(value)) {
+                if !is_authority(value) {
                     return Err(Fault::HostMalformed);
                 }
                 self.host = Some((at, value.len()));
             }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                if self.expects || !trim(value).eq_ignore_ascii_case(b"100-continue") {
+            Known::Expect => {
+                if self.expects || !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Fault::Expect);
                 }
                 self.expects = true;
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade.note_upgrade(value),
-            10 if name.eq_ignore_ascii_case(b"connection") => self.upgrade.note_connection(value),
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.body.note_content_length(value)?,
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                self.body.note_transfer_encoding(value, self.version)?;
-            }
+            Known::Upgrade => self.connection.note_upgrade(value),
+            Known::Connection => self.connection.note_connection(value),
+            Known::ContentLength => self.body.note_content_length(value)?,
+            Known::TransferEncoding => self.body.note_transfer_encoding(value, self.version)?,
             _ => {}
         }
         Ok(())
@@ -232,8 +191,8 @@ impl Facts for RequestFacts {
 }
 
 impl RequestFacts {
-    /// What follows the head, now that it is whole.
-    fn close(&self, head: &[u8], target_bytes: usize) -> Result<Stand, Fault> {
+    /// What the head says, now that it is whole.
+    fn close(self, head: &[u8], target_bytes: usize) -> Result<RequestRead, Fault> {
         if self.target_len > target_bytes {
             return Err(Fault::TargetTooLong);
         }
@@ -242,26 +201,32 @@ impl RequestFacts {
         }
         if let (Some((from, len)), Some((host, host_len))) = (self.authority, self.host) {
             // RFC 9112 §3.2.2 has proxies believe the target; servers behind us may not all be that good.
-            if !head[from..from + len].eq_ignore_ascii_case(trim(&head[host..host + host_len])) {
+            if !head[from..from + len].eq_ignore_ascii_case(&head[host..host + host_len]) {
                 return Err(Fault::HostDiffers);
             }
         }
-        let next = match (self.body.is_chunked, self.body.content_length) {
-            (true, _) => Some(Stand::Chunked(Chunked::default())),
-            (false, Some(0) | None) => None,
-            (false, Some(length)) => Some(Stand::Counted(length)),
-        };
+        let body = self.body.of_request();
         let is_handshake = self.method == Method::Get
             && self.version == Version::Http11
-            && self.upgrade.is_nominated
-            && self.upgrade.is_present;
-        match next {
-            Some(_) if self.method == Method::Connect => Err(Fault::UnexpectedBody),
-            Some(_) if is_handshake && self.upgrade.is_websocket => Err(Fault::UnexpectedBody),
-            Some(body) => Ok(body),
-            None if is_handshake => Ok(Stand::AwaitingUpgrade),
-            None => Ok(Stand::Head(Head::default())),
+            && self.connection.is_nominated
+            && self.connection.is_present;
+        let has_body = !body.is_finished();
+        if has_body && (self.method == Method::Connect || is_handshake && self.connection.is_websocket) {
+            return Err(Fault::UnexpectedBody);
         }
+        let target = self.line_at + self.method_len + 1;
+        Ok(RequestRead {
+            len: head.len(),
+            method: self.line_at..self.line_at + self.method_len,
+            target: target..target + self.target_len,
+            version: self.version,
+            body,
+            // HTTP/1.0 has no 100 Continue (RFC 9110 §10.1.1).
+            expects_continue: self.expects && has_body && self.version == Version::Http11,
+            may_become_tunnel: is_handshake && !has_body,
+            persists: self.connection.persists(self.version),
+            says_keep_alive: self.connection.says_keep_alive,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Hostile and honest requests, one claim a row, cut in every usual way.
 
-use super::pieces::{Verdict, read_requests, usual_cuts};
+use super::reading::{Verdict, read_requests, usual_cuts};
 use super::{Fault, RequestLimits};
 
 use Verdict::{AwaitsUpgrade, Broken, Passes, Refused};
@@ -16,8 +16,8 @@ fn judge(claim: &str, bytes: &[u8], limits: RequestLimits) -> (Vec<u8>, Verdict)
             assert_eq!(outcome, whole, "{claim}: cut into {} pieces, read into {room} bytes", pieces.len());
         }
     }
-    assert!(bytes.starts_with(&whole.0), "{claim}: bytes were changed");
-    whole
+    assert!(bytes.starts_with(&whole.passed), "{claim}: bytes were changed");
+    (whole.passed, whole.verdict)
 }
 
 fn check(rows: Vec<Row>) {

@@ -4,8 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::pieces::{cut, read_answers, read_requests};
-use super::{AnswerLimits, RequestLimits, UpgradeWanted};
+use super::reading::{cut, read_answers, read_requests};
+use super::{AnswerLimits, Asked, RequestLimits};
 
 /// Whole requests and odd pieces of them; concatenations of these are near enough to HTTP to go deep.
 const REQUEST_PARTS: &[&str] = &[
@@ -86,7 +86,7 @@ proptest! {
     ) {
         let limits = RequestLimits { head_bytes: 150, head_fields: 4, target_bytes: 40 };
         let whole = read_requests([bytes.clone()], 4096, limits);
-        prop_assert!(bytes.starts_with(&whole.0));
+        prop_assert!(bytes.starts_with(&whole.passed));
         prop_assert_eq!(read_requests(cut(&bytes, &cuts), room, limits), whole.clone());
         prop_assert_eq!(read_requests(bytes.iter().map(|byte| vec![*byte]), room, limits), whole);
     }
@@ -96,13 +96,14 @@ proptest! {
         bytes in damaged(ANSWER_PARTS),
         cuts in vec(0_usize..200, 0..6),
         room in 1_usize..200,
-        upgrade in select(&[UpgradeWanted::Yes, UpgradeWanted::No]),
+        wants_upgrade in any::<bool>(),
+        is_head in any::<bool>(),
     ) {
         let limits = AnswerLimits { head_bytes: 60, head_fields: 1, informational: 1 };
-        let begin = |exchange: &super::Exchange| exchange.begin(&http::Method::GET, upgrade);
-        let whole = read_answers([bytes.clone()], 4096, limits, begin);
-        prop_assert!(bytes.starts_with(&whole.0));
-        prop_assert_eq!(read_answers(cut(&bytes, &cuts), room, limits, begin), whole.clone());
-        prop_assert_eq!(read_answers(bytes.iter().map(|byte| vec![*byte]), room, limits, begin), whole);
+        let asked = Asked { is_head, wants_upgrade };
+        let whole = read_answers([bytes.clone()], 4096, limits, asked);
+        prop_assert!(bytes.starts_with(&whole.passed));
+        prop_assert_eq!(read_answers(cut(&bytes, &cuts), room, limits, asked), whole.clone());
+        prop_assert_eq!(read_answers(bytes.iter().map(|byte| vec![*byte]), room, limits, asked), whole);
     }
 }

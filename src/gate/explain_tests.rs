@@ -3,13 +3,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Method};
+use http::Method;
 
 use super::*;
 use crate::cache::{Directory, KeySet, Publish, SyncTask};
 use crate::config::{self, Settings};
-use crate::domain::{KeyId, MintedKey, Revision};
+use crate::domain::{Fields, KeyId, MintedKey, OwnedFields, Revision};
 use crate::gate::{Freshness, Keys, Snapshot, judge};
 use crate::store::{Actor, OpenMode, StoreSettings, SyncSettings};
 
@@ -63,13 +62,12 @@ fn key(scopes: &[&str]) -> SupposedCaller {
 fn ask(rules: &Rules, request: &str, caller: &SupposedCaller) -> Explanation {
     let (method, path) = request.split_once(' ').unwrap();
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    let headers = HeaderMap::new();
-    explain(&head(&method, path, &headers), rules, caller, NOW)
+    explain(&head(&method, path, Fields::none()), rules, caller, NOW)
 }
 
-fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> RequestHead<'a> {
+fn head<'a>(method: &'a Method, path: &'a str, fields: Fields<'a>) -> RequestHead<'a> {
     let client = Some(IpAddr::from([10, 1, 2, 3]));
-    RequestHead { method, host: "shop.test", path, query: None, headers, client, is_upgrade: false }
+    RequestHead { method, host: "shop.test", path, query: None, fields, client, is_upgrade: false }
 }
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_700_000_000);
@@ -237,9 +235,9 @@ async fn an_explanation_says_what_live_traffic_is_told() {
 
         let credentials = keys.iter().map(|(record, key)| (Some(record), Some(key))).chain([(None, None)]);
         for (record, key) in credentials {
-            let mut headers = HeaderMap::new();
+            let mut fields = OwnedFields::default();
             if let Some(key) = key {
-                headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", key.reveal())).unwrap());
+                fields.push(b"Authorization", format!("Bearer {}", key.reveal()).as_bytes());
             }
             let caller = record.map_or(SupposedCaller::Nobody, |record| {
                 SupposedCaller::Key(SupposedKey::of_record(record, false, &rules, NOW))
@@ -262,7 +260,7 @@ async fn an_explanation_says_what_live_traffic_is_told() {
                     "/v1/%2F",
                     "//",
                 ] {
-                    let head = head(&method, path, &headers);
+                    let head = head(&method, path, fields.view());
                     let live = judge(&head, &snapshot, seen, NOW).unwrap();
                     let explanation = explain(&head, &rules, &caller, NOW);
                     let claim = format!("{more:?} {method} {path} {record:?}");
@@ -297,10 +295,9 @@ fn hidden_routes_are_not_told_apart_by_a_key_set_that_is_not_loaded() {
     let rules = Arc::new(Rules::compile(settings.gate, &["shop", "other"]).unwrap());
     let snapshot = Snapshot::join(rules, Arc::default(), None);
     let set = KeySet::new();
-    let headers = HeaderMap::new();
     for path in ["/none", "/v1/x"] {
         let keys = Keys { set: &set, freshness: Freshness::Unloaded };
-        let verdict = judge(&head(&Method::GET, path, &headers), &snapshot, keys, NOW).unwrap();
+        let verdict = judge(&head(&Method::GET, path, Fields::none()), &snapshot, keys, NOW).unwrap();
         assert!(matches!(verdict.outcome, Outcome::Deny(Denial::AuthUnavailable)), "{path}: {verdict:?}");
     }
 }

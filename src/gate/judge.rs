@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::Method;
 
 use super::denial::Denial;
 use super::settings::{Mode, OnStale};
@@ -13,7 +13,7 @@ use crate::authn::{self, Attempt, Authenticated, Evidence};
 use crate::authz::{self, Authorized, Holding, Lacking};
 use crate::cache::{KeySet, KeySlot};
 use crate::credential::{self, Place};
-use crate::domain::{KeyKind, Scope, ScopeSet, Timestamp};
+use crate::domain::{Fields, KeyKind, Known, Scope, ScopeSet, Timestamp};
 use crate::route::{Access, Lookup, NormalizedPath, RouteIx, RuleRef};
 
 /// What the decision sees of a request. Everything is borrowed; nothing of it was decided yet.
@@ -28,7 +28,7 @@ pub struct RequestHead<'a> {
     /// The target's query, as it came.
     pub query: Option<&'a str>,
     /// All fields.
-    pub headers: &'a HeaderMap,
+    pub fields: Fields<'a>,
     /// The client, after trusted proxies; none over a Unix socket.
     pub client: Option<IpAddr>,
     /// Whether the request asks for an upgrade in a way that can be granted.
@@ -251,7 +251,7 @@ fn present<'s>(
     if !is_fresh(snapshot, keys.freshness) {
         return unheard(Caller::Anonymous, Denial::AuthUnavailable);
     }
-    let located = credential::locate(head.headers, head.query, accept);
+    let located = credential::locate(head.fields, head.query, accept);
     let authenticated = match authn::attempt(&located, snapshot.evidence(keys.set), now) {
         Attempt::Verified(authenticated) => authenticated,
         Attempt::NotPresented => return unheard(Caller::Anonymous, Denial::MissingCredential),
@@ -288,7 +288,7 @@ fn guards(head: &RequestHead<'_>, standing: Standing<'_>, route: &Route, browser
     if !address_allowed(head, route) {
         return Err(Denial::IpNotAllowed);
     }
-    if browser_guard && kind == KeyKind::Secret && is_from_browser(head.headers, head.is_upgrade) {
+    if browser_guard && kind == KeyKind::Secret && is_from_browser(head.fields, head.is_upgrade) {
         return Err(Denial::SecretKeyInBrowser);
     }
     Ok(())
@@ -300,9 +300,8 @@ fn address_allowed(head: &RequestHead<'_>, route: &Route) -> bool {
 }
 
 /// Any `Sec-Fetch-*` field (Fetch Metadata Request Headers §2), or an `Origin` on a request that is no upgrade.
-pub fn is_from_browser(headers: &HeaderMap, is_upgrade: bool) -> bool {
-    headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
-        || (!is_upgrade && headers.contains_key(http::header::ORIGIN))
+pub fn is_from_browser(fields: Fields<'_>, is_upgrade: bool) -> bool {
+    fields.has(Known::SecFetch) || (!is_upgrade && fields.has(Known::Origin))
 }
 
 fn insufficient(rules: &Rules, access: &Access, lacking: Lacking) -> Denial {
@@ -357,18 +356,17 @@ pub fn still_holds(authenticated: &Authenticated, snapshot: &Snapshot, keys: Key
 
 /// `OPTIONS` with `Origin` and `Access-Control-Request-Method` on a route with `cors`: answered before authentication.
 fn preflight<'a>(head: &RequestHead<'a>, rules: &Rules, path: &NormalizedPath<'_>) -> Option<Verdict<'a>> {
-    if *head.method != Method::OPTIONS || !head.headers.contains_key(http::header::ORIGIN) {
+    if *head.method != Method::OPTIONS || !head.fields.has(Known::Origin) {
         return None;
     }
-    let requested = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD)?;
-    let requested = Method::from_bytes(requested.as_bytes()).ok()?;
+    let requested = Method::from_bytes(head.fields.first(Known::AccessControlRequestMethod)?).ok()?;
     let route = match rules.table.find(head.host, &requested, path) {
         Lookup::Found(found) => found.rule.route,
         Lookup::MethodNotAllowed { route, .. } => route,
         Lookup::NotFound | Lookup::BadPath(_) => return None,
     };
     let cors = rules.route(route).settings.cors.as_ref()?;
-    let origin = head.headers.get(http::header::ORIGIN)?;
+    let origin = head.fields.first(Known::Origin)?;
     // To origins that are not allowed, a hidden route is like none.
     if rules.settings.hide_routes && !cors.allows(origin) {
         return None;

@@ -214,7 +214,7 @@ pub struct Cors {
 
 impl Cors {
     /// Whether pages of this origin may read answers.
-    pub fn allows(&self, origin: &HeaderValue) -> bool {
-        self.origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
+    pub fn allows(&self, origin: &[u8]) -> bool {
+        self.origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin)
     }
 }

@@ -5,17 +5,21 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::asked::{ClientBody, trailers_of};
 use super::headers::TrailerRule;
 use super::pool::Lease;
-use super::timer::Timer;
+use super::timer::{Timer, Timers};
 use crate::framing::Fault;
 use crate::reply::Failure;
+use crate::wire::ClientWire;
+use crate::wire::{BodyFault, Outbox, UpstreamWire, push_chunk_end, push_chunk_head};
 
 /// Why a body stopped before its end. The text is for logs.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ pub(crate) fn failure_of(fault: Fault) -> Failure {
     }
 }
 
-/// What the engine sees of an upload while the connection's task sends it.
+/// What the engine sees of an upload while it is sent.
 #[derive(Default)]
 pub(crate) struct UploadProgress {
     /// Body bytes taken from the client.
@@ -79,88 +83,190 @@ pub(crate) struct UploadProgress {
     pub(crate) failure: Cell<Option<Failure>>,
 }
 
-/// A request body as it goes to the upstream.
+/// A request body that streams to the upstream.
+pub(crate) struct Upload {
+    source: Source,
+    max_bytes: Option<u64>,
+    trailers: TrailerRule,
+    progress: Rc<UploadProgress>,
+    /// How much of what is at hand was counted.
+    counted: usize,
+}
+
+/// Where the body comes from.
+enum Source {
+    /// The sweeper of the connection sees to clients that fall silent.
+    H1(Rc<ClientWire>),
+    H2 {
+        incoming: Incoming,
+        at_hand: Bytes,
+        trailers: Option<HeaderMap>,
+        stall: Timer,
+        stall_after: Duration,
+        waiting: bool,
+    },
+}
+
+impl Upload {
+    /// Streams `body`; none where there is none. Polling it is what invites a client that waits for `100 Continue`.
+    ///
+    /// `stall_after` is the longest pause of an HTTP/2 client, watched by `stall`.
+    pub(crate) fn new(
+        body: ClientBody,
+        max_bytes: Option<u64>,
+        stall: impl FnOnce() -> Timer,
+        stall_after: Duration,
+        trailers: TrailerRule,
+        progress: Rc<UploadProgress>,
+    ) -> Option<Self> {
+        let source = match body {
+            ClientBody::None => {
+                progress.finished.set(true);
+                return None;
+            }
+            ClientBody::H1(wire, _) => Source::H1(wire),
+            ClientBody::H2(incoming) => Source::H2 {
+                incoming,
+                at_hand: Bytes::new(),
+                trailers: None,
+                stall: stall(),
+                stall_after,
+                waiting: false,
+            },
+        };
+        Some(Self { source, max_bytes, trailers, progress, counted: 0 })
+    }
+
+    /// How many bytes are left, when that is known.
+    pub(crate) fn exact_len(&self) -> Option<u64> {
+        match &self.source {
+            Source::H1(wire) => wire.body_len(),
+            Source::H2 { incoming, at_hand, .. } => {
+                incoming.size_hint().exact().map(|left| left + at_hand.len() as u64)
+            }
+        }
+    }
+
+    /// Waits for data: how many bytes of it there are; none at the end.
+    ///
+    /// # Errors
+    /// Why there will be no more. What the client is told about it stands in the progress.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
+        let len = match &mut self.source {
+            Source::H1(wire) => match ready!(wire.poll_body(cx)) {
+                Ok(len) => len,
+                Err(BodyFault::Fault(fault)) => return self.fail(failure_of(fault)),
+                Err(BodyFault::Gone) => return Poll::Ready(Err(BodyError::ClientGone)),
+            },
+            Source::H2 { incoming, at_hand, trailers, stall, stall_after, waiting } => loop {
+                if !at_hand.is_empty() {
+                    break Some(at_hand.len());
+                }
+                let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+                    if !std::mem::replace(waiting, true) {
+                        stall.arm(*stall_after);
+                    }
+                    ready!(stall.poll_elapsed(cx));
+                    return self.fail(Failure::RequestTimeout);
+                };
+                if std::mem::take(waiting) {
+                    stall.disarm();
+                }
+                match frame {
+                    None => break None,
+                    Some(Err(_)) => return Poll::Ready(Err(BodyError::ClientGone)),
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => *at_hand = data,
+                        Err(frame) => *trailers = frame.into_trailers().ok(),
+                    },
+                }
+            },
+        };
+        let Some(len) = len else {
+            self.progress.finished.set(true);
+            return Poll::Ready(Ok(None));
+        };
+        let bytes = self.progress.bytes.get() + (len - self.counted.min(len)) as u64;
+        self.counted = len;
+        self.progress.bytes.set(bytes);
+        if self.max_bytes.is_some_and(|max| bytes > max) {
+            return self.fail(Failure::BodyTooLarge);
+        }
+        Poll::Ready(Ok(Some(len)))
+    }
+
+    /// Looks at the data that [`Upload::poll_data`] found, and takes as much of it away as `look` says.
+    pub(crate) fn take<R>(&mut self, look: impl FnOnce(&[u8], &mut usize) -> R) -> R {
+        let mut taken = 0;
+        let looked = match &mut self.source {
+            Source::H1(wire) => wire.take_body(|data, consumed| {
+                let looked = look(data, &mut taken);
+                *consumed = taken;
+                looked
+            }),
+            Source::H2 { at_hand, .. } => {
+                let looked = look(at_hand, &mut taken);
+                at_hand.advance(taken.min(at_hand.len()));
+                looked
+            }
+        };
+        self.counted -= taken.min(self.counted);
+        if self.counted == 0 && self.is_over() {
+            self.progress.finished.set(true);
+        }
+        looked
+    }
+
+    /// Throws `len` bytes of the data away.
+    pub(crate) fn consume(&mut self, len: usize) {
+        self.take(|_, taken| *taken = len);
+    }
+
+    /// All the data at hand, as a piece of its own.
+    fn take_bytes(&mut self) -> Bytes {
+        if let Source::H2 { at_hand, .. } = &mut self.source {
+            self.counted = 0;
+            return std::mem::take(at_hand);
+        }
+        self.take(|data, taken| {
+            *taken = data.len();
+            Bytes::copy_from_slice(data)
+        })
+    }
+
+    /// What goes on of the trailers, once the data is over.
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        let trailers = match &mut self.source {
+            Source::H1(wire) => wire.with_trailers(trailers_of),
+            Source::H2 { trailers, .. } => trailers.take(),
+        };
+        trailers.and_then(|trailers| self.trailers.clean(trailers))
+    }
+
+    fn is_over(&self) -> bool {
+        match &self.source {
+            Source::H1(wire) => wire.is_body_over(),
+            Source::H2 { incoming, at_hand, .. } => at_hand.is_empty() && incoming.is_end_stream(),
+        }
+    }
+
+    fn fail<T>(&self, failure: Failure) -> Poll<Result<T, BodyError>> {
+        self.progress.failure.set(Some(failure));
+        Poll::Ready(Err(BodyError::Client(failure)))
+    }
+}
+
+/// A request body as it goes to an upstream over HTTP/2.
 pub(crate) enum RequestBody {
     /// There is none.
     Empty,
     /// One that streams from the client.
-    Upload(Box<Upload>),
-}
-
-/// A request body that streams.
-pub(crate) struct Upload {
-    incoming: Incoming,
-    max_bytes: Option<u64>,
-    stall: Timer,
-    stall_after: Duration,
-    waiting: bool,
-    trailers: TrailerRule,
-    progress: Rc<UploadProgress>,
-}
-
-impl Upload {
-    /// Streams `incoming`. Polling it is what invites a client that waits for `100 Continue`.
-    pub(crate) fn new(
-        incoming: Incoming,
-        max_bytes: Option<u64>,
-        stall: Timer,
-        stall_after: Duration,
-        trailers: TrailerRule,
-        progress: Rc<UploadProgress>,
-    ) -> Self {
-        Self { incoming, max_bytes, stall, stall_after, waiting: false, trailers, progress }
-    }
-
-    fn fail(&self, failure: Failure) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.progress.failure.set(Some(failure));
-        Poll::Ready(Some(Err(BodyError::Client(failure))))
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            if !self.waiting {
-                self.waiting = true;
-                self.stall.arm(self.stall_after);
-            }
-            return match self.stall.poll_elapsed(cx) {
-                Poll::Ready(()) => self.fail(Failure::RequestTimeout),
-                Poll::Pending => Poll::Pending,
-            };
-        };
-        if std::mem::take(&mut self.waiting) {
-            self.stall.disarm();
-        }
-        match frame {
-            None => {
-                self.progress.finished.set(true);
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => match Fault::find_in(&error) {
-                Some(fault) => self.fail(failure_of(fault)),
-                None => Poll::Ready(Some(Err(BodyError::ClientGone))),
-            },
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    let bytes = self.progress.bytes.get() + data.len() as u64;
-                    self.progress.bytes.set(bytes);
-                    if self.max_bytes.is_some_and(|max| bytes > max) {
-                        return self.fail(Failure::BodyTooLarge);
-                    }
-                    if self.incoming.is_end_stream() {
-                        self.progress.finished.set(true);
-                    }
-                    Poll::Ready(Some(Ok(Frame::data(data))))
-                }
-                Err(frame) => match frame.into_trailers().ok().and_then(|trailers| self.trailers.clean(trailers)) {
-                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-                    None => {
-                        self.progress.finished.set(true);
-                        Poll::Ready(None)
-                    }
-                },
-            },
-        }
-    }
+    Upload {
+        /// What streams.
+        upload: Box<Upload>,
+        /// Whether its end was given away.
+        over: bool,
+    },
 }
 
 impl Body for RequestBody {
@@ -168,25 +274,134 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Upload(upload) => upload.poll(cx),
+        let Self::Upload { upload, over } = self.get_mut() else { return Poll::Ready(None) };
+        if *over {
+            return Poll::Ready(None);
+        }
+        match ready!(upload.poll_data(cx)) {
+            Ok(Some(_)) => Poll::Ready(Some(Ok(Frame::data(upload.take_bytes())))),
+            Ok(None) => {
+                *over = true;
+                Poll::Ready(upload.take_trailers().map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            Err(error) => Poll::Ready(Some(Err(error))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Upload(upload) => upload.incoming.is_end_stream(),
+            // A body that may have trailers is over when it says so.
+            Self::Upload { over, upload } => *over || matches!(upload.trailers, TrailerRule::Drop) && upload.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Upload(upload) => upload.incoming.size_hint(),
+            Self::Upload { upload, .. } => upload.exact_len().map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
+}
+
+/// A request body as it goes to an upstream over HTTP/1: the head first, then the body in the frames of its kind.
+pub(crate) struct Sending {
+    out: Outbox,
+    upload: Option<Box<Upload>>,
+    is_chunked: bool,
+    progress: Rc<UploadProgress>,
+    is_over: bool,
+}
+
+impl Sending {
+    /// Sends `head` and then `upload`.
+    pub(crate) fn new(
+        head: Vec<u8>,
+        upload: Option<Box<Upload>>,
+        is_chunked: bool,
+        progress: Rc<UploadProgress>,
+    ) -> Self {
+        Self { out: Outbox::new(head), upload, is_chunked, progress, is_over: false }
+    }
+
+    /// Whether no byte of it was written, so that it can be sent on another connection.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.out.is_untouched()
+    }
+
+    /// Begins once more.
+    pub(crate) fn rewind(&mut self) {
+        self.out.rewind();
+        self.is_over = false;
+    }
+
+    /// The whole request, when nothing of it was sent: its head and its body.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Option<Box<Upload>>) {
+        (self.out.into_memory(), self.upload)
+    }
+
+    /// Whether everything was written.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Writes as much as can be written.
+    ///
+    /// # Errors
+    /// The client's, when there will be no more of the body; the upstream's, when it takes no more.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, upstream: &mut UpstreamWire) -> Poll<Result<(), SendError>> {
+        while !self.is_over {
+            ready!(upstream.poll_write(cx, &mut self.out)).map_err(|_| SendError::Upstream)?;
+            let Some(upload) = &mut self.upload else {
+                ready!(upstream.poll_flush(cx)).map_err(|_| SendError::Upstream)?;
+                self.is_over = true;
+                break;
+            };
+            let Poll::Ready(data) = upload.poll_data(cx) else {
+                // Whatever TLS holds back must go before the client is waited for.
+                let _flushed = upstream.poll_flush(cx).map_err(|_| SendError::Upstream)?;
+                return Poll::Pending;
+            };
+            match data.map_err(SendError::Client)? {
+                Some(len) if self.is_chunked => {
+                    let out = self.out.tail();
+                    push_chunk_head(out, len);
+                    upload.take(|data, taken| {
+                        out.extend_from_slice(data);
+                        *taken = data.len();
+                    });
+                    out.extend_from_slice(b"\r\n");
+                }
+                Some(_) => {
+                    let written = upload.take(|data, taken| {
+                        let written = ready!(upstream.poll_write_some(cx, data))?;
+                        *taken = written;
+                        Poll::Ready(Ok::<_, std::io::Error>(written))
+                    });
+                    if ready!(written).map_err(|_| SendError::Upstream)? == 0 {
+                        return Poll::Ready(Err(SendError::Upstream));
+                    }
+                }
+                None => {
+                    if self.is_chunked {
+                        push_chunk_end(self.out.tail());
+                    }
+                    self.progress.finished.set(true);
+                    self.upload = None;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Why a request was not sent to its end.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// The client's body broke off.
+    Client(BodyError),
+    /// The upstream takes no more: it closed the connection, or answered early and will.
+    Upstream,
 }
 
 /// Called once when an answer is over: with its body bytes, and why it broke when it did.
@@ -208,7 +423,7 @@ pub(crate) enum ReplyBody {
     /// There is none.
     Empty,
     /// One of ours, whole.
-    Whole(Option<Bytes>),
+    Whole(Bytes),
     /// One that streams from the upstream.
     Download(Box<Download>),
     /// The same over HTTP/2, where a client that takes nothing is seen by nobody but the sweeper: see [`Watched`].
@@ -221,10 +436,22 @@ pub(crate) enum ReplyBody {
 pub(crate) struct Watched(RefCell<Vec<Weak<RefCell<Download>>>>);
 
 impl Watched {
-    /// Watches an answer.
-    pub(crate) fn watch(&self, download: Download) -> ReplyBody {
+    /// Watches an answer. What is left of its request is sent by a task of its own, because nobody asks for an answer
+    /// whose client has no room.
+    pub(crate) fn watch(&self, mut download: Download) -> ReplyBody {
+        let sending = download.sending.take();
         let shared = Rc::new(RefCell::new(download));
         self.0.borrow_mut().push(Rc::downgrade(&shared));
+        if let Some(mut sending) = sending {
+            let answer = Rc::downgrade(&shared);
+            drop(tokio::task::spawn_local(std::future::poll_fn(move |cx| {
+                let Some(answer) = answer.upgrade() else { return Poll::Ready(()) };
+                let mut answer = answer.borrow_mut();
+                let Some(Lease::H1(lease)) = &mut answer.lease else { return Poll::Ready(()) };
+                // An upstream that answers early may take no more of the request: that is its answer's business.
+                sending.poll(cx, &mut lease.connection.wire).map(drop)
+            })));
+        }
         ReplyBody::Watched(shared)
     }
 
@@ -245,54 +472,78 @@ impl Watched {
 
 /// An answer body that streams.
 pub(crate) struct Download {
-    /// None once it was given up.
-    incoming: Option<Incoming>,
+    /// Over HTTP/2: what streams, and what of it is at hand. None once it was given up.
+    incoming: Option<H2Incoming>,
+    /// The connection it comes over; over HTTP/1 it is also where it is read from. None once it is over or given up.
     lease: Option<Lease>,
+    /// What is left of the request.
+    sending: Option<Sending>,
     asked_ms: u64,
     /// Whether the request had been taken whole when the answer began. Otherwise the upstream may not have read it
     /// all, and the next request would wait behind the rest.
     was_sent_whole: bool,
     bytes: u64,
-    idle: Timer,
+    /// How much of what is at hand was counted.
+    counted: usize,
+    idle: Option<Timer>,
     idle_after: Duration,
     waiting_since_ms: Option<u64>,
     recheck: Option<Box<dyn Recheck>>,
     next_recheck_ms: u64,
     finish: Option<Box<dyn Finish>>,
-    timers: Rc<super::timer::Timers>,
+    timers: Rc<Timers>,
+    trailers: Option<HeaderMap>,
     over: bool,
 }
 
+/// What streams from an HTTP/2 upstream.
+struct H2Incoming {
+    incoming: Incoming,
+    at_hand: Bytes,
+}
+
+/// What an answer body that streams is made of.
+pub(crate) struct DownloadParts {
+    /// What streams over HTTP/2; over HTTP/1 the lease is read.
+    pub(crate) incoming: Option<Incoming>,
+    /// The connection; kept until the last byte, then given back.
+    pub(crate) lease: Lease,
+    /// What is left of the request.
+    pub(crate) sending: Option<Sending>,
+    /// Whether nothing is.
+    pub(crate) was_sent_whole: bool,
+    /// The clock, and where a timer is made once one is needed.
+    pub(crate) timers: Rc<Timers>,
+    /// Longest silence of the upstream.
+    pub(crate) idle_after: Duration,
+    /// Whether the key still holds.
+    pub(crate) recheck: Option<Box<dyn Recheck>>,
+    /// Told when it is over.
+    pub(crate) finish: Option<Box<dyn Finish>>,
+}
+
 impl Download {
-    /// Streams `incoming`; keeps `lease` until the last byte, then gives it back.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call site; each is a part of the exchange that ends with the body"
-    )]
-    pub(crate) fn new(
-        incoming: Incoming,
-        lease: Lease,
-        upload: &UploadProgress,
-        timers: &Rc<super::timer::Timers>,
-        idle: Timer,
-        idle_after: Duration,
-        recheck: Option<Box<dyn Recheck>>,
-        finish: Option<Box<dyn Finish>>,
-    ) -> Self {
-        let next_recheck_ms = recheck.as_ref().map_or(u64::MAX, |r| timers.now_ms() + as_ms(r.interval()));
+    /// Streams an answer.
+    pub(crate) fn new(parts: DownloadParts) -> Self {
+        let DownloadParts { incoming, lease, sending, was_sent_whole, timers, idle_after, recheck, finish } = parts;
+        let now = timers.now_ms();
+        let next_recheck_ms = recheck.as_ref().map_or(u64::MAX, |r| now + as_ms(r.interval()));
         let mut download = Self {
-            incoming: Some(incoming),
+            incoming: incoming.map(|incoming| H2Incoming { incoming, at_hand: Bytes::new() }),
             lease: Some(lease),
-            asked_ms: timers.now_ms(),
-            was_sent_whole: upload.finished.get(),
+            sending,
+            asked_ms: now,
+            was_sent_whole,
             bytes: 0,
-            idle,
+            counted: 0,
+            idle: None,
             idle_after,
             waiting_since_ms: None,
             recheck,
             next_recheck_ms,
             finish,
-            timers: Rc::clone(timers),
+            timers,
+            trailers: None,
             over: false,
         };
         if download.is_at_end() {
@@ -307,17 +558,26 @@ impl Download {
         }
         if let Some(Lease::H1(lease)) = self.lease.take()
             && broken.is_none()
-            && self.was_sent_whole
         {
-            lease.give_back(self.timers.now_ms());
+            if self.trailers.is_none() {
+                self.trailers = trailers_of(lease.connection.wire.trailers());
+            }
+            if self.was_sent_whole {
+                lease.give_back(self.timers.now_ms());
+            }
         }
+        self.sending = None;
         if let Some(finish) = self.finish.take() {
             finish.finish(self.bytes, broken);
         }
     }
 
     fn is_at_end(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        match (&self.incoming, &self.lease) {
+            (Some(h2), _) => h2.at_hand.is_empty() && h2.incoming.is_end_stream(),
+            (None, Some(Lease::H1(lease))) => lease.connection.wire.is_body_over(),
+            (None, Some(Lease::H2(_)) | None) => true,
+        }
     }
 
     /// Looks at an answer that may not be asked for.
@@ -332,33 +592,60 @@ impl Download {
             (false, false) => return,
         };
         self.end(Some(&reason));
-        self.lease = None;
-        self.incoming = None;
+        self.given_up();
     }
 
-    fn broke(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn given_up(&mut self) {
+        self.lease = None;
+        self.incoming = None;
+        // An error follows.
+        self.counted = usize::MAX;
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.counted == usize::MAX
+    }
+
+    fn broke(&mut self, error: BodyError) -> Poll<Result<Option<usize>, BodyError>> {
         self.end(Some(&error));
-        Poll::Ready(Some(Err(error)))
+        self.given_up();
+        Poll::Ready(Err(error))
     }
 
     /// Whether nothing follows. An answer that was given up is not done: an error follows.
-    fn is_done(&self) -> bool {
-        self.incoming.as_ref().is_some_and(|incoming| self.over || incoming.is_end_stream())
+    pub(crate) fn is_done(&self) -> bool {
+        self.over && !self.is_given_up()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    /// Sends what is left of the request, as far as that goes now.
+    pub(crate) fn poll_sending(&mut self, cx: &mut Context<'_>) {
+        if let (Some(sending), Some(Lease::H1(lease))) = (&mut self.sending, &mut self.lease)
+            && sending.poll(cx, &mut lease.connection.wire).is_ready()
+        {
+            // To its end, or as far as the upstream wanted it.
+            self.sending = None;
+        }
     }
 
-    /// A panic costs this answer, not the connection's worker.
-    fn poll_caught(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.poll(cx)));
+    /// Waits for data: how many bytes of it there are; none at the end. A panic costs this answer, not the worker.
+    ///
+    /// # Errors
+    /// Why there will be no more.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.poll_data_unguarded(cx)));
         polled.unwrap_or_else(|_| self.broke(BodyError::Panicked))
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_data_unguarded(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
         let now = self.timers.now_ms();
         self.asked_ms = now;
+        if self.over {
+            return Poll::Ready(if self.is_given_up() {
+                Err(BodyError::Client(Failure::RequestTimeout))
+            } else {
+                Ok(None)
+            });
+        }
         if now >= self.next_recheck_ms
             && let Some(recheck) = &self.recheck
         {
@@ -367,27 +654,25 @@ impl Download {
             }
             self.next_recheck_ms = now + as_ms(recheck.interval());
         }
-        let Some(incoming) = &mut self.incoming else {
-            return Poll::Ready(Some(Err(BodyError::Client(Failure::RequestTimeout))));
-        };
-        match Pin::new(incoming).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                if self.waiting_since_ms.take().is_some() {
-                    self.idle.disarm();
+        self.poll_sending(cx);
+        match self.poll_source(cx) {
+            Poll::Ready(found) => {
+                if self.waiting_since_ms.take().is_some()
+                    && let Some(idle) = &self.idle
+                {
+                    idle.disarm();
                 }
-                match frame {
-                    None => {
+                match found {
+                    Ok(Some(len)) => {
+                        self.bytes += (len - self.counted.min(len)) as u64;
+                        self.counted = len;
+                        Poll::Ready(Ok(Some(len)))
+                    }
+                    Ok(None) => {
                         self.end(None);
-                        Poll::Ready(None)
+                        Poll::Ready(Ok(None))
                     }
-                    Some(Ok(frame)) => {
-                        self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                        if self.is_at_end() {
-                            self.end(None);
-                        }
-                        Poll::Ready(Some(Ok(frame)))
-                    }
-                    Some(Err(_)) => self.broke(BodyError::Upstream(Failure::UpstreamUnreachable)),
+                    Err(()) => self.broke(BodyError::Upstream(Failure::UpstreamUnreachable)),
                 }
             }
             Poll::Pending => {
@@ -397,11 +682,88 @@ impl Download {
                 }
                 let until_recheck = self.next_recheck_ms.saturating_sub(now);
                 let until_idle = as_ms(self.idle_after).saturating_sub(now - since);
-                self.idle.arm(Duration::from_millis(until_recheck.min(until_idle)));
+                let idle = self.idle.get_or_insert_with(|| self.timers.timer());
+                idle.arm(Duration::from_millis(until_recheck.min(until_idle)));
                 // Not elapsed yet: it was armed a moment ago; this only leaves the waker.
-                let _armed = self.idle.poll_elapsed(cx);
+                let _armed = idle.poll_elapsed(cx);
                 Poll::Pending
             }
+        }
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, ()>> {
+        let Some(h2) = &mut self.incoming else {
+            let Some(Lease::H1(lease)) = &mut self.lease else { return Poll::Ready(Err(())) };
+            return lease.connection.wire.poll_body(cx).map_err(drop);
+        };
+        loop {
+            if !h2.at_hand.is_empty() {
+                return Poll::Ready(Ok(Some(h2.at_hand.len())));
+            }
+            match ready!(Pin::new(&mut h2.incoming).poll_frame(cx)) {
+                None => return Poll::Ready(Ok(None)),
+                Some(Err(_)) => return Poll::Ready(Err(())),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => h2.at_hand = data,
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+
+    /// Looks at the data that [`Download::poll_data`] found, and takes as much of it away as `look` says. The answer is
+    /// over with its last byte, not when that is noticed.
+    pub(crate) fn take<R>(&mut self, look: impl FnOnce(&[u8], &mut usize) -> R) -> R {
+        let mut taken = 0;
+        let looked = match (&mut self.incoming, &mut self.lease) {
+            (Some(h2), _) => {
+                let looked = look(&h2.at_hand, &mut taken);
+                h2.at_hand.advance(taken.min(h2.at_hand.len()));
+                looked
+            }
+            (None, Some(Lease::H1(lease))) => {
+                let wire = &mut lease.connection.wire;
+                let looked = look(wire.data(), &mut taken);
+                wire.consume(taken);
+                looked
+            }
+            (None, Some(Lease::H2(_)) | None) => look(&[], &mut taken),
+        };
+        self.counted -= taken.min(self.counted);
+        if !self.over && self.counted == 0 && self.is_at_end() {
+            self.end(None);
+        }
+        looked
+    }
+
+    /// All the data at hand, as a piece of its own.
+    fn take_bytes(&mut self) -> Bytes {
+        if let Some(h2) = &mut self.incoming {
+            let bytes = std::mem::take(&mut h2.at_hand);
+            // Nothing is left of it: this only sees whether it was the last.
+            self.counted = 0;
+            self.take(|_, _| ());
+            return bytes;
+        }
+        self.take(|data, taken| {
+            *taken = data.len();
+            Bytes::copy_from_slice(data)
+        })
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match ready!(self.poll_data(cx)) {
+            Ok(Some(_)) => Poll::Ready(Some(Ok(Frame::data(self.take_bytes())))),
+            Ok(None) => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+
+    fn exact_len(&self) -> Option<u64> {
+        match (&self.incoming, &self.lease) {
+            (Some(h2), _) => h2.incoming.size_hint().exact().map(|left| left + h2.at_hand.len() as u64),
+            (None, Some(Lease::H1(lease))) => lease.connection.wire.body_len(),
+            (None, Some(Lease::H2(_)) | None) => Some(0),
         }
     }
 }
@@ -423,33 +785,36 @@ impl Body for ReplyBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Download(download) => download.poll_caught(cx),
-            Self::Watched(download) => download.borrow_mut().poll_caught(cx),
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Download(download) => download.poll_frame(cx),
+            Self::Watched(download) => download.borrow_mut().poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
+        let is_done = |download: &Download| download.is_done() && download.trailers.is_none();
         match self {
             Self::Empty => true,
-            Self::Whole(bytes) => bytes.is_none(),
-            Self::Download(download) => download.is_done(),
-            Self::Watched(download) => download.borrow().is_done(),
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Download(download) => is_done(download),
+            Self::Watched(download) => is_done(&download.borrow()),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
+        let hint = |len: Option<u64>| len.map_or_else(SizeHint::default, SizeHint::with_exact);
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Download(download) => download.size_hint(),
-            Self::Watched(download) => download.borrow().size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Download(download) => hint(download.exact_len()),
+            Self::Watched(download) => hint(download.borrow().exact_len()),
         }
     }
 }
 
 impl From<Bytes> for ReplyBody {
     fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::Empty } else { Self::Whole(Some(bytes)) }
+        if bytes.is_empty() { Self::Empty } else { Self::Whole(bytes) }
     }
 }

@@ -1,29 +1,18 @@
 //! What is known about the peer in front: once for each connection, and the client behind it for each request.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::HeaderMap;
-use http::{HeaderName, HeaderValue, Request, Version};
 use ipnet::IpNet;
 
-use super::headers::{Peer, forwarded_for, single};
-use super::tunnel::PendingTunnel;
-use crate::framing::Progress;
+use super::asked::Asked;
+use super::headers::{Peer, forwarded_for};
+use crate::domain::{Fields, Known};
 use crate::reply::Failure;
 use crate::telemetry::ListenerLabel;
-
-/// `X-Forwarded-For`.
-pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// `X-Forwarded-Proto`.
-pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// `X-Forwarded-Host`.
-pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// `X-Request-Id`.
-pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How large the head of an HTTP/2 request may be.
 #[derive(Clone, Copy, Debug)]
@@ -38,14 +27,13 @@ pub(crate) struct HeadBounds {
 
 impl HeadBounds {
     /// What is too large about a request.
-    pub(crate) fn exceeded_by<B>(self, request: &Request<B>) -> Option<Failure> {
-        let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    pub(crate) fn exceeded_by(self, asked: &Asked<'_>) -> Option<Failure> {
+        let target = asked.path.len() + asked.query.map_or(0, |query| query.len() + 1);
         if target > self.target_bytes {
             return Some(Failure::TargetTooLong);
         }
-        let headers = request.headers();
-        let list: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-        (headers.len() > self.fields || list + target > self.list_bytes).then_some(Failure::HeadersTooLarge)
+        let list: usize = asked.fields.iter().map(|field| field.name.len() + field.value.len() + 32).sum();
+        (asked.fields.len() > self.fields || list + target > self.list_bytes).then_some(Failure::HeadersTooLarge)
     }
 }
 
@@ -61,19 +49,18 @@ pub(crate) struct ClientConnection {
     pub(crate) is_tls: bool,
     /// Whether every request is answered with a redirect to https.
     pub(crate) redirect_https: bool,
-    /// What the framing guard under it sees; none under HTTP/2.
-    pub(crate) progress: Option<Rc<Progress>>,
-    /// What a head may be under HTTP/2; under HTTP/1 the framing guard has seen to it.
+    /// Whether HTTP/2 is spoken on it.
+    pub(crate) is_h2: bool,
+    /// What a head may be under HTTP/2; under HTTP/1 the framing has seen to it.
     pub(crate) h2_bounds: Option<HeadBounds>,
-    /// An accepted upgrade that waits for the HTTP side to let go of the stream.
-    pub(crate) tunnel: RefCell<Option<PendingTunnel>>,
     /// Requests under way on it.
     pub(crate) in_flight: Rc<Cell<usize>>,
     draining: Rc<Cell<bool>>,
     listener_leaving: Arc<AtomicBool>,
-    /// The peer's address as field value.
-    pub(crate) address_value: HeaderValue,
-    forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    /// The peer's address as it stands in `X-Forwarded-For`.
+    pub(crate) address: String,
+    /// The same as a node of `Forwarded` (RFC 7239 §6).
+    pub(crate) forwarded_node: String,
 }
 
 impl ClientConnection {
@@ -85,28 +72,24 @@ impl ClientConnection {
         listener_name: Arc<str>,
         is_tls: bool,
         redirect_https: bool,
-        progress: Option<Rc<Progress>>,
         h2_bounds: Option<HeadBounds>,
         in_flight: Rc<Cell<usize>>,
         draining: Rc<Cell<bool>>,
         listener_leaving: Arc<AtomicBool>,
     ) -> Self {
-        let text = peer.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-        let address_value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         Self {
             peer,
             listener,
             listener_name,
             is_tls,
             redirect_https,
-            progress,
+            is_h2: h2_bounds.is_some(),
             h2_bounds,
-            tunnel: RefCell::default(),
             in_flight,
             draining,
             listener_leaving,
-            address_value,
-            forwarded: RefCell::default(),
+            address: peer.map_or_else(|| "unknown".to_owned(), |address| address.to_string()),
+            forwarded_node: forwarded_for(peer),
         }
     }
 
@@ -120,24 +103,6 @@ impl ClientConnection {
         if self.is_tls { "https" } else { "http" }
     }
 
-    /// The value of `Forwarded` for a request to `host` (RFC 7239 §4); remembered for the next one.
-    pub(crate) fn forwarded(&self, host: &HeaderValue) -> HeaderValue {
-        if let Some((known, value)) = &*self.forwarded.borrow()
-            && known == host
-        {
-            return value.clone();
-        }
-        let text = format!(
-            "for={};host=\"{}\";proto={}",
-            forwarded_for(self.peer),
-            host.to_str().unwrap_or(""),
-            self.scheme()
-        );
-        let value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"));
-        *self.forwarded.borrow_mut() = Some((host.clone(), value.clone()));
-        value
-    }
-
     /// Whether the peer's forwarding fields are believed.
     pub(crate) fn trust(&self, trusted_proxies: &[IpNet]) -> Peer {
         let listed = self.peer.is_some_and(|peer| trusted_proxies.iter().any(|net| net.contains(&peer)));
@@ -149,15 +114,15 @@ impl ClientConnection {
 pub(crate) fn client_address(
     peer: Option<IpAddr>,
     trust: Peer,
-    headers: &HeaderMap,
+    fields: Fields<'_>,
     trusted: &[IpNet],
 ) -> Option<IpAddr> {
     if trust == Peer::Untrusted {
         return peer;
     }
     let mut client = peer;
-    let fields: Vec<&HeaderValue> = headers.get_all(&X_FORWARDED_FOR).iter().collect();
-    let hops = fields.iter().rev().flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
+    let chain: Vec<&[u8]> = fields.all(Known::XForwardedFor).collect();
+    let hops = chain.iter().rev().flat_map(|value| value.rsplit(|b| *b == b','));
     for hop in hops {
         let Some(address) = std::str::from_utf8(hop.trim_ascii()).ok().and_then(|text| text.parse().ok()) else {
             break;
@@ -170,82 +135,9 @@ pub(crate) fn client_address(
     client
 }
 
-/// A request target and its host, in the one way they can be read.
-pub(crate) struct Target<'a> {
-    /// Host and port as the client said; empty where HTTP/1.0 sent none.
-    pub(crate) authority: &'a str,
-    /// The path as it came; `*` for the asterisk form.
-    pub(crate) path: &'a str,
-    /// The query as it came.
-    pub(crate) query: Option<&'a str>,
-}
-
-/// Reads target and host (RFC 9112 §3.2, RFC 9113 §8.3.1).
-///
-/// # Errors
-/// When host and target disagree, or either has no single reading.
-pub(crate) fn read_target<B>(request: &Request<B>) -> Result<Target<'_>, Failure> {
-    let refuse = |detail| Failure::BadRequest { detail };
-    let host = match single(request.headers(), &http::header::HOST) {
-        Ok(value) => {
-            value.map(|value| value.to_str().map_err(|_| refuse("The Host field is malformed."))).transpose()?
-        }
-        Err(()) => return Err(refuse("The request carries more than one Host field.")),
-    };
-    let authority = request.uri().authority().map(http::uri::Authority::as_str);
-    let authority = match (authority, host) {
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
-            return Err(refuse("Host and request target name different hosts."));
-        }
-        (Some(authority), _) => authority,
-        (None, Some(host)) => host,
-        (None, None) if request.version() <= Version::HTTP_10 => "",
-        (None, None) => return Err(refuse("The request names no host.")),
-    };
-    let is_absent = authority.is_empty() && request.version() <= Version::HTTP_11;
-    if !is_absent && !is_host_and_port(authority) {
-        return Err(refuse("The Host field is malformed."));
-    }
-    Ok(Target { authority, path: request.uri().path(), query: request.uri().query() })
-}
-
-/// `uri-host [ ":" port ]` without user information (RFC 9110 §7.2, RFC 3986 §3.2.2).
-fn is_host_and_port(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((inner, after)) => {
-                let literal = inner.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.');
-                return literal
-                    && !inner.is_empty()
-                    && (after.is_empty() || after.strip_prefix(':').is_some_and(digits));
-            }
-            None => return false,
-        },
-        None => text.split_once(':').map_or((text, ""), |(host, port)| (host, port)),
-    };
-    let in_name = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&b);
-    !host.is_empty() && host.bytes().all(in_name) && (!text.contains(':') || digits(port))
-}
-
-fn digits(text: &str) -> bool {
-    text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn host_content_injection_is_refused() {
-        for good in ["a", "a.b:80", "[::1]", "[::1]:8443", "127.0.0.1:1", "a:"] {
-            assert!(is_host_and_port(good), "{good}");
-        }
-        for bad in
-            ["", ":80", "a/b", "u@h", "a,b", "a b", "a:b", "a:80:90", "[::1", "[x]", "[::1]x", "a#b", "a?b", "a\\b"]
-        {
-            assert!(!is_host_and_port(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn the_client_is_the_rightmost_hop_that_is_no_proxy() {
@@ -260,10 +152,10 @@ mod tests {
             ("", address("10.0.0.1")),
         ];
         for (sent, expected) in cases {
-            let mut headers = HeaderMap::new();
-            headers.insert(X_FORWARDED_FOR, HeaderValue::from_str(sent).unwrap());
-            assert_eq!(client_address(peer, Peer::Trusted, &headers, &trusted), expected, "{sent}");
-            assert_eq!(client_address(peer, Peer::Untrusted, &headers, &trusted), peer);
+            let mut fields = crate::domain::OwnedFields::default();
+            fields.push(b"X-Forwarded-For", sent.as_bytes());
+            assert_eq!(client_address(peer, Peer::Trusted, fields.view(), &trusted), expected, "{sent}");
+            assert_eq!(client_address(peer, Peer::Untrusted, fields.view(), &trusted), peer);
         }
     }
 }

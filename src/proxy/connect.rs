@@ -4,95 +4,46 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use super::body::RequestBody;
 use super::exec::LocalExecutor;
 use super::settings::Protocol;
 use super::target::Endpoint;
-use crate::framing::{AnswerGuard, AnswerLimits, Exchange};
 use crate::telemetry::UpstreamConnectionGauge;
-
-/// Bytes to and from a target, with or without TLS.
-#[expect(clippy::large_enum_variant, reason = "one per connection; boxing TLS would cost every read an indirection")]
-pub(crate) enum UpstreamStream {
-    /// In the clear.
-    Plain(TcpStream),
-    /// Inside TLS.
-    Tls(tokio_rustls::client::TlsStream<TcpStream>),
-}
-
-macro_rules! either {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            UpstreamStream::Plain($stream) => $call,
-            UpstreamStream::Tls($stream) => $call,
-        }
-    };
-}
-
-impl AsyncRead for UpstreamStream {
-    fn poll_read(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => std::pin::Pin::new(stream).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for UpstreamStream {
-    fn poll_write(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => std::pin::Pin::new(stream).poll_write(cx, data))
-    }
-
-    fn poll_write_vectored(
-        self: std::pin::Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, stream => std::pin::Pin::new(stream).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => std::pin::Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => std::pin::Pin::new(stream).poll_shutdown(cx))
-    }
-}
+use crate::wire::{Buffers, Socket, Stream, UpstreamWire};
 
 /// What an upgraded HTTP/1.1 connection leaves behind.
 pub(crate) struct Tunnel {
-    /// The stream; its guard passes everything through by then.
-    pub(crate) stream: AnswerGuard<UpstreamStream>,
+    /// The stream.
+    pub(crate) stream: Stream,
     /// Bytes of the new protocol that were read already.
-    pub(crate) read: bytes::Bytes,
+    pub(crate) read: Vec<u8>,
     /// The place under the target's cap, held for as long as the tunnel lives.
     pub(crate) _permit: tokio::sync::OwnedSemaphorePermit,
+    /// Counts it among the connections to its upstream.
+    pub(crate) _gauge: UpstreamConnectionGauge,
 }
 
 /// An open HTTP/1.1 connection, ready for one request at a time.
 pub(crate) struct H1Connection {
-    /// Hands requests to the connection's task.
-    pub(crate) sender: http1::SendRequest<RequestBody>,
-    /// What the guard under the connection is told about the request in flight, and tells about poison.
-    pub(crate) exchange: Rc<Exchange>,
+    /// Where requests are written and answers read.
+    pub(crate) wire: UpstreamWire,
     /// Counts it among the connections to its upstream.
     pub(crate) gauge: UpstreamConnectionGauge,
-    /// Yields the stream once an answer of 101 ended HTTP on it.
-    pub(crate) tunnel: Option<oneshot::Receiver<Tunnel>>,
+    permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl H1Connection {
+    /// What is left of it behind a 101.
+    pub(crate) fn into_tunnel(self) -> Tunnel {
+        let (stream, read) = self.wire.into_stream();
+        Tunnel { stream, read, _permit: self.permit, _gauge: self.gauge }
+    }
 }
 
 /// An open HTTP/2 connection; clones share it.
@@ -119,7 +70,7 @@ pub(crate) struct H2Connection {
 /// Either kind of connection.
 pub(crate) enum Opened {
     /// HTTP/1.1.
-    H1(H1Connection),
+    H1(Box<H1Connection>),
     /// HTTP/2.
     H2(H2Connection),
 }
@@ -136,17 +87,18 @@ pub(crate) async fn open(
     permit: tokio::sync::OwnedSemaphorePermit,
     gauge: UpstreamConnectionGauge,
     now_ms: u64,
+    buffers: Rc<Buffers>,
 ) -> io::Result<Opened> {
     let tcp = dial(endpoint).await?;
     tcp.set_nodelay(true)?;
     let (stream, alpn_h2) = match &endpoint.tls {
-        None => (UpstreamStream::Plain(tcp), false),
+        None => (Stream::Plain(Socket::Tcp(tcp)), false),
         Some(tls) => {
             let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
             let name: ServerName<'static> = tls.server_name.clone();
             let stream = connector.connect(name, tcp).await?;
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            (UpstreamStream::Tls(stream), h2)
+            (Stream::Asked(Box::new(stream)), h2)
         }
     };
     match protocol {
@@ -154,7 +106,9 @@ pub(crate) async fn open(
         Protocol::H2 if alpn_h2 => h2(stream, permit, gauge, now_ms).await,
         Protocol::H2 => Err(io::Error::other("the upstream does not speak HTTP/2 (ALPN)")),
         Protocol::Auto if alpn_h2 => h2(stream, permit, gauge, now_ms).await,
-        Protocol::Auto | Protocol::H1 => h1(stream, permit, gauge).await,
+        Protocol::Auto | Protocol::H1 => {
+            Ok(Opened::H1(Box::new(H1Connection { wire: UpstreamWire::new(stream, buffers), gauge, permit })))
+        }
     }
 }
 
@@ -169,34 +123,8 @@ async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
     Err(last)
 }
 
-async fn h1(
-    stream: UpstreamStream,
-    permit: tokio::sync::OwnedSemaphorePermit,
-    gauge: UpstreamConnectionGauge,
-) -> io::Result<Opened> {
-    let guard = AnswerGuard::new(stream, AnswerLimits::default());
-    let exchange = guard.exchange();
-    let guarded = TokioIo::new(guard);
-    let (sender, mut connection) = http1::Builder::new()
-        .max_headers(AnswerLimits::default().head_fields)
-        .handshake(guarded)
-        .await
-        .map_err(io::Error::other)?;
-    let (hand_over, tunnel) = oneshot::channel();
-    tokio::task::spawn_local(async move {
-        let ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
-        if ended.is_ok() {
-            let parts = connection.into_parts();
-            // Nobody waits for it unless an upgrade was accepted; otherwise this closes the connection.
-            let tunnel = Tunnel { stream: parts.io.into_inner(), read: parts.read_buf, _permit: permit };
-            drop(hand_over.send(tunnel));
-        }
-    });
-    Ok(Opened::H1(H1Connection { sender, exchange, gauge, tunnel: Some(tunnel) }))
-}
-
 async fn h2(
-    stream: UpstreamStream,
+    stream: Stream,
     permit: tokio::sync::OwnedSemaphorePermit,
     gauge: UpstreamConnectionGauge,
     now_ms: u64,

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
-use http_body_util::BodyExt;
+use http::{HeaderMap, HeaderValue, Response};
 
 use super::outgoing::Outgoing;
 
@@ -11,15 +10,18 @@ use super::outgoing::Outgoing;
 const MAX_BODY: u64 = 1024 * 1024;
 
 /// A JSON document of method, path, fields and body length.
-pub(super) async fn answer(outgoing: Outgoing) -> Response<Bytes> {
-    let Outgoing { method, uri, headers, mut body, .. } = outgoing;
+pub(super) async fn answer(outgoing: &mut Outgoing) -> Response<Bytes> {
     let mut body_bytes = 0u64;
-    while let Some(Ok(frame)) = body.frame().await {
-        body_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-        if body_bytes > MAX_BODY {
-            break;
+    if let Some(upload) = &mut outgoing.upload {
+        while let Ok(Some(len)) = std::future::poll_fn(|cx| upload.poll_data(cx)).await {
+            upload.consume(len);
+            body_bytes += len as u64;
+            if body_bytes > MAX_BODY {
+                break;
+            }
         }
     }
+    let headers = HeaderMap::from(&outgoing.lines());
     let fields: serde_json::Map<String, serde_json::Value> = headers
         .keys()
         .map(|name| {
@@ -28,8 +30,8 @@ pub(super) async fn answer(outgoing: Outgoing) -> Response<Bytes> {
         })
         .collect();
     let document = serde_json::json!({
-        "method": method.as_str(),
-        "path": uri.as_str(),
+        "method": outgoing.method.as_str(),
+        "path": outgoing.target(),
         "headers": fields,
         "body_bytes": body_bytes,
     });

@@ -9,31 +9,35 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::{Body, Incoming};
+use http::{HeaderValue, Method, Response, StatusCode};
 
-use super::body::{ReplyBody, Watched};
-use super::client::{ClientConnection, Target, X_REQUEST_ID, client_address, read_target};
+use super::answer::Answer;
+use super::asked::Asked;
+use super::body::Watched;
+use super::client::{ClientConnection, client_address};
 use super::headers::Peer;
 use super::live::{Current, CurrentRef, LiveReader};
 use super::observe::{Exchange, Observer};
 use super::outgoing::{self, Outgoing};
 use super::pool::Pool;
-use super::request_id::RequestIds;
+use super::request_id::{RequestId, RequestIds};
 use super::timer::Timers;
-use super::{cors, echo, tunnel};
+use super::{cors, echo};
 use crate::cache::{KeySet, LastUse};
 use crate::credential::{self, Located};
 use crate::domain::key_text::KeyTextForm;
-use crate::domain::{Timestamp, time};
+use crate::domain::{Known, Timestamp, time};
 use crate::gate::{self, Admission, Freshness, Identity, Keys, RequestHead, RouteSettings, Verdict};
 use crate::reply::{self, Audience, Failure, Refusal};
 use crate::route::RouteIx;
+use crate::wire::Buffers;
 
 /// One worker's engine.
 pub(crate) struct Engine {
     /// Deadlines and the coarse clock.
     pub(crate) timers: Rc<Timers>,
+    /// Memory to read into and to write from.
+    pub(crate) buffers: Rc<Buffers>,
     /// Connections to upstreams.
     pub(crate) pool: Pool,
     /// Metrics and the access log.
@@ -55,25 +59,26 @@ pub(super) struct Context {
     pub(crate) connection: Rc<ClientConnection>,
     /// The generation that the request was judged by; everything after the judgement uses the same one.
     pub(crate) current: CurrentRef,
-    pub(crate) request_id: HeaderValue,
+    pub(crate) request_id: RequestId,
     pub(crate) trust: Peer,
     pub(crate) is_head: bool,
     pub(crate) is_browser: bool,
     pub(crate) is_grpc: bool,
-    pub(crate) origin: Option<HeaderValue>,
+    pub(crate) origin: Option<Box<[u8]>>,
 }
 
 /// How far a request comes without waiting.
-enum Step {
+pub(crate) enum Step {
     /// It is answered.
-    Answered(Response<ReplyBody>),
-    /// It goes to the upstream.
+    Answered(Answer),
+    /// It goes to the upstream: see [`Forward::run`].
     Forward(Box<Forward>),
 }
 
 /// An admitted request, ready to leave. Boxed, and made before the first wait, so that the future of a request holds
 /// nothing that is no longer needed: it is moved once, and its size is paid by every request.
-struct Forward {
+pub(crate) struct Forward {
+    cx: Context,
     outgoing: Outgoing,
     exchange: Exchange,
     route: RouteIx,
@@ -87,10 +92,12 @@ impl Engine {
         timers: Rc<Timers>,
         observer: Rc<Observer>,
         last_use: WorkerLastUse,
+        buffers: Rc<Buffers>,
     ) -> Rc<Self> {
         Rc::new(Self {
-            pool: Pool::new(Rc::clone(&timers), Rc::clone(&observer)),
+            pool: Pool::new(Rc::clone(&timers), Rc::clone(&observer), Rc::clone(&buffers)),
             timers,
+            buffers,
             observer,
             live: Rc::new(live),
             last_use,
@@ -111,12 +118,11 @@ impl Engine {
     }
 
     /// The answer to a request whose handling panicked.
-    pub(crate) fn internal_error(&self) -> Response<ReplyBody> {
-        let (request_id, answer) = self.bare_refusal(Failure::Internal);
-        let mut answer = answer.map(ReplyBody::from);
-        answer.headers_mut().insert(X_REQUEST_ID, request_id);
-        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        answer
+    pub(crate) fn internal_error(&self) -> Answer {
+        let current = self.live.current();
+        let request_id = self.ids.next();
+        let refusal = Refusal::Failed(Failure::Internal);
+        Answer::whole(reply::render(refusal, &bare_audience(&current, &request_id)), false)
     }
 
     /// A whole HTTP/1.1 answer, as bytes, to a message that could not be read.
@@ -127,83 +133,72 @@ impl Engine {
         reply::render_h1(Refusal::Failed(failure), &audience)
     }
 
-    fn bare_refusal(&self, failure: Failure) -> (HeaderValue, Response<Bytes>) {
-        let current = self.live.current();
-        let request_id = self.ids.next();
-        let answer = reply::render(Refusal::Failed(failure), &bare_audience(&current, &request_id));
-        (request_id, answer)
-    }
-
-    /// Answers one request. Never fails: whatever goes wrong is an answer.
-    pub(crate) async fn handle(
-        self: Rc<Self>,
-        connection: Rc<ClientConnection>,
-        request: Request<Incoming>,
-    ) -> Response<ReplyBody> {
-        let (cx, step) = self.begin(connection, request);
-        let mut answer = match step {
-            Step::Answered(answer) => answer,
-            Step::Forward(forward) => cx.forward(*forward).await,
-        };
-        let headers = answer.headers_mut();
-        headers.insert(X_REQUEST_ID, cx.request_id);
-        if cx.connection.is_leaving() && cx.connection.progress.is_some() {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        answer
-    }
-
-    /// Everything that needs no waiting: identify, read, judge, admit, rewrite.
-    fn begin(self: Rc<Self>, connection: Rc<ClientConnection>, request: Request<Incoming>) -> (Context, Step) {
+    /// Everything that needs no waiting: identify, read, judge, admit, rewrite. Never fails: whatever goes wrong is an
+    /// answer.
+    pub(crate) fn begin(self: &Rc<Self>, connection: &Rc<ClientConnection>, asked: Asked<'_>) -> Step {
         let current = self.live.current();
         let trust = connection.trust(&current.gate.rules.settings.trusted_proxies);
-        let inbound_id = request.headers().get(&X_REQUEST_ID).cloned();
-        let request_id = match (&inbound_id, trust) {
-            (Some(id), Peer::Trusted) if is_request_id(id) => id.clone(),
-            (Some(_), Peer::Trusted | Peer::Untrusted) | (None, _) => self.ids.next(),
-        };
-        let client_id = inbound_id.filter(|id| *id != request_id);
-        let exchange = self.observer.begin(&connection, &request, &request_id, client_id.as_ref());
-        let mut cx = Context {
-            connection,
+        let inbound_id = asked.fields.first(Known::XRequestId);
+        let kept = inbound_id.filter(|_| trust == Peer::Trusted).and_then(RequestId::kept);
+        let client_id = inbound_id.filter(|_| kept.is_none());
+        let request_id = kept.unwrap_or_else(|| self.ids.next());
+        let exchange = self.observer.begin(connection, &asked, &request_id, client_id);
+        let cx = Context {
+            connection: Rc::clone(connection),
             request_id,
             trust,
-            is_head: *request.method() == Method::HEAD,
-            is_browser: gate::is_from_browser(request.headers(), false),
-            is_grpc: is_grpc(&request),
-            origin: request.headers().get(header::ORIGIN).cloned(),
+            is_head: asked.method == Method::HEAD,
+            is_browser: gate::is_from_browser(asked.fields, false),
+            is_grpc: asked.is_grpc(),
+            origin: asked.fields.first(Known::Origin).map(Into::into),
             current,
-            engine: self,
+            engine: Rc::clone(self),
         };
-        let step = cx.step(request, exchange);
-        (cx, step)
+        cx.step(asked, exchange)
+    }
+}
+
+impl Forward {
+    /// Sends the request, and begins the answer. Dropping it gives both up.
+    pub(crate) async fn run(self: Box<Self>) -> Answer {
+        let Self { cx, mut outgoing, exchange, route, upstream } = *self;
+        let upstream = &cx.current.plan.upstreams[upstream];
+        if upstream.targets.is_empty() {
+            let answer = Box::pin(echo::answer(&mut outgoing)).await;
+            return cx.with_request_id(cx.with_cors(cx.finish_whole(answer, exchange), Some(route)));
+        }
+        match outgoing.send(&cx, upstream, exchange).await {
+            Ok(answer) => cx.with_request_id(cx.with_cors(answer, Some(route))),
+            Err((failure, exchange)) => cx.refuse(Refusal::Failed(failure), Some(route), exchange),
+        }
     }
 }
 
 impl Context {
-    fn step(&mut self, request: Request<Incoming>, mut exchange: Exchange) -> Step {
-        let has_body = !request.body().is_end_stream();
-        if let Some(failure) = self.connection.h2_bounds.and_then(|bounds| bounds.exceeded_by(&request)) {
-            return Step::Answered(self.refuse(Refusal::Failed(failure), None, has_body, exchange));
+    fn step(mut self, asked: Asked<'_>, mut exchange: Exchange) -> Step {
+        if let Some(failure) = self.connection.h2_bounds.and_then(|bounds| bounds.exceeded_by(&asked)) {
+            return Step::Answered(self.refuse(Refusal::Failed(failure), None, exchange));
         }
-        let target = match read_target(&request) {
-            Ok(target) => target,
-            Err(failure) => return Step::Answered(self.refuse(Refusal::Failed(failure), None, has_body, exchange)),
+        let host = match asked.host() {
+            Ok(host) => host,
+            Err(failure) => return Step::Answered(self.refuse(Refusal::Failed(failure), None, exchange)),
         };
         if self.connection.redirect_https {
-            let location = format!("https://{}{}", host_only(target.authority), path_and_query(&target));
-            return Step::Answered(self.redirect(&location, has_body, exchange));
+            let location = format!("https://{}{}", host_only(host), path_and_query(&asked));
+            return Step::Answered(self.redirect(&location, exchange));
         }
         let trusted = &self.current.gate.rules.settings.trusted_proxies;
-        let client = client_address(self.connection.peer, self.trust, request.headers(), trusted);
+        let client = client_address(self.connection.peer, self.trust, asked.fields, trusted);
         exchange.set_client(client);
-        let protocol = tunnel::requested_protocol(request.method(), request.version(), request.headers());
+        let protocol = asked.requested_protocol();
+        // The verdict borrows what it was asked about, and outlives the request that is taken apart.
+        let method = asked.method.clone();
         let head = RequestHead {
-            method: request.method(),
-            host: target.authority,
-            path: target.path,
-            query: target.query,
-            headers: request.headers(),
+            method: &method,
+            host,
+            path: asked.path,
+            query: asked.query,
+            fields: asked.fields,
             client,
             is_upgrade: protocol.is_some(),
         };
@@ -217,48 +212,42 @@ impl Context {
         let (admitted, route) = match (admission, verdict.route) {
             (Admission::Forward(admitted), Some(route)) => (admitted, route),
             (Admission::Preflight, route) => {
-                let answer = cors::preflight(&self.current, route, request.headers());
-                return Step::Answered(self.finish_whole(answer, has_body, exchange));
+                let answer = cors::preflight(&self.current, route, asked.fields);
+                let answer = self.with_cors(self.finish_whole(answer, exchange), route);
+                return Step::Answered(self.with_request_id(answer));
             }
             (Admission::Refuse(denial), route) => {
-                return Step::Answered(self.refuse(Refusal::Denied(&denial), route, has_body, exchange));
+                return Step::Answered(self.refuse(Refusal::Denied(&denial), route, exchange));
             }
             // Nothing is admitted without a rule.
             (Admission::Forward(_), None) => {
-                return Step::Answered(self.refuse(Refusal::Failed(Failure::Internal), None, has_body, exchange));
+                return Step::Answered(self.refuse(Refusal::Failed(Failure::Internal), None, exchange));
             }
         };
         if let Identity::Key(authenticated) = admitted.identity() {
             self.engine.last_use.mark(authenticated.slot().id, now);
         }
         let settings = &self.current.gate.rules.route(route).settings;
-        if let Some(failure) = unacceptable(&request, settings) {
-            return Step::Answered(self.refuse(Refusal::Failed(failure), Some(route), has_body, exchange));
+        if let Some(failure) = unacceptable(&asked, settings) {
+            return Step::Answered(self.refuse(Refusal::Failed(failure), Some(route), exchange));
         }
         let wants_tunnel = protocol.and_then(|protocol| {
             let allowed = &settings.forward.upgrade;
             allowed.iter().any(|name| name.eq_ignore_ascii_case(protocol)).then(|| protocol.to_owned())
         });
-        let keeps_credential = settings.forward_credential || matches!(admitted.identity(), Identity::Reported { .. });
-        let uri = match outgoing::target_uri(settings, &verdict.path, target.query, keeps_credential) {
-            Ok(uri) => uri,
-            Err(failure) => {
-                return Step::Answered(self.refuse(Refusal::Failed(failure), Some(route), has_body, exchange));
-            }
-        };
-        let routed = Routed { route, uri, authority: target.authority.to_owned(), wants_tunnel };
-        drop(verdict);
         let upstream = outgoing::upstream_of(&self.current, route, &admitted);
-        let outgoing = Outgoing::prepare(self, upstream, request, admitted, routed, &exchange);
-        Step::Forward(Box::new(Forward { outgoing, exchange, route, upstream }))
+        let routed = Routed { route, path: &verdict.path, authority: host, wants_tunnel };
+        let outgoing = Outgoing::prepare(&self, upstream, asked, &admitted, routed, &exchange);
+        drop(verdict);
+        Step::Forward(Box::new(Forward { cx: self, outgoing, exchange, route, upstream }))
     }
 
     /// Judges by the current generation; once more by the next when a key is newer than this one.
     fn judge<'h>(&mut self, head: &RequestHead<'h>, now: Timestamp, exchange: &Exchange) -> Verdict<'h> {
         let key_set = self.engine.live.keys();
         let verdict = loop {
-            let keys = Keys { set: key_set, freshness: freshness_of(key_set) };
-            match gate::judge(head, &self.current.gate, keys, now) {
+            let freshness = key_set.age(exchange.begun()).map_or(Freshness::Unloaded, Freshness::Confirmed);
+            match gate::judge(head, &self.current.gate, Keys { set: key_set, freshness }, now) {
                 Ok(verdict) => break verdict,
                 Err(gate::SnapshotOutdated) => {
                     // Names are published before the keys that need them: the next one knows them.
@@ -270,29 +259,7 @@ impl Context {
         verdict
     }
 
-    async fn forward(&self, forward: Forward) -> Response<ReplyBody> {
-        let Forward { outgoing, exchange, route, upstream } = forward;
-        let upstream = &self.current.plan.upstreams[upstream];
-        if upstream.targets.is_empty() {
-            let answer = Box::pin(echo::answer(outgoing)).await;
-            return self.finish_whole(self.with_cors(answer, Some(route)), false, exchange);
-        }
-        match outgoing.send(self, upstream, exchange).await {
-            Ok(answer) => self.with_cors(answer, Some(route)),
-            Err((failure, exchange)) => {
-                let unread = exchange.has_unread_body();
-                self.refuse(Refusal::Failed(failure), Some(route), unread, exchange)
-            }
-        }
-    }
-
-    fn refuse(
-        &self,
-        refusal: Refusal<'_>,
-        route: Option<RouteIx>,
-        has_unread_body: bool,
-        mut exchange: Exchange,
-    ) -> Response<ReplyBody> {
+    fn refuse(&self, refusal: Refusal<'_>, route: Option<RouteIx>, mut exchange: Exchange) -> Answer {
         let settings = &self.current.gate.rules.settings;
         // Under `hide_routes` nobody without a key learns which route it was: same challenges, no `cors`.
         let is_stranger = matches!(refusal, Refusal::Denied(denial) if denial.concerns_credential());
@@ -300,7 +267,7 @@ impl Context {
         let route = route.filter(|_| !is_hidden);
         let route_settings = route.map(|route| &self.current.gate.rules.route(route).settings);
         let audience = Audience {
-            request_id: self.request_id.to_str().unwrap_or(""),
+            request_id: self.request_id.as_str(),
             profile: self.current.plan.errors,
             type_base: &self.current.plan.error_type_base,
             realm: &settings.realm,
@@ -310,56 +277,51 @@ impl Context {
         };
         exchange.set_refusal(refusal);
         let answer = reply::render(refusal, &audience);
-        self.finish_whole(self.with_cors(answer, route), has_unread_body, exchange)
+        self.with_cors(self.finish_whole(answer, exchange), route)
     }
 
-    fn redirect(&self, location: &str, has_unread_body: bool, exchange: Exchange) -> Response<ReplyBody> {
+    fn redirect(&self, location: &str, exchange: Exchange) -> Answer {
         let mut answer = Response::new(Bytes::new());
         *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
         match HeaderValue::from_str(location) {
             Ok(value) => {
                 answer.headers_mut().insert(header::LOCATION, value);
-                self.finish_whole(answer, has_unread_body, exchange)
+                self.with_request_id(self.finish_whole(answer, exchange))
             }
             Err(_) => {
                 let failure = Failure::BadRequest { detail: "The request target is malformed." };
-                self.refuse(Refusal::Failed(failure), None, has_unread_body, exchange)
+                self.refuse(Refusal::Failed(failure), None, exchange)
             }
         }
     }
 
-    /// An answer of ours, whole. With a body left unread the connection ends after it, so that the client sees the
-    /// answer and not a reset.
-    fn finish_whole(&self, answer: Response<Bytes>, has_unread_body: bool, exchange: Exchange) -> Response<ReplyBody> {
-        let (mut parts, body) = answer.into_parts();
-        if has_unread_body && self.connection.progress.is_some() {
-            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if !parts.headers.contains_key(header::CONTENT_LENGTH) && !parts.status.is_informational() {
-            parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
-        }
-        if parts.status == StatusCode::NO_CONTENT {
-            parts.headers.remove(header::CONTENT_LENGTH);
-        }
-        let body = if self.is_head { Bytes::new() } else { body };
-        exchange.finish_with(parts.status, body.len() as u64);
-        Response::from_parts(parts, body.into())
+    /// An answer of ours, whole. Whoever writes it ends the connection behind it when a body was left unread.
+    fn finish_whole(&self, answer: Response<Bytes>, exchange: Exchange) -> Answer {
+        let bytes = if self.is_head { 0 } else { answer.body().len() as u64 };
+        exchange.finish_with(answer.status(), bytes);
+        Answer::whole(answer, self.is_head)
     }
 
-    fn with_cors<B>(&self, mut answer: Response<B>, route: Option<RouteIx>) -> Response<B> {
+    fn with_cors(&self, mut answer: Answer, route: Option<RouteIx>) -> Answer {
         if let (Some(origin), Some(route)) = (&self.origin, route)
             && let Some(rules) = &self.current.gate.rules.route(route).settings.cors
         {
-            cors::expose(answer.headers_mut(), rules, origin);
+            cors::expose(&mut answer.lines, rules, origin);
         }
+        answer
+    }
+
+    /// Refusals carry the id already.
+    fn with_request_id(&self, mut answer: Answer) -> Answer {
+        answer.lines.push(b"x-request-id", self.request_id.as_bytes());
         answer
     }
 }
 
 /// For refusals of which no request is known.
-fn bare_audience<'a>(current: &'a Current, request_id: &'a HeaderValue) -> Audience<'a> {
+fn bare_audience<'a>(current: &'a Current, request_id: &'a RequestId) -> Audience<'a> {
     Audience {
-        request_id: request_id.to_str().unwrap_or(""),
+        request_id: request_id.as_str(),
         profile: current.plan.errors,
         type_base: &current.plan.error_type_base,
         realm: &current.gate.rules.settings.realm,
@@ -370,12 +332,12 @@ fn bare_audience<'a>(current: &'a Current, request_id: &'a HeaderValue) -> Audie
 }
 
 /// Where an admitted request goes.
-pub(super) struct Routed {
+pub(super) struct Routed<'a> {
     pub(crate) route: RouteIx,
-    /// Path and query as the upstream gets them.
-    pub(crate) uri: http::uri::PathAndQuery,
+    /// The path to forward, byte for byte.
+    pub(crate) path: &'a str,
     /// Host and port as the client said.
-    pub(crate) authority: String,
+    pub(crate) authority: &'a str,
     /// The protocol that both the client asks for and the route allows.
     pub(crate) wants_tunnel: Option<String>,
 }
@@ -384,41 +346,25 @@ pub(super) struct Routed {
 fn note_key_prefix(head: &RequestHead<'_>, current: &Current, route: Option<RouteIx>, exchange: &mut Exchange) {
     let rules = &current.gate.rules;
     let accept = route.map_or(&rules.settings.accept, |route| &rules.route(route).settings.accept);
-    if let Located::One(credential) = credential::locate(head.headers, head.query, accept)
+    if let Located::One(credential) = credential::locate(head.fields, head.query, accept)
         && let KeyTextForm::Ours { prefix, .. } = credential.key().form(&rules.settings.brand)
     {
         exchange.set_key_prefix(prefix);
     }
 }
 
-/// Visible ASCII up to 128 bytes: what is kept from a trusted proxy.
-fn is_request_id(value: &HeaderValue) -> bool {
-    (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
-}
-
-fn is_grpc<B>(request: &Request<B>) -> bool {
-    request.headers().get(header::CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.starts_with(b"application/grpc") && !value.starts_with(b"application/grpc-web")
-    })
-}
-
 /// What is wrong with an admitted request before any of its body is read.
-fn unacceptable(request: &Request<Incoming>, route: &RouteSettings) -> Option<Failure> {
-    if wrong_expectation(request) {
+fn unacceptable(asked: &Asked<'_>, route: &RouteSettings) -> Option<Failure> {
+    if wrong_expectation(asked) {
         return Some(Failure::ExpectationFailed);
     }
-    let (max, length) = (route.forward.max_body?, request.body().size_hint().exact()?);
+    let (max, length) = (route.forward.max_body?, asked.body.exact_len()?);
     (length > max).then_some(Failure::BodyTooLarge)
 }
 
 /// Anything but `100-continue` (RFC 9110 §10.1.1).
-fn wrong_expectation<B>(request: &Request<B>) -> bool {
-    request
-        .headers()
-        .get_all(header::EXPECT)
-        .iter()
-        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+fn wrong_expectation(asked: &Asked<'_>) -> bool {
+    asked.fields.all(Known::Expect).any(|value| !value.eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn host_only(authority: &str) -> &str {
@@ -428,10 +374,10 @@ fn host_only(authority: &str) -> &str {
     }
 }
 
-fn path_and_query(target: &Target<'_>) -> String {
-    match target.query {
-        Some(query) => format!("{}?{query}", target.path),
-        None => target.path.to_owned(),
+fn path_and_query(asked: &Asked<'_>) -> String {
+    match asked.query {
+        Some(query) => format!("{}?{query}", asked.path),
+        None => asked.path.to_owned(),
     }
 }
 

@@ -1,24 +1,27 @@
 //! A prepared request's way to an upstream and back: the exchange, what may be tried again, and the answer's beginning.
 
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap};
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
-use super::body::{Download, Recheck, ReplyBody, RequestBody, UploadProgress};
+use super::answer::{Answer, Length, pass_fields};
+use super::body::{BodyError, Download, DownloadParts, ReplyBody, RequestBody, SendError, Sending, UploadProgress};
 use super::engine::Context;
-use super::headers::remove_hop_by_hop;
 use super::observe::Exchange;
 use super::outgoing::Outgoing;
-use super::pool::Lease;
+use super::pool::{H1Lease, H2Lease, Lease};
 use super::settings::UpstreamTimeouts;
-use super::target::Upstream;
-use super::tunnel::{PendingTunnel, switches_to};
-use crate::framing::UpgradeWanted;
+use super::target::{Target, Upstream};
+use super::timer::Timer;
+use super::tunnel::PendingTunnel;
+use crate::domain::{FieldLines, Known, OwnedFields};
+use crate::framing::{AnswerRead, Asked};
 use crate::reply::Failure;
+use crate::wire::AnswerFault;
 
 impl Outgoing {
     /// Sends it and begins the answer.
@@ -26,28 +29,29 @@ impl Outgoing {
     /// Retried are only requests of which the upstream cannot have seen anything, and, once, those without body whose
     /// repetition is harmless (RFC 9110 §9.2.2) on a connection that the upstream was about to close anyway.
     pub(super) async fn send(
-        self,
+        mut self,
         cx: &Context,
         upstream: &Upstream,
         mut exchange: Exchange,
-    ) -> Result<Response<ReplyBody>, (Failure, Exchange)> {
-        let Self { method, uri, headers, body, upload, wants_tunnel, timeouts, recheck } = self;
-        let is_idempotent = method.is_idempotent();
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        let upgrade = if wants_tunnel.is_some() { UpgradeWanted::Yes } else { UpgradeWanted::No };
-        let address = Address { host: headers.get(header::HOST).cloned(), path: uri, upgrade };
-        *request.headers_mut() = headers;
+    ) -> Result<Answer, (Failure, Exchange)> {
         let first = cx.engine.next_target.get();
         cx.engine.next_target.set(first.wrapping_add(1));
         exchange.reached_upstream(&upstream.settings.name);
         let mut tries = 0;
         let mut repeated = false;
+        let mut request: Option<Sending> = None;
+        let is_bodiless = self.upload.is_none();
         loop {
             let target = &upstream.targets[(first + tries) % upstream.targets.len()];
             let protocol = target.protocol_for(upstream.settings.protocol, cx.is_grpc);
-            let leased = cx.engine.pool.lease(target, &upstream.settings, protocol, timeouts.connect).await;
-            let mut lease = match leased {
+            let leased = match cx.engine.pool.lease_idle(target, &upstream.settings, protocol) {
+                Some(lease) => Ok(lease),
+                // Boxed: it is large and rare, and would make every request's future as large.
+                None => {
+                    Box::pin(cx.engine.pool.lease(target, &upstream.settings, protocol, self.timeouts.connect)).await
+                }
+            };
+            let lease = match leased {
                 Ok(lease) => lease,
                 Err(Failure::UpstreamUnreachable) if tries + 1 < upstream.targets.len() => {
                     tries += 1;
@@ -57,75 +61,377 @@ impl Outgoing {
             };
             let may_repeat = !repeated
                 && lease.was_used_before()
-                && is_idempotent
-                && matches!(request.body(), RequestBody::Empty)
-                && wants_tunnel.is_none();
-            let spare = may_repeat.then(|| spare_of(&request));
-            match lease.exchange(cx, target, &address, request, &upload, &timeouts).await {
-                Ok(answer) => {
-                    exchange.head_arrived(answer.status(), &upstream.settings.name);
-                    let carried = Carried { lease, upload, timeouts, recheck, wants_tunnel };
-                    return carried.begin_answer(cx, answer, exchange);
-                }
-                Err(Broken::Unsent(unsent)) if tries < MAX_UNSENT => {
-                    tries += 1;
-                    request = *unsent;
-                }
-                Err(Broken::Unsent(_)) => return Err((Failure::UpstreamUnreachable, exchange)),
-                Err(Broken::Sent(failure)) => match spare {
-                    Some(spare) if failure == Failure::UpstreamUnreachable => {
-                        repeated = true;
-                        request = spare;
+                && self.method.is_idempotent()
+                && is_bodiless
+                && self.wants_tunnel.is_none();
+            let broken = match lease {
+                Lease::H1(mut lease) => {
+                    let sending = match request.take() {
+                        Some(mut sending) => {
+                            sending.rewind();
+                            sending
+                        }
+                        None => {
+                            let (head, is_chunked) = self.take_h1_head(&target.authority);
+                            Sending::new(head, self.upload.take(), is_chunked, Rc::clone(&self.progress))
+                        }
+                    };
+                    let timer = cx.engine.timers.timer();
+                    let mut asking = H1Asking { lease: &mut lease, sending };
+                    match asking.ask(&self, &timer).await {
+                        Ok(read) => {
+                            let sending = asking.sending;
+                            exchange.head_arrived(read.status, &upstream.settings.name);
+                            return self.begin_h1_answer(cx, read, lease, sending, timer, exchange);
+                        }
+                        Err(broken) => {
+                            request = Some(asking.sending);
+                            broken
+                        }
                     }
-                    Some(_) | None => return Err((failure, exchange)),
-                },
+                }
+                Lease::H2(mut lease) => {
+                    let (sent, body) = match self.h2_request(target, request.take()) {
+                        Ok(sent) => sent,
+                        Err(failure) => return Err((failure, exchange)),
+                    };
+                    match self.ask_h2(cx, &mut lease, sent, body).await {
+                        Ok(answer) => {
+                            exchange.head_arrived(answer.status().as_u16(), &upstream.settings.name);
+                            return self.begin_h2_answer(cx, answer, lease, exchange);
+                        }
+                        Err((broken, unsent)) => {
+                            request = unsent;
+                            broken
+                        }
+                    }
+                }
+            };
+            match broken {
+                Broken::Unsent if tries < MAX_UNSENT => tries += 1,
+                Broken::Unsent => return Err((Failure::UpstreamUnreachable, exchange)),
+                Broken::Sent(Failure::UpstreamUnreachable) if may_repeat => repeated = true,
+                Broken::Sent(failure) => return Err((failure, exchange)),
             }
         }
     }
-}
 
-/// HTTP/2 may send a cookie in crumbs; HTTP/1.1 has one field (RFC 9113 §8.2.3).
-fn join_crumbs(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    if let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) {
-        let all: Vec<&[u8]> = [first, second].into_iter().chain(crumbs).map(HeaderValue::as_bytes).collect();
-        if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
-            headers.insert(header::COOKIE, joined);
+    /// The same request for HTTP/2: taken apart again. `tried` is one that was made for another connection and not sent.
+    fn h2_request(&mut self, target: &Target, tried: Option<Sending>) -> Result<(Request<()>, RequestBody), Failure> {
+        let malformed = Failure::BadRequest { detail: "The Host field is malformed." };
+        if let Some(sending) = tried {
+            let (head, upload) = sending.into_parts();
+            self.put_back(head);
+            self.upload = upload;
         }
+        let mut lines = self.lines();
+        let host = lines.all("host").next().unwrap_or(target.authority.as_bytes()).to_vec();
+        ["host", "connection", "upgrade"].into_iter().for_each(|name| lines.remove(name));
+        let mut parts = http::uri::Parts::default();
+        parts.authority = http::uri::Authority::try_from(&host[..]).ok();
+        let is_tls = target.endpoint.tls.is_some();
+        parts.scheme = Some(if is_tls { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
+        parts.path_and_query = http::uri::PathAndQuery::try_from(self.target()).ok();
+        let mut request = Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| malformed)?;
+        *request.headers_mut() = HeaderMap::from(&lines);
+        let body = match self.upload.take() {
+            None => RequestBody::Empty,
+            Some(upload) => RequestBody::Upload { upload, over: false },
+        };
+        Ok((request, body))
+    }
+
+    async fn ask_h2(
+        &mut self,
+        cx: &Context,
+        lease: &mut H2Lease,
+        request: Request<()>,
+        body: RequestBody,
+    ) -> Result<Response<Incoming>, (Broken, Option<Sending>)> {
+        let timer = cx.engine.timers.timer();
+        let mut sent = std::pin::pin!(lease.connection.sender.try_send_request(request.map(|()| body)));
+        let mut watch = Watch::begin(&timer, &self.progress, &self.timeouts);
+        let answered = std::future::poll_fn(|cx| {
+            if let Poll::Ready(answer) = sent.as_mut().poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            watch.poll_elapsed(cx).map(|()| None)
+        })
+        .await;
+        let connection = &lease.connection;
+        if !matches!(&answered, Some(Ok(_))) && !connection.proven.get() {
+            // Whatever is at the other end may not speak HTTP/2 at all: the next request tries anew.
+            connection.broken.set(true);
+        }
+        match answered {
+            None => Err((Broken::Sent(self.progress.failure.get().unwrap_or(Failure::UpstreamTimeout)), None)),
+            Some(Ok(answer)) => {
+                connection.proven.set(true);
+                Ok(answer)
+            }
+            Some(Err(mut error)) => match error.take_message() {
+                Some(unsent) => {
+                    if let RequestBody::Upload { upload, over: false } = unsent.into_body() {
+                        self.upload = Some(upload);
+                    }
+                    Err((Broken::Unsent, None))
+                }
+                None => {
+                    tracing::debug!(error = %error.error(), "the exchange with the upstream broke");
+                    let failure = self.progress.failure.get().unwrap_or(Failure::UpstreamUnreachable);
+                    Err((Broken::Sent(failure), None))
+                }
+            },
+        }
+    }
+
+    #[expect(clippy::result_large_err, reason = "a failure hands the exchange back to be answered; it is rare")]
+    fn begin_h1_answer(
+        self,
+        cx: &Context,
+        read: AnswerRead,
+        mut lease: H1Lease,
+        sending: Sending,
+        timer: Timer,
+        exchange: Exchange,
+    ) -> Result<Answer, (Failure, Exchange)> {
+        // A number of three digits that does not begin with 0.
+        let status = StatusCode::from_u16(read.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let mut lines = FieldLines::continuing(cx.engine.buffers.out());
+        let (reason, has_date) = lease.connection.wire.with_head(|head, fields| {
+            pass_fields(fields, &mut lines);
+            let reason = &head[read.reason.clone()];
+            let is_usual =
+                reason.is_empty() || status.canonical_reason().is_some_and(|usual| usual.as_bytes() == reason);
+            ((!is_usual).then(|| reason.into()), fields.has(Known::Date))
+        });
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch_protocols(read, lines, lease, exchange);
+        }
+        let is_head = self.method == Method::HEAD;
+        let length = match (status.as_u16(), read.content_length, read.body.exact_len()) {
+            (204, ..) => Length::Absent,
+            (304, Some(length), _) => Length::Exact(length),
+            (304, None, _) => Length::Absent,
+            (_, Some(length), _) if is_head => Length::Exact(length),
+            (_, None, _) if is_head => Length::Unknown,
+            (_, _, Some(length)) => Length::Exact(length),
+            (_, _, None) => Length::Unknown,
+        };
+        lease.connection.wire.enter_body(read);
+        drop(timer);
+        let was_sent_whole = sending.is_over();
+        let unsent = if was_sent_whole {
+            cx.engine.buffers.take_back_out(sending.into_parts().0);
+            None
+        } else {
+            Some(sending)
+        };
+        let download = Download::new(DownloadParts {
+            incoming: None,
+            lease: Lease::H1(lease),
+            sending: unsent,
+            was_sent_whole,
+            timers: Rc::clone(&cx.engine.timers),
+            idle_after: self.timeouts.idle,
+            recheck: self.recheck,
+            finish: Some(exchange.into_finish()),
+        });
+        Ok(Answer { status, reason, lines, has_date, length, body: cx.stream(download), tunnel: None })
+    }
+
+    #[expect(clippy::result_large_err, reason = "a failure hands the exchange back to be answered; it is rare")]
+    fn begin_h2_answer(
+        self,
+        cx: &Context,
+        answer: Response<Incoming>,
+        lease: H2Lease,
+        exchange: Exchange,
+    ) -> Result<Answer, (Failure, Exchange)> {
+        let (parts, incoming) = answer.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err((Failure::UpstreamUnreachable, exchange));
+        }
+        let fields = OwnedFields::from(&parts.headers);
+        let mut lines = FieldLines::continuing(cx.engine.buffers.out());
+        pass_fields(fields.view(), &mut lines);
+        let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let length = match (parts.status, announced, hyper::body::Body::size_hint(&incoming).exact()) {
+            (StatusCode::NO_CONTENT, ..) => Length::Absent,
+            (_, Some(length), _) => Length::Exact(length),
+            (StatusCode::NOT_MODIFIED, None, _) => Length::Absent,
+            (_, None, Some(length)) if self.method != Method::HEAD && !cx.is_grpc => Length::Exact(length),
+            (_, None, _) => Length::Unknown,
+        };
+        let download = Download::new(DownloadParts {
+            incoming: Some(incoming),
+            lease: Lease::H2(lease),
+            sending: None,
+            was_sent_whole: true,
+            timers: Rc::clone(&cx.engine.timers),
+            idle_after: self.timeouts.idle,
+            recheck: self.recheck,
+            finish: Some(exchange.into_finish()),
+        });
+        Ok(Answer {
+            status: parts.status,
+            reason: None,
+            lines,
+            has_date: fields.view().has(Known::Date),
+            length,
+            body: cx.stream(download),
+            tunnel: None,
+        })
+    }
+
+    /// RFC 9110 §7.8: only a 101 that names the protocol asked for makes a tunnel.
+    #[expect(clippy::result_large_err, reason = "a failure hands the exchange back to be answered; it is rare")]
+    fn switch_protocols(
+        self,
+        read: AnswerRead,
+        mut lines: FieldLines,
+        mut lease: H1Lease,
+        exchange: Exchange,
+    ) -> Result<Answer, (Failure, Exchange)> {
+        let answered = lease.connection.wire.with_head(|_, fields| {
+            fields.first(Known::Upgrade).map(|protocol| protocol.trim_ascii().to_ascii_lowercase())
+        });
+        let agreed = self.wants_tunnel.filter(|protocol| {
+            answered.as_ref().is_some_and(|answered| answered.eq_ignore_ascii_case(protocol.as_bytes()))
+        });
+        let Some(protocol) = agreed else { return Err((Failure::UpstreamUnreachable, exchange)) };
+        lease.connection.wire.enter_body(read);
+        lines.push(b"connection", b"upgrade");
+        lines.push(b"upgrade", protocol.as_bytes());
+        let tunnel = PendingTunnel {
+            upstream: lease.into_tunnel(),
+            idle: self.timeouts.idle.max(TUNNEL_IDLE),
+            recheck: self.recheck,
+            finish: Some(exchange.into_finish()),
+        };
+        Ok(Answer {
+            status: StatusCode::SWITCHING_PROTOCOLS,
+            reason: None,
+            lines,
+            has_date: true,
+            length: Length::Absent,
+            body: ReplyBody::Empty,
+            tunnel: Some(Box::new(tunnel)),
+        })
     }
 }
 
 /// How often a request that was never written is tried again on another connection.
 const MAX_UNSENT: usize = 3;
 
-fn spare_of(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut spare = Request::new(RequestBody::Empty);
-    *spare.method_mut() = request.method().clone();
-    *spare.headers_mut() = request.headers().clone();
-    spare
-}
-
-/// Where a request is addressed: every try writes it anew, in the way of the connection that it gets.
-struct Address {
-    host: Option<HeaderValue>,
-    path: PathAndQuery,
-    upgrade: UpgradeWanted,
-}
+/// Tunnels are allowed to be silent for longer than answers.
+const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 
 /// Why an exchange broke before the answer's head.
-pub(super) enum Broken {
+enum Broken {
     /// The upstream has seen nothing of it.
-    Unsent(Box<Request<RequestBody>>),
+    Unsent,
     /// It may have.
     Sent(Failure),
 }
 
-struct Carried {
-    lease: Lease,
-    upload: Rc<UploadProgress>,
-    timeouts: UpstreamTimeouts,
-    recheck: Option<Box<dyn Recheck>>,
-    wants_tunnel: Option<String>,
+/// A request on its way over one HTTP/1.1 connection.
+struct H1Asking<'a> {
+    lease: &'a mut H1Lease,
+    sending: Sending,
+}
+
+impl H1Asking<'_> {
+    /// Sends the request and waits for the head of the answer, which may come before everything was sent.
+    async fn ask(&mut self, outgoing: &Outgoing, timer: &Timer) -> Result<AnswerRead, Broken> {
+        let wire = &mut self.lease.connection.wire;
+        wire.begin(Asked { is_head: outgoing.method == Method::HEAD, wants_upgrade: outgoing.wants_tunnel.is_some() });
+        let sending = &mut self.sending;
+        let mut watch = Watch::begin(timer, &outgoing.progress, &outgoing.timeouts);
+        let mut takes_more = true;
+        std::future::poll_fn(|cx| {
+            if takes_more {
+                match sending.poll(cx, wire) {
+                    Poll::Ready(Ok(())) => takes_more = false,
+                    // It closed before it read a byte: that it was about to nobody could know.
+                    Poll::Ready(Err(SendError::Upstream)) if sending.is_untouched() => {
+                        return Poll::Ready(Err(Broken::Unsent));
+                    }
+                    // It may have answered all the same.
+                    Poll::Ready(Err(SendError::Upstream)) => takes_more = false,
+                    Poll::Ready(Err(SendError::Client(error))) => {
+                        let failure = match error {
+                            BodyError::Client(failure) => failure,
+                            BodyError::ClientGone
+                            | BodyError::Upstream(_)
+                            | BodyError::KeyGone
+                            | BodyError::Panicked => Failure::RequestTimeout,
+                        };
+                        return Poll::Ready(Err(Broken::Sent(failure)));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            match wire.poll_answer(cx) {
+                Poll::Ready(Ok(answer)) => return Poll::Ready(Ok(answer.read)),
+                Poll::Ready(Err(fault)) => {
+                    match fault {
+                        AnswerFault::Fault(fault) => {
+                            tracing::debug!(fault = fault.reason(), "the upstream's answer has no single reading");
+                        }
+                        AnswerFault::Ended { has_begun } => {
+                            tracing::debug!(has_begun, "the upstream closed the connection before its answer");
+                        }
+                    }
+                    return Poll::Ready(Err(Broken::Sent(Failure::UpstreamUnreachable)));
+                }
+                Poll::Pending => {}
+            }
+            ready!(watch.poll_elapsed(cx));
+            let failure = outgoing.progress.failure.get().unwrap_or(Failure::UpstreamTimeout);
+            Poll::Ready(Err(Broken::Sent(failure)))
+        })
+        .await
+    }
+}
+
+/// The time an upstream has: while the request is being sent, to take some of it; afterwards, to begin its answer.
+struct Watch<'a> {
+    timer: &'a Timer,
+    progress: &'a UploadProgress,
+    timeouts: &'a UpstreamTimeouts,
+    seen: (u64, bool),
+}
+
+impl<'a> Watch<'a> {
+    fn begin(timer: &'a Timer, progress: &'a UploadProgress, timeouts: &'a UpstreamTimeouts) -> Self {
+        let seen = (progress.bytes.get(), progress.finished.get());
+        timer.arm(if seen.1 { timeouts.first_byte } else { timeouts.idle });
+        Self { timer, progress, timeouts, seen }
+    }
+
+    fn poll_elapsed(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let moved = (self.progress.bytes.get(), self.progress.finished.get());
+        if moved != self.seen {
+            self.seen = moved;
+            self.timer.arm(if moved.1 { self.timeouts.first_byte } else { self.timeouts.idle });
+        }
+        self.timer.poll_elapsed(cx)
+    }
+}
+
+impl Context {
+    /// A streaming answer's body, in the way the client's connection wants it.
+    fn stream(&self, download: Download) -> ReplyBody {
+        if self.connection.is_h2 {
+            self.engine.watched.watch(download)
+        } else {
+            ReplyBody::Download(Box::new(download))
+        }
+    }
 }
 
 impl Lease {
@@ -133,171 +439,8 @@ impl Lease {
     fn was_used_before(&self) -> bool {
         match self {
             Self::H1(lease) => lease.reused,
-
             // It says which requests it has not seen, unless it breaks off without a word.
             Self::H2(lease) => lease.connection.proven.get(),
         }
     }
-
-    /// Sends the request and waits for the head of the answer.
-    async fn exchange(
-        &mut self,
-        cx: &Context,
-        target: &super::target::Target,
-        address: &Address,
-        mut request: Request<RequestBody>,
-        upload: &UploadProgress,
-        timeouts: &UpstreamTimeouts,
-    ) -> Result<Response<Incoming>, Broken> {
-        let timer = cx.engine.timers.timer();
-        match self {
-            Self::H1(lease) => {
-                *request.version_mut() = Version::HTTP_11;
-                *request.uri_mut() = Uri::from(address.path.clone());
-                join_crumbs(request.headers_mut());
-                let host = address.host.clone().unwrap_or_else(|| target.authority.clone());
-                request.headers_mut().insert(header::HOST, host);
-                let connection = &mut lease.connection;
-                if !connection.sender.is_ready() && connection.sender.ready().await.is_err() {
-                    return Err(Broken::Unsent(Box::new(request)));
-                }
-                connection.exchange.begin(request.method(), address.upgrade);
-                let sent = connection.sender.try_send_request(request);
-                await_head(sent, &timer, upload, timeouts).await
-            }
-            Self::H2(lease) => {
-                *request.version_mut() = Version::HTTP_2;
-                let mut parts = http::uri::Parts::default();
-                request.headers_mut().remove(header::HOST);
-                let host = address.host.as_ref().unwrap_or(&target.authority);
-                parts.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
-                parts.scheme = Some(if target.endpoint.tls.is_some() {
-                    http::uri::Scheme::HTTPS
-                } else {
-                    http::uri::Scheme::HTTP
-                });
-                parts.path_and_query = Some(address.path.clone());
-                match Uri::from_parts(parts) {
-                    Ok(uri) => *request.uri_mut() = uri,
-                    Err(_) => {
-                        let detail = "The Host field is malformed.";
-                        return Err(Broken::Sent(Failure::BadRequest { detail }));
-                    }
-                }
-                let sent = lease.connection.sender.try_send_request(request);
-                let answered = await_head(sent, &timer, upload, timeouts).await;
-                match &answered {
-                    Ok(_) => lease.connection.proven.set(true),
-                    // Whatever is at the other end may not speak HTTP/2 at all: the next request tries anew.
-                    Err(_) if !lease.connection.proven.get() => lease.connection.broken.set(true),
-                    Err(_) => {}
-                }
-                answered
-            }
-        }
-    }
 }
-
-/// Waits for the head: as long as the upload moves, the clock of `first_byte` has not begun.
-async fn await_head(
-    sent: impl Future<Output = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>>,
-    timer: &super::timer::Timer,
-    upload: &UploadProgress,
-    timeouts: &UpstreamTimeouts,
-) -> Result<Response<Incoming>, Broken> {
-    let mut sent = std::pin::pin!(sent);
-    let mut seen = (upload.bytes.get(), upload.finished.get());
-    timer.arm(if seen.1 { timeouts.first_byte } else { timeouts.idle });
-    let answered = std::future::poll_fn(|cx| {
-        if let std::task::Poll::Ready(answer) = sent.as_mut().poll(cx) {
-            return std::task::Poll::Ready(Some(answer));
-        }
-        let moved = (upload.bytes.get(), upload.finished.get());
-        if moved != seen {
-            seen = moved;
-            timer.arm(if moved.1 { timeouts.first_byte } else { timeouts.idle });
-        }
-        timer.poll_elapsed(cx).map(|()| None)
-    })
-    .await;
-    match answered {
-        None => Err(Broken::Sent(upload.failure.get().unwrap_or(Failure::UpstreamTimeout))),
-        Some(Ok(answer)) => Ok(answer),
-        Some(Err(mut error)) => Err(match error.take_message() {
-            Some(unsent) => Broken::Unsent(Box::new(unsent)),
-            None => {
-                tracing::debug!(error = %error.error(), "the exchange with the upstream broke");
-                Broken::Sent(upload.failure.get().unwrap_or(Failure::UpstreamUnreachable))
-            }
-        }),
-    }
-}
-
-impl Carried {
-    #[expect(clippy::result_large_err, reason = "a failure hands the exchange back to be answered; it is rare")]
-    fn begin_answer(
-        self,
-        cx: &Context,
-        answer: Response<Incoming>,
-        exchange: Exchange,
-    ) -> Result<Response<ReplyBody>, (Failure, Exchange)> {
-        let Self { lease, upload, timeouts, recheck, wants_tunnel } = self;
-        let (mut parts, incoming) = answer.into_parts();
-        let engine = &cx.engine;
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return switch_protocols(cx, parts, lease, wants_tunnel, recheck, timeouts, exchange);
-        }
-        if let Some(progress) = &cx.connection.progress {
-            progress.resume();
-        }
-        // The upstream's version ends at the upstream.
-        parts.version = Version::HTTP_11;
-        remove_hop_by_hop(&mut parts.headers);
-        let timers = &engine.timers;
-        let finish = Some(exchange.into_finish());
-        let download = Download::new(incoming, lease, &upload, timers, timers.timer(), timeouts.idle, recheck, finish);
-        let body = if cx.connection.progress.is_some() {
-            ReplyBody::Download(Box::new(download))
-        } else {
-            engine.watched.watch(download)
-        };
-        Ok(Response::from_parts(parts, body))
-    }
-}
-
-/// RFC 9110 §7.8: only a 101 that names the protocol asked for makes a tunnel.
-#[expect(clippy::result_large_err, reason = "a failure hands the exchange back to be answered; it is rare")]
-fn switch_protocols(
-    cx: &Context,
-    parts: http::response::Parts,
-    lease: Lease,
-    wants_tunnel: Option<String>,
-    recheck: Option<Box<dyn Recheck>>,
-    timeouts: UpstreamTimeouts,
-    exchange: Exchange,
-) -> Result<Response<ReplyBody>, (Failure, Exchange)> {
-    let agreed = wants_tunnel.filter(|protocol| switches_to(&parts.headers, protocol));
-    let upstream = match lease {
-        Lease::H1(mut lease) => lease.connection.tunnel.take(),
-        Lease::H2(_) => None,
-    };
-    let step_aside = || cx.connection.progress.as_ref().is_some_and(|progress| progress.step_aside());
-    match (agreed, upstream) {
-        (Some(protocol), Some(upstream)) if step_aside() => {
-            let mut answer = Response::from_parts(parts, ReplyBody::Empty);
-            remove_hop_by_hop(answer.headers_mut());
-            if let Ok(value) = HeaderValue::from_str(&protocol) {
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-                answer.headers_mut().insert(header::UPGRADE, value);
-            }
-            let idle = timeouts.idle.max(TUNNEL_IDLE);
-            let finish = Some(exchange.into_finish());
-            *cx.connection.tunnel.borrow_mut() = Some(PendingTunnel { upstream, idle, recheck, finish });
-            Ok(answer)
-        }
-        (Some(_) | None, Some(_) | None) => Err((Failure::UpstreamUnreachable, exchange)),
-    }
-}
-
-/// Tunnels are allowed to be silent for longer than answers.
-const TUNNEL_IDLE: Duration = Duration::from_secs(3600);

@@ -5,11 +5,11 @@
 
 use std::net::IpAddr;
 
-use http::header::{self, HeaderMap};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
 use super::settings::{HeaderSettings, IdentityNames, NamePattern};
+use crate::domain::{Fields, Known};
 
 /// Which fields are ours, which are not believed; compiled once for each configuration.
 pub(crate) struct HeaderRules {
@@ -25,19 +25,31 @@ pub(crate) struct HeaderRules {
 const RESERVED: &str = "x-portcullis-";
 
 /// Hop-by-hop fields (RFC 9110 §7.6.1, RFC 9112 §9.3) and what framing owns.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
+#[inline]
+pub(crate) const fn is_hop_by_hop(name: Known) -> bool {
+    matches!(
+        name,
+        Known::Connection
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::Te
+            | Known::TransferEncoding
+            | Known::Upgrade
+            | Known::Http2Settings
+    )
+}
 
 /// A client cannot use `Connection` to take away what the next server decides by.
-const NOT_NOMINABLE: [HeaderName; 4] =
-    [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::AUTHORIZATION];
+const NOT_NOMINABLE: [Known; 4] = [Known::Host, Known::ContentLength, Known::ContentType, Known::Authorization];
+
+/// Whether `Connection` says that a field of this name is for this connection alone (RFC 9110 §7.6.1).
+pub(crate) fn is_nominated(fields: Fields<'_>, name: &[u8]) -> bool {
+    let is_named = fields
+        .all(Known::Connection)
+        .flat_map(|value| value.split(|b| *b == b','))
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(name));
+    is_named && !NOT_NOMINABLE.contains(&Known::of(name))
+}
 
 /// Whether the fields of a request's peer are believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,31 +94,25 @@ impl HeaderRules {
         &self.identity
     }
 
-    /// Whether a request may not carry a field of this name to the upstream.
-    pub(crate) fn is_refused(&self, name: &str, peer: Peer) -> bool {
-        let unusual = name.bytes().any(|b| b == b'_' || b == b'.');
-        if unusual && (peer == Peer::Untrusted && self.unusual || self.is_ours(&fold(name))) {
+    /// Whether a request may not carry a field of this name, in whatever case, to the upstream. Allocates only for names
+    /// that begin like one of ours or one that is not believed.
+    #[inline]
+    pub(crate) fn is_refused(&self, name: &[u8], peer: Peer) -> bool {
+        let is_unusual = memchr::memchr2(b'_', b'.', name).is_some();
+        let first = name.first().map_or(0, u8::to_ascii_lowercase);
+        (is_unusual || self.interesting[usize::from(first)]) && self.is_refused_surely(name, is_unusual, peer)
+    }
+
+    fn is_refused_surely(&self, name: &[u8], is_unusual: bool, peer: Peer) -> bool {
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        if is_unusual && (peer == Peer::Untrusted && self.unusual || self.is_ours(&fold(&name))) {
             return true;
         }
-        let first = name.bytes().next().unwrap_or_default();
-        if !self.interesting[usize::from(first)] {
-            return false;
-        }
-        self.is_ours(name) || peer == Peer::Untrusted && self.untrusted.iter().any(|pattern| pattern.matches(name))
+        self.is_ours(&name) || peer == Peer::Untrusted && self.untrusted.iter().any(|pattern| pattern.matches(&name))
     }
 
     fn is_ours(&self, folded: &str) -> bool {
         folded.starts_with(RESERVED) || self.folded.iter().any(|ours| ours == folded)
-    }
-
-    /// Takes hop-by-hop and refused fields out of a request's fields.
-    pub(crate) fn clean_request(&self, headers: &mut HeaderMap, peer: Peer) {
-        remove_hop_by_hop(headers);
-        let refused: SmallVec<[HeaderName; 8]> =
-            headers.keys().filter(|name| self.is_refused(name.as_str(), peer)).cloned().collect();
-        for name in refused {
-            headers.remove(name);
-        }
     }
 }
 
@@ -121,25 +127,6 @@ impl NamePattern {
             Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
             Self::Unusual => name.bytes().any(|b| b == b'_' || b == b'.'),
         }
-    }
-}
-
-/// Removes hop-by-hop fields and those that `Connection` nominates (RFC 9110 §7.6.1).
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let nominated: SmallVec<[HeaderName; 4]> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-            .filter(|name| !NOT_NOMINABLE.contains(name))
-            .collect();
-        for name in nominated {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
     }
 }
 
@@ -165,10 +152,15 @@ impl TrailerRule {
         match self {
             Self::Drop => None,
             Self::Clean { rules, peer, credentials } => {
-                rules.clean_request(&mut trailers, *peer);
-                for name in credentials.iter().chain(&NOT_NOMINABLE) {
-                    trailers.remove(name);
-                }
+                let is_refused = |name: &HeaderName| {
+                    let known = Known::of(name.as_str().as_bytes());
+                    is_hop_by_hop(known)
+                        || NOT_NOMINABLE.contains(&known)
+                        || credentials.contains(name)
+                        || rules.is_refused(name.as_str().as_bytes(), *peer)
+                };
+                let refused: Vec<HeaderName> = trailers.keys().filter(|name| is_refused(name)).cloned().collect();
+                refused.iter().for_each(|name| drop(trailers.remove(name)));
                 (!trailers.is_empty()).then_some(trailers)
             }
         }
@@ -182,20 +174,4 @@ pub(crate) fn forwarded_for(address: Option<IpAddr>) -> String {
         Some(IpAddr::V4(v4)) => v4.to_string(),
         Some(IpAddr::V6(v6)) => format!("\"[{v6}]\""),
     }
-}
-
-/// Whether a `Connection` field names `token`.
-pub(crate) fn connection_names(headers: &HeaderMap, token: &str) -> bool {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .any(|piece| piece.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-}
-
-/// The one value of a field that must occur at most once; `Err` when it occurs more often.
-pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    if values.next().is_some() { Err(()) } else { Ok(first) }
 }

@@ -1,8 +1,10 @@
 //! The engine: how an admitted request reaches its upstream, and how the answer comes back.
 //!
 //! Owns connections to upstreams, header rewriting, streaming and tunnels. Must not know configuration files, stores,
-//! or why a request was admitted. Start at `Engine::handle`.
+//! or why a request was admitted. Start at `Engine::begin`.
 
+mod answer;
+mod asked;
 mod body;
 pub(crate) mod certificate;
 mod client;
@@ -29,10 +31,12 @@ pub(crate) mod test_ca;
 #[cfg(test)]
 mod tls_tests;
 
-pub(crate) use body::{ReplyBody, failure_of};
+pub(crate) use answer::{Answer, Length};
+pub(crate) use asked::Asked;
+pub(crate) use body::{Download, ReplyBody, failure_of};
 pub use certificate::TlsError;
 pub(crate) use client::{ClientConnection, HeadBounds};
-pub(crate) use engine::{Engine, WorkerLastUse};
+pub(crate) use engine::{Engine, Forward, Step, WorkerLastUse};
 pub(crate) use exec::LocalExecutor;
 pub(crate) use headers::HeaderRules;
 pub(crate) use live::{Live, LiveReader, Plan};
@@ -41,4 +45,4 @@ pub use settings::*;
 pub use target::UpstreamError;
 pub(crate) use target::{Target as LiveTarget, Upstream};
 pub(crate) use timer::{TICK, Timers};
-pub(crate) use tunnel::run as run_tunnel;
+pub(crate) use tunnel::{PendingTunnel, run as run_tunnel};

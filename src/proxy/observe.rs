@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, Request, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
+use super::asked::Asked;
 use super::body::{BodyError, Finish, UploadProgress};
 use super::client::ClientConnection;
 use super::live::Current;
+use super::request_id::RequestId;
 use super::target::Target;
 use crate::domain::time::{self, monotonic_now};
-use crate::domain::{KeyId, OwnerId, Timestamp};
+use crate::domain::{KeyId, Known, OwnerId, Timestamp};
 use crate::gate::{Denial, Mode, Outcome, Verdict};
 use crate::reply::Refusal;
 use crate::telemetry::{
@@ -46,36 +48,34 @@ impl Observer {
     }
 
     /// Begins to observe one request.
-    pub(crate) fn begin<B>(
+    pub(crate) fn begin(
         self: &Rc<Self>,
         connection: &Rc<ClientConnection>,
-        request: &Request<B>,
-        request_id: &HeaderValue,
-        client_request_id: Option<&HeaderValue>,
+        asked: &Asked<'_>,
+        request_id: &RequestId,
+        client_request_id: Option<&[u8]>,
     ) -> Exchange {
         connection.in_flight.set(connection.in_flight.get() + 1);
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let line = self.access.is_enabled().then(|| {
             Box::new(LineFacts {
                 ts: time::now(),
                 request_id: request_id.clone(),
-                client_request_id: client_request_id.cloned(),
-                protocol: request.version(),
-                host: request
-                    .uri()
-                    .authority()
-                    .map(|authority| authority.as_str().to_owned())
-                    .or_else(|| Some(request.headers().get(http::header::HOST)?.to_str().ok()?.to_owned())),
-                path: request.uri().path().to_owned(),
+                client_request_id: client_request_id.map(text),
+                protocol: asked.version,
+                host: asked.authority.map(str::to_owned).or_else(|| asked.fields.first(Known::Host).map(text)),
+                path: asked.path.to_owned(),
                 ..LineFacts::empty()
             })
         });
+        let begun = monotonic_now();
         Exchange {
             observer: Rc::clone(self),
             connection: Rc::clone(connection),
-            method: request.method().clone(),
-            begun: monotonic_now(),
-            decided: Cell::new(None),
-            asked_upstream: None,
+            method: asked.method.clone(),
+            begun,
+            decided: Cell::new(begun),
+            asks_upstream: false,
             upstream_duration: None,
             route: RouteLabel::NONE,
             status: StatusCode::OK,
@@ -117,8 +117,8 @@ impl Observer {
 /// What only an access line needs.
 struct LineFacts {
     ts: Timestamp,
-    request_id: HeaderValue,
-    client_request_id: Option<HeaderValue>,
+    request_id: RequestId,
+    client_request_id: Option<String>,
     protocol: Version,
     host: Option<String>,
     path: String,
@@ -139,7 +139,7 @@ impl LineFacts {
     fn empty() -> Self {
         Self {
             ts: Timestamp::default(),
-            request_id: HeaderValue::from_static(""),
+            request_id: RequestId::Ours([b'0'; 32]),
             client_request_id: None,
             protocol: Version::HTTP_11,
             host: None,
@@ -165,8 +165,8 @@ pub(crate) struct Exchange {
     connection: Rc<ClientConnection>,
     method: Method,
     begun: Instant,
-    decided: Cell<Option<Duration>>,
-    asked_upstream: Option<Instant>,
+    decided: Cell<Instant>,
+    asks_upstream: bool,
     upstream_duration: Option<Duration>,
     route: RouteLabel,
     status: StatusCode,
@@ -183,11 +183,15 @@ impl Exchange {
         }
     }
 
+    /// When its head was read.
+    pub(crate) const fn begun(&self) -> Instant {
+        self.begun
+    }
+
     /// Notes that the decision was made.
     pub(crate) fn decided(&self) {
-        let took = self.begun.elapsed();
-        self.decided.set(Some(took));
-        self.observer.metrics.auth_duration(took);
+        self.decided.set(monotonic_now());
+        self.observer.metrics.auth_duration(self.decided.get() - self.begun);
     }
 
     /// Notes what was decided.
@@ -248,24 +252,20 @@ impl Exchange {
         *self.upload.borrow_mut() = Some(Rc::clone(upload));
     }
 
-    /// Whether a body was begun and not read to its end.
-    pub(crate) fn has_unread_body(&self) -> bool {
-        self.upload.borrow().as_ref().is_some_and(|upload| !upload.finished.get())
-    }
-
-    /// Notes that the request is being sent to an upstream.
+    /// Notes that the request is being sent to an upstream. Its time counts from the decision: one reading of the clock
+    /// serves both, and next to nothing is in between.
     pub(crate) fn reached_upstream(&mut self, target: &str) {
-        self.asked_upstream = Some(monotonic_now());
+        self.asks_upstream = true;
         if let Some(line) = &mut self.line {
             line.upstream = Some(target.to_owned());
         }
     }
 
     /// Notes the head of the upstream's answer.
-    pub(crate) fn head_arrived(&mut self, status: StatusCode, upstream: &str) {
-        self.status = status;
-        if let Some(asked) = self.asked_upstream {
-            let took = asked.elapsed();
+    pub(crate) fn head_arrived(&mut self, status: u16, upstream: &str) {
+        self.status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        if self.asks_upstream {
+            let took = monotonic_now() - self.decided.get();
             self.upstream_duration = Some(took);
             self.observer.metrics.upstream_request(self.observer.upstream(upstream), took);
         }
@@ -290,17 +290,13 @@ impl Exchange {
         let observer = &self.observer;
         let in_flight = &self.connection.in_flight;
         in_flight.set(in_flight.get().saturating_sub(1));
-        if let Some(progress) = &self.connection.progress {
-            progress.answer_ended();
-        }
         observer.metrics.request(self.connection.listener, self.route, &self.method, self.status, duration);
         let Some(line) = &self.line else { return };
         let missing: Vec<&str> = line.missing.iter().map(|scope| scope.as_str()).collect();
-        let text = |value: &Option<HeaderValue>| value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned);
         observer.access.write(&AccessLine {
             ts: line.ts,
-            request_id: line.request_id.to_str().unwrap_or(""),
-            client_request_id: text(&line.client_request_id).as_deref(),
+            request_id: line.request_id.as_str(),
+            client_request_id: line.client_request_id.as_deref(),
             listener: &self.connection.listener_name,
             protocol: line.protocol,
             method: Some(self.method.as_str()),

@@ -1,38 +1,46 @@
-//! The request as the upstream gets it: what a client may not say is taken out first, our own is put in last.
+//! The request as the upstream gets it: what a client may not say is left out, our own is put in last.
+//!
+//! It is written as the head of an HTTP/1.1 message, whatever it is sent over: once for all tries, and taken apart again
+//! for HTTP/2.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap};
-use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Version};
-use hyper::body::{Body, Incoming};
+use http::header;
+use http::{HeaderName, HeaderValue, Method, Version};
 use smallvec::SmallVec;
 
-use super::body::{Recheck, RequestBody, Upload, UploadProgress};
-use super::client::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
+use super::asked::Asked;
+use super::body::{Recheck, Upload, UploadProgress};
 use super::engine::{Context, KeyRecheck, Routed};
-use super::headers::{Peer, TrailerRule};
+use super::headers::{Peer, TrailerRule, is_hop_by_hop, is_nominated};
 use super::live::Current;
 use super::observe::Exchange;
-use super::settings::{HostPolicy, UpstreamTimeouts};
-use crate::credential::{self, Place};
+use super::settings::{HostPolicy, UpstreamSettings, UpstreamTimeouts};
+use crate::credential::{self, Place, Stripped};
+use crate::domain::fields::Field;
+use crate::domain::{FieldLines, Fields, Known};
 use crate::gate::{Admitted, Identity, RouteSettings};
-use crate::reply::Failure;
 use crate::route::RouteIx;
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const FORWARDED: HeaderName = header::FORWARDED;
 
 /// A request ready to be sent to one upstream.
 pub(super) struct Outgoing {
     pub(crate) method: Method,
-    pub(crate) uri: PathAndQuery,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: RequestBody,
+    /// Request line and fields of an HTTP/1.1 request, without the empty line and without what frames the body.
+    head: Vec<u8>,
+    target: Range<usize>,
+    /// Where the fields stand.
+    fields: Range<usize>,
+    /// Whether `Host` stands in them. Where the client sent none, each target gets its own.
+    has_host: bool,
+    /// The body, when there is one.
+    pub(crate) upload: Option<Box<Upload>>,
+    /// Whether the client framed its empty body: a length of zero is passed on.
+    says_empty: bool,
     /// What the engine sees of the body while it is sent.
-    pub(crate) upload: Rc<UploadProgress>,
+    pub(crate) progress: Rc<UploadProgress>,
     /// The protocol asked for, when both sides may.
     pub(crate) wants_tunnel: Option<String>,
     pub(crate) timeouts: UpstreamTimeouts,
@@ -40,40 +48,30 @@ pub(super) struct Outgoing {
     pub(super) recheck: Option<Box<dyn Recheck>>,
 }
 
-/// Path and query as the upstream gets them: the path that was matched, or what `strip_prefix` leaves of it, and the
-/// query byte for byte, save an accepted credential parameter.
-///
-/// # Errors
-/// When the prefix leaves nothing that can stand in a request line.
-pub(super) fn target_uri(
-    route: &RouteSettings,
-    path: &str,
-    query: Option<&str>,
-    keeps_credential: bool,
-) -> Result<PathAndQuery, Failure> {
+/// Writes path and query as the upstream gets them: the path that was matched, or what `strip_prefix` leaves of it, and
+/// the query byte for byte, save an accepted credential parameter.
+fn push_target(out: &mut Vec<u8>, route: &RouteSettings, path: &str, query: Option<&str>, keeps_credential: bool) {
     let forward = &route.forward;
     let stripped_query = match query {
         Some(query) if !keeps_credential => credential::strip_query(query, &route.accept),
         Some(_) | None => None,
     };
     let query = stripped_query.as_deref().or(query);
-    let mut text = String::with_capacity(path.len() + query.map_or(0, str::len) + 2);
     let rest = match &forward.strip_prefix {
         Some(prefix) => path.strip_prefix(prefix.as_str()).unwrap_or(path),
         None => path,
     };
-    text.push_str(forward.add_prefix.as_deref().unwrap_or(""));
-    if !rest.starts_with('/') {
-        text.push('/');
+    out.extend_from_slice(forward.add_prefix.as_deref().unwrap_or("").as_bytes());
+    if !rest.starts_with('/') && rest != "*" {
+        out.push(b'/');
     }
-    text.push_str(rest);
+    out.extend_from_slice(rest.as_bytes());
     // A query that held nothing but the credential leaves no question mark behind.
     let emptied = stripped_query.as_deref() == Some("");
     if let Some(query) = query.filter(|_| !emptied) {
-        text.push('?');
-        text.push_str(query);
+        out.push(b'?');
+        out.extend_from_slice(query.as_bytes());
     }
-    PathAndQuery::try_from(text).map_err(|_| Failure::BadRequest { detail: "The request target is malformed." })
 }
 
 /// The number of the upstream that a request goes to: the route's, unless the key's environment has its own.
@@ -88,75 +86,73 @@ pub(super) fn upstream_of(current: &Current, route: RouteIx, admitted: &Admitted
 }
 
 impl Outgoing {
-    /// Rewrites `request` for the upstream: what a client may not say is taken out first, our own is put in last.
+    /// Writes `asked` for the upstream.
     pub(super) fn prepare(
         cx: &Context,
         upstream: usize,
-        request: Request<Incoming>,
-        admitted: Admitted,
-        routed: Routed,
+        asked: Asked<'_>,
+        admitted: &Admitted,
+        routed: Routed<'_>,
         exchange: &Exchange,
     ) -> Self {
         let current = &*cx.current;
-        let upstream = &current.plan.upstreams[upstream];
+        let upstream = &current.plan.upstreams[upstream].settings;
         let route = &current.gate.rules.route(routed.route).settings;
-        let (parts, incoming) = request.into_parts();
-        let mut headers = parts.headers;
-        let te_trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+        let mut head = cx.engine.buffers.out();
+        head.extend_from_slice(asked.method.as_str().as_bytes());
+        head.push(b' ');
+        let target = head.len();
         let is_reported = matches!(admitted.identity(), Identity::Reported { .. });
-        if !route.forward_credential && !is_reported {
-            credential::strip_headers(&mut headers, &route.accept);
-        }
-        current.plan.headers.clean_request(&mut headers, cx.trust);
-        headers.remove(header::EXPECT);
-        if !cx.is_grpc {
-            headers.remove(header::TRAILER);
-        }
-        forwarding(cx, &mut headers, parts.version, &routed);
-        identity(current, &mut headers, &admitted);
-        for settings in [
-            (&upstream.settings.remove_headers, &upstream.settings.set_headers),
-            (&route.forward.remove_headers, &route.forward.set_headers),
-        ] {
-            settings.0.iter().for_each(|name| drop(headers.remove(name)));
-            settings.1.iter().for_each(|(name, value)| drop(headers.insert(name.clone(), value.clone())));
-        }
-        if te_trailers && cx.is_grpc {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
-        if let Some(protocol) = &routed.wants_tunnel
-            && let Ok(value) = HeaderValue::from_str(protocol)
-        {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(header::UPGRADE, value);
-        }
-        let host = match &upstream.settings.host {
-            HostPolicy::Set(host) => Some(host.clone()),
-            HostPolicy::Keep => HeaderValue::from_str(&routed.authority).ok().filter(|host| !host.is_empty()),
+        let keeps_credential = route.forward_credential || is_reported;
+        push_target(&mut head, route, routed.path, asked.query, keeps_credential);
+        let target = target..head.len();
+        head.extend_from_slice(b" HTTP/1.1\r\n");
+        let fields_at = head.len();
+        let host = match &upstream.host {
+            HostPolicy::Set(host) => host.as_bytes(),
+            HostPolicy::Keep => routed.authority.as_bytes(),
         };
-        if let Some(host) = host {
-            headers.insert(header::HOST, host);
+        let mut writer = Writer {
+            lines: FieldLines::continuing(head),
+            overrides: Overrides { upstream, route },
+            // Nearly no configuration overrides anything.
+            has_overrides: Overrides { upstream, route }.are_any(),
+        };
+        if !host.is_empty() {
+            writer.lines.push(b"host", host);
         }
-        let upload = Rc::new(UploadProgress::default());
-        let body = if incoming.is_end_stream() {
-            upload.finished.set(true);
-            RequestBody::Empty
+        let credentials = (!keeps_credential).then_some(&route.accept[..]);
+        client_fields(cx, &mut writer, asked.fields, credentials);
+        forwarding(cx, &mut writer, asked.fields, asked.version, routed.authority);
+        identity(current, &mut writer, admitted);
+        writer.overridden();
+        if cx.is_grpc && asked.fields.first(Known::Te).is_some_and(|te| te.eq_ignore_ascii_case(b"trailers")) {
+            writer.lines.push(b"te", b"trailers");
+        }
+        if let Some(protocol) = &routed.wants_tunnel {
+            writer.lines.push(b"connection", b"upgrade");
+            writer.lines.push(b"upgrade", protocol.as_bytes());
+        }
+        let says_empty = !asked.body.is_some() && asked.fields.has(Known::ContentLength);
+        let progress = Rc::new(UploadProgress::default());
+        let trailers = if cx.is_grpc {
+            TrailerRule::Clean {
+                rules: Arc::clone(&current.plan.headers),
+                peer: cx.trust,
+                credentials: credential_names(&route.accept),
+            }
         } else {
-            let trailers = if cx.is_grpc {
-                TrailerRule::Clean {
-                    rules: Arc::clone(&current.plan.headers),
-                    peer: cx.trust,
-                    credentials: credential_names(&route.accept),
-                }
-            } else {
-                TrailerRule::Drop
-            };
-            let timer = cx.engine.timers.timer();
-            let stall = current.plan.stall_timeout;
-            let max = route.forward.max_body;
-            RequestBody::Upload(Box::new(Upload::new(incoming, max, timer, stall, trailers, Rc::clone(&upload))))
+            TrailerRule::Drop
         };
-        exchange.watch_upload(&upload);
+        let upload = Upload::new(
+            asked.body,
+            route.forward.max_body,
+            || cx.engine.timers.timer(),
+            current.plan.stall_timeout,
+            trailers,
+            Rc::clone(&progress),
+        );
+        exchange.watch_upload(&progress);
         let recheck: Option<Box<dyn Recheck>> = match admitted.identity() {
             Identity::Key(authenticated) => Some(Box::new(KeyRecheck {
                 live: Rc::clone(&cx.engine.live),
@@ -164,14 +160,18 @@ impl Outgoing {
             })),
             Identity::Anonymous | Identity::Reported { .. } => None,
         };
-        let bounds = &upstream.settings.timeouts;
+        let head = writer.lines.into_memory();
+        let bounds = &upstream.timeouts;
         let own = &route.forward.timeouts;
         Self {
-            method: parts.method,
-            uri: routed.uri,
-            headers,
-            body,
-            upload,
+            method: asked.method,
+            target,
+            fields: fields_at..head.len(),
+            head,
+            has_host: !host.is_empty(),
+            upload: upload.map(Box::new),
+            says_empty,
+            progress,
             wants_tunnel: routed.wants_tunnel,
             timeouts: UpstreamTimeouts {
                 connect: own.connect.unwrap_or(bounds.connect),
@@ -181,92 +181,253 @@ impl Outgoing {
             recheck,
         }
     }
+
+    /// Gives a head back that [`Outgoing::take_h1_head`] made.
+    pub(super) fn put_back(&mut self, mut head: Vec<u8>) {
+        head.truncate(self.fields.end);
+        self.head = head;
+    }
+
+    /// Path and query.
+    pub(super) fn target(&self) -> &str {
+        // It was made of text.
+        std::str::from_utf8(&self.head[self.target.clone()]).unwrap_or("/")
+    }
+
+    /// The fields as they are sent.
+    pub(super) fn lines(&self) -> FieldLines {
+        FieldLines::continuing(self.head[self.fields.clone()].to_vec())
+    }
+
+    /// The head of an HTTP/1.1 request, whole, for a target with this authority; and whether the body behind it goes out
+    /// in chunks. Takes the head's memory along.
+    pub(super) fn take_h1_head(&mut self, authority: &HeaderValue) -> (Vec<u8>, bool) {
+        let mut head = std::mem::take(&mut self.head);
+        if !self.has_host {
+            let line = [b"host: ", authority.as_bytes(), b"\r\n"].concat();
+            head.splice(self.fields.start..self.fields.start, line);
+            self.has_host = true;
+        }
+        self.fields.end = head.len();
+        let length = match &self.upload {
+            None => self.says_empty.then_some(0),
+            Some(upload) => upload.exact_len(),
+        };
+        let is_chunked = self.upload.is_some() && length.is_none();
+        let mut lines = FieldLines::continuing(head);
+        match length {
+            Some(length) => lines.push_number(b"content-length", length),
+            None if is_chunked => lines.push(b"transfer-encoding", b"chunked"),
+            None => {}
+        }
+        let mut head = lines.into_memory();
+        head.extend_from_slice(b"\r\n");
+        (head, is_chunked)
+    }
+}
+
+/// Writes fields, each unless the configuration says something else about its name.
+struct Writer<'a> {
+    lines: FieldLines,
+    overrides: Overrides<'a>,
+    has_overrides: bool,
+}
+
+/// What upstream and route remove and set; the route has the last word.
+#[derive(Clone, Copy)]
+struct Overrides<'a> {
+    upstream: &'a UpstreamSettings,
+    route: &'a RouteSettings,
+}
+
+impl Overrides<'_> {
+    fn are_any(self) -> bool {
+        let (upstream, route) = (self.upstream, &self.route.forward);
+        !(upstream.remove_headers.is_empty()
+            && upstream.set_headers.is_empty()
+            && route.remove_headers.is_empty()
+            && route.set_headers.is_empty())
+    }
+
+    /// Whether a field of this name that is not set by the configuration is not sent.
+    fn concern(self, name: &[u8]) -> bool {
+        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
+        self.upstream.remove_headers.iter().any(is)
+            || self.upstream.set_headers.iter().any(|(name, _)| is(name))
+            || self.of_route(name)
+    }
+
+    fn of_route(self, name: &[u8]) -> bool {
+        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
+        let route = &self.route.forward;
+        route.remove_headers.iter().any(is) || route.set_headers.iter().any(|(name, _)| is(name))
+    }
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn is_overridden(&self, name: &[u8]) -> bool {
+        self.has_overrides && self.overrides.concern(name)
+    }
+
+    #[inline]
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        if !self.is_overridden(name) {
+            self.lines.push(name, value);
+        }
+    }
+
+    #[inline]
+    fn push_pieces(&mut self, name: &[u8], pieces: &[&[u8]]) {
+        if !self.is_overridden(name) {
+            self.lines.push_pieces(name, pieces);
+        }
+    }
+
+    /// What the configuration sets.
+    fn overridden(&mut self) {
+        if !self.has_overrides {
+            return;
+        }
+        let Overrides { upstream, route } = self.overrides;
+        let sets = |set: &[(HeaderName, HeaderValue)], at: usize| {
+            // A name that is set twice is set to the last.
+            !set[at + 1..].iter().any(|(name, _)| *name == set[at].0)
+        };
+        for (at, (name, value)) in upstream.set_headers.iter().enumerate() {
+            let name = name.as_str().as_bytes();
+            if sets(&upstream.set_headers, at) && !self.overrides.of_route(name) && !is_ours_alone(name) {
+                self.lines.push(name, value.as_bytes());
+            }
+        }
+        let set = &route.forward.set_headers;
+        for (at, (name, value)) in set.iter().enumerate() {
+            let name = name.as_str().as_bytes();
+            if sets(set, at) && !is_ours_alone(name) {
+                self.lines.push(name, value.as_bytes());
+            }
+        }
+    }
+}
+
+/// What frames a message or says where it goes is no field like others: `host` has a setting of its own.
+fn is_ours_alone(name: &[u8]) -> bool {
+    let known = Known::of(name);
+    is_hop_by_hop(known) || matches!(known, Known::Host | Known::ContentLength)
+}
+
+/// What the client sent, without what it may not say and without the credentials that the route accepts.
+fn client_fields(cx: &Context, writer: &mut Writer<'_>, fields: Fields<'_>, credentials: Option<&[Place]>) {
+    let rules = &cx.current.plan.headers;
+    let nominates = fields.has(Known::Connection);
+    let mut cookies: Option<Vec<u8>> = None;
+    let has_crumbs = fields.all(Known::Cookie).nth(1).is_some();
+    for field in fields.iter() {
+        let is_ours = match field.known {
+            Known::Host | Known::ContentLength | Known::Expect | Known::XRequestId => true,
+            Known::Trailer => !cx.is_grpc,
+            Known::Forwarded | Known::XForwardedFor => {
+                cx.trust == Peer::Untrusted || field.known == Known::XForwardedFor
+            }
+            Known::XForwardedHost | Known::XForwardedProto => cx.trust == Peer::Untrusted,
+            other => is_hop_by_hop(other),
+        };
+        if is_ours || rules.is_refused(field.name, cx.trust) || nominates && is_nominated(fields, field.name) {
+            continue;
+        }
+        let stripped = credentials.map_or(Stripped::Unchanged, |accept| credential::strip_field(&field, accept));
+        let value = match &stripped {
+            Stripped::Unchanged => field.value,
+            Stripped::Removed => continue,
+            Stripped::Rewritten(value) => value,
+        };
+        if field.known == Known::Cookie && has_crumbs {
+            // HTTP/2 may send a cookie in crumbs; HTTP/1.1 has one field (RFC 9113 §8.2.3).
+            let all = cookies.get_or_insert_default();
+            if !all.is_empty() {
+                all.extend_from_slice(b"; ");
+            }
+            all.extend_from_slice(value);
+            continue;
+        }
+        let Field { name, .. } = field;
+        writer.push(name, value);
+    }
+    if let Some(cookies) = cookies {
+        writer.push(b"cookie", &cookies);
+    }
 }
 
 /// Who the client is and how it asked: rebuilt, so that only we and trusted proxies have a say.
-fn forwarding(cx: &Context, headers: &mut HeaderMap, version: Version, routed: &Routed) {
+fn forwarding(cx: &Context, writer: &mut Writer<'_>, fields: Fields<'_>, version: Version, host: &str) {
     let connection = &cx.connection;
-    let scheme = HeaderValue::from_static(connection.scheme());
-    let host = HeaderValue::from_str(&routed.authority).unwrap_or_else(|_| HeaderValue::from_static(""));
-    match cx.trust {
-        Peer::Trusted => {
-            let hops = headers.get_all(&X_FORWARDED_FOR).iter().map(|v| v.as_bytes().to_vec());
-            let mut chain: Vec<Vec<u8>> = hops.collect();
-            chain.push(connection.address_value.as_bytes().to_vec());
-            if let Ok(value) = HeaderValue::from_bytes(&chain.join(&b", "[..])) {
-                headers.insert(X_FORWARDED_FOR, value);
-            }
-            headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
-            headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
-            headers.append(FORWARDED, connection.forwarded(&host));
+    let is_trusted = cx.trust == Peer::Trusted;
+    if is_trusted && fields.has(Known::XForwardedFor) {
+        let mut chain: Vec<u8> = Vec::new();
+        for hop in fields.all(Known::XForwardedFor) {
+            chain.extend_from_slice(hop);
+            chain.extend_from_slice(b", ");
         }
-        Peer::Untrusted => {
-            headers.insert(X_FORWARDED_FOR, connection.address_value.clone());
-            headers.insert(X_FORWARDED_PROTO, scheme);
-            headers.insert(FORWARDED, connection.forwarded(&host));
-            headers.insert(X_FORWARDED_HOST, host);
-        }
+        chain.extend_from_slice(connection.address.as_bytes());
+        writer.push(b"x-forwarded-for", &chain);
+    } else {
+        writer.push(b"x-forwarded-for", connection.address.as_bytes());
     }
-    headers.append(header::VIA, via(version));
-    headers.insert(X_REQUEST_ID, cx.request_id.clone());
-    if !headers.contains_key(&TRACEPARENT) {
-        headers.insert(TRACEPARENT, traceparent(&cx.request_id));
+    if !(is_trusted && fields.has(Known::XForwardedProto)) {
+        writer.push(b"x-forwarded-proto", connection.scheme().as_bytes());
+    }
+    if !(is_trusted && fields.has(Known::XForwardedHost)) {
+        writer.push(b"x-forwarded-host", host.as_bytes());
+    }
+    // RFC 7239 §4.
+    let scheme = connection.scheme().as_bytes();
+    let node = connection.forwarded_node.as_bytes();
+    writer.push_pieces(b"forwarded", &[b"for=", node, b";host=\"", host.as_bytes(), b"\";proto=", scheme]);
+    writer.push(b"via", via(version));
+    writer.push(b"x-request-id", cx.request_id.as_bytes());
+    if !fields.has(Known::Traceparent) {
+        // A W3C trace context of our own (Trace Context §3.2.2): the request id names the trace, nothing is sampled yet.
+        let trace = cx.request_id.trace_id().unwrap_or(&NO_TRACE);
+        writer.push_pieces(b"traceparent", &[b"00-", trace, b"-", &trace[..16], b"-00"]);
     }
 }
 
 /// The protocol it was received in, and our pseudonym (RFC 9110 §7.6.3).
-fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
-        Version::HTTP_10 => "1.0 portcullis",
-        Version::HTTP_2 => "2 portcullis",
+const fn via(version: Version) -> &'static [u8] {
+    match version {
+        Version::HTTP_10 => b"1.0 portcullis",
+        Version::HTTP_2 => b"2 portcullis",
         // The only other one that is spoken.
-        _ => "1.1 portcullis",
-    })
-}
-
-/// A W3C trace context of our own (Trace Context §3.2.2): the request id names the trace, nothing is sampled yet.
-fn traceparent(request_id: &HeaderValue) -> HeaderValue {
-    let id = request_id.as_bytes();
-    let is_ours = id.len() == 32 && id.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
-    let (trace, span) = if is_ours { (id, &id[..16]) } else { (&NO_TRACE[..], &NO_TRACE[..16]) };
-    let mut text = Vec::with_capacity(55);
-    text.extend_from_slice(b"00-");
-    text.extend_from_slice(trace);
-    text.push(b'-');
-    text.extend_from_slice(span);
-    text.extend_from_slice(b"-00");
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+        _ => b"1.1 portcullis",
+    }
 }
 
 /// Stands for a request whose id, kept from a trusted proxy, is no trace id.
 const NO_TRACE: [u8; 32] = *b"00000000000000000000000000000001";
 
-/// Who asks, in our words. Every name set here was removed from the request before.
-fn identity(current: &Current, headers: &mut HeaderMap, admitted: &Admitted) {
+/// Who asks, in our words. No field of these names is taken from the request.
+fn identity(current: &Current, writer: &mut Writer<'_>, admitted: &Admitted) {
     let names = current.plan.headers.identity();
-    let auth = match admitted.identity() {
-        Identity::Anonymous => "anonymous",
-        Identity::Reported { .. } => "reported",
+    let mut push = |name: &HeaderName, value: &[u8]| writer.push(name.as_str().as_bytes(), value);
+    let auth: &[u8] = match admitted.identity() {
+        Identity::Anonymous => b"anonymous",
+        Identity::Reported { .. } => b"reported",
         Identity::Key(authenticated) => {
             let slot = authenticated.slot();
-            if let Ok(id) = HeaderValue::from_str(&slot.id.to_string()) {
-                headers.insert(names.key_id.clone(), id);
-            }
-            if let Some(owner) = slot.owner.and_then(|owner| current.gate.directory.owner(owner))
-                && let Ok(id) = HeaderValue::from_str(&owner.id.to_string())
-            {
-                headers.insert(names.owner.clone(), id);
+            push(&names.key_id, &slot.id.text());
+            if let Some(owner) = slot.owner.and_then(|owner| current.gate.directory.owner(owner)) {
+                push(&names.owner, &owner.id.text());
             }
             if let Some(environment) = current.gate.environment(slot.environment) {
-                headers.insert(names.environment.clone(), environment.header.clone());
+                push(&names.environment, environment.header.as_bytes());
             }
             if let Some(grant) = current.gate.grant(slot.profile) {
-                headers.insert(names.scopes.clone(), grant.header.clone());
+                push(&names.scopes, grant.header.as_bytes());
             }
-            "key"
+            b"key"
         }
     };
-    headers.insert(names.auth.clone(), HeaderValue::from_static(auth));
+    push(&names.auth, auth);
 }
 
 fn credential_names(accept: &[Place]) -> SmallVec<[HeaderName; 2]> {

@@ -12,13 +12,14 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::connect::{self, H1Connection, H2Connection, Opened};
+use super::connect::{self, H1Connection, H2Connection, Opened, Tunnel};
 use super::observe::Observer;
 use super::settings::{Protocol, UpstreamSettings};
 use super::target::Target;
 use super::timer::{Elapsed, Timers};
 use crate::reply::Failure;
 use crate::telemetry::UpstreamConnectionState;
+use crate::wire::Buffers;
 
 /// Most requests in flight on one HTTP/2 connection, whatever the peer would allow.
 const MAX_STREAMS: usize = 200;
@@ -26,6 +27,7 @@ const MAX_STREAMS: usize = 200;
 /// One worker's connections.
 pub(crate) struct Pool {
     timers: Rc<Timers>,
+    buffers: Rc<Buffers>,
     observer: Rc<Observer>,
     targets: RefCell<HashMap<u64, Rc<TargetPool>>>,
 }
@@ -44,7 +46,7 @@ pub(crate) struct TargetPool {
 }
 
 struct Idle {
-    connection: H1Connection,
+    connection: Box<H1Connection>,
     opened_ms: u64,
     idle_since_ms: u64,
 }
@@ -60,7 +62,7 @@ pub(crate) enum Lease {
 /// An HTTP/1.1 connection in use. Dropping it closes the connection.
 pub(crate) struct H1Lease {
     /// The connection.
-    pub(crate) connection: H1Connection,
+    pub(crate) connection: Box<H1Connection>,
     /// Whether it was used before.
     pub(crate) reused: bool,
     opened_ms: u64,
@@ -77,8 +79,24 @@ pub(crate) struct H2Lease {
 
 impl Pool {
     /// An empty pool.
-    pub(crate) fn new(timers: Rc<Timers>, observer: Rc<Observer>) -> Self {
-        Self { timers, observer, targets: RefCell::default() }
+    pub(crate) fn new(timers: Rc<Timers>, observer: Rc<Observer>, buffers: Rc<Buffers>) -> Self {
+        Self { timers, observer, buffers, targets: RefCell::default() }
+    }
+
+    /// An idle HTTP/1.1 connection to `target`, if there is one that can be used. Never waits.
+    pub(crate) fn lease_idle(
+        &self,
+        target: &Arc<Target>,
+        settings: &UpstreamSettings,
+        protocol: Protocol,
+    ) -> Option<Lease> {
+        let pool = self.target_pool(target, settings);
+        let wants_h2 = match protocol {
+            Protocol::H2 | Protocol::H2c => true,
+            Protocol::Auto => pool.speaks_h2.get(),
+            Protocol::H1 => false,
+        };
+        if wants_h2 { None } else { pool.take_idle(self.timers.now_ms()) }
     }
 
     /// A connection to `target`, idle or newly opened.
@@ -125,7 +143,14 @@ impl Pool {
             let label = self.observer.upstream(&settings.name);
             let gauge = self.observer.metrics.upstream_connection(label, UpstreamConnectionState::Active);
             // Boxed: it is large, rare, and would make every request's future as large.
-            let dial = Box::pin(connect::open(&target.endpoint, protocol, permit, gauge, self.timers.now_ms()));
+            let dial = Box::pin(connect::open(
+                &target.endpoint,
+                protocol,
+                permit,
+                gauge,
+                self.timers.now_ms(),
+                Rc::clone(&self.buffers),
+            ));
             let opened = timer.bound(connect_timeout, dial).await;
             return match opened {
                 Err(Elapsed) => {
@@ -164,7 +189,7 @@ impl Pool {
         let now = self.timers.now_ms();
         self.targets.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
-            idle.retain(|entry| entry.is_usable(pool, now));
+            idle.retain_mut(|entry| entry.is_usable(pool, now) && entry.connection.wire.is_fresh());
             let wanted = pool.target.waiting.load(Ordering::Relaxed).min(idle.len());
             idle.drain(..wanted);
             pool.shared.borrow_mut().retain(|connection| connection.is_usable(pool, now));
@@ -204,7 +229,10 @@ impl TargetPool {
         let mut idle = self.idle.borrow_mut();
         while let Some(entry) = idle.pop() {
             if entry.is_usable(self, now) {
-                let Idle { connection, opened_ms, .. } = entry;
+                let Idle { mut connection, opened_ms, .. } = entry;
+                if !connection.wire.is_fresh() {
+                    continue;
+                }
                 connection.gauge.set(UpstreamConnectionState::Active);
                 return Some(Lease::H1(H1Lease { connection, reused: true, opened_ms, pool: Rc::clone(self) }));
             }
@@ -263,20 +291,24 @@ impl H2Connection {
 
 impl Idle {
     fn is_usable(&self, pool: &TargetPool, now: u64) -> bool {
-        !self.connection.sender.is_closed()
-            && !self.connection.exchange.is_poisoned()
-            && now.saturating_sub(self.idle_since_ms) < pool.keepalive_ms.get()
+        now.saturating_sub(self.idle_since_ms) < pool.keepalive_ms.get()
             && now.saturating_sub(self.opened_ms) < pool.max_lifetime_ms.get()
     }
 }
 
 impl H1Lease {
+    /// What is left of the connection behind a 101.
+    pub(crate) fn into_tunnel(self) -> Tunnel {
+        self.connection.into_tunnel()
+    }
+
     /// Keeps the connection for the next request. Call it once the answer was read to its end and the request was
     /// written to its end; otherwise drop the lease.
     pub(crate) fn give_back(self, now_ms: u64) {
         let Self { connection, opened_ms, pool, .. } = self;
+        let is_reusable = connection.wire.is_reusable();
         let entry = Idle { connection, opened_ms, idle_since_ms: now_ms };
-        if entry.is_usable(&pool, now_ms) {
+        if is_reusable && entry.is_usable(&pool, now_ms) {
             entry.connection.gauge.set(UpstreamConnectionState::Idle);
             pool.idle.borrow_mut().push(entry);
         }

@@ -2,7 +2,49 @@
 
 use std::cell::Cell;
 
-use http::HeaderValue;
+/// The id of one request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum RequestId {
+    /// One of ours.
+    Ours([u8; 32]),
+    /// One that a trusted proxy brought along.
+    Kept(Box<str>),
+}
+
+impl RequestId {
+    /// What is kept from a trusted proxy: visible ASCII up to 128 bytes.
+    pub(super) fn kept(value: &[u8]) -> Option<Self> {
+        let fits = (1..=128).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+        fits.then(|| String::from_utf8_lossy(value).into_owned().into_boxed_str()).map(Self::Kept)
+    }
+
+    /// Its text.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            // Hexadecimal digits are text.
+            Self::Ours(digits) => std::str::from_utf8(digits).unwrap_or_default(),
+            Self::Kept(text) => text,
+        }
+    }
+
+    /// Its text as bytes.
+    #[inline]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Ours(digits) => digits,
+            Self::Kept(text) => text.as_bytes(),
+        }
+    }
+
+    /// Its digits where it can name a trace (Trace Context §3.2.2.3): 32 hexadecimal digits in lower case.
+    pub(super) fn trace_id(&self) -> Option<&[u8]> {
+        let is_digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+        match self {
+            Self::Ours(digits) => Some(digits),
+            Self::Kept(text) => (text.len() == 32 && text.bytes().all(|b| is_digit(&b))).then_some(text.as_bytes()),
+        }
+    }
+}
 
 /// One worker's generator (xoshiro-like mixing of a counter with a random seed, "splitmix64").
 pub(super) struct RequestIds {
@@ -26,7 +68,7 @@ impl RequestIds {
     }
 
     /// The next id.
-    pub(super) fn next(&self) -> HeaderValue {
+    pub(super) fn next(&self) -> RequestId {
         let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.state.set(state);
         let low = mix(state);
@@ -38,7 +80,7 @@ impl RequestIds {
                 text[half * 16 + digit] = HEX[(word >> (60 - 4 * digit) & 0xf) as usize];
             }
         }
-        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+        RequestId::Ours(text)
     }
 }
 
@@ -59,9 +101,19 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..10_000 {
             let id = ids.next();
-            let text = id.to_str().unwrap().to_owned();
+            let text = id.as_str().to_owned();
             assert!(text.len() == 32 && text.bytes().all(|b| HEX.contains(&b)));
+            assert_eq!(id.trace_id(), Some(text.as_bytes()));
             assert!(seen.insert(text));
         }
+    }
+
+    #[test]
+    fn what_a_proxy_brings_is_kept_when_it_is_visible_and_short() {
+        assert_eq!(RequestId::kept(b"abc-1").unwrap().as_str(), "abc-1");
+        assert!(RequestId::kept(b"").is_none() && RequestId::kept(b"a b").is_none());
+        assert!(RequestId::kept(&[b'a'; 129]).is_none() && RequestId::kept(&[b'a'; 128]).is_some());
+        assert_eq!(RequestId::kept(b"abc").unwrap().trace_id(), None);
+        assert!(RequestId::kept(&[b'A'; 32]).unwrap().trace_id().is_none());
     }
 }

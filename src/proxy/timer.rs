@@ -9,8 +9,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::domain::time::monotonic_now;
-use crate::framing::CoarseClock;
+use crate::domain::Timestamp;
+use crate::domain::time::{self, monotonic_now};
+use crate::wire::CoarseClock;
 
 /// How often deadlines are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
@@ -21,6 +22,8 @@ pub(crate) struct Timers {
     clock: CoarseClock,
     entries: RefCell<Vec<Entry>>,
     free: RefCell<Vec<usize>>,
+    /// The date as answers say it, and the second it is of.
+    date: RefCell<(i64, String)>,
 }
 
 #[derive(Default)]
@@ -40,12 +43,18 @@ impl Timers {
             clock: CoarseClock::new(),
             entries: RefCell::default(),
             free: RefCell::default(),
+            date: RefCell::new((0, http_date(time::now()))),
         })
     }
 
     /// Milliseconds since the worker began, as of the last tick. Reads no clock.
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    /// Lends the value of `Date` (RFC 9110 §6.6.1), up to a tick old. Reads no clock.
+    pub(crate) fn with_date<R>(&self, use_it: impl FnOnce(&[u8]) -> R) -> R {
+        use_it(self.date.borrow().1.as_bytes())
     }
 
     /// The clock itself, for those that only want the time.
@@ -57,6 +66,10 @@ impl Timers {
     pub(crate) fn tick(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.clock.set_ms(now);
+        let wall = time::now();
+        if self.date.borrow().0 != wall.unix_seconds() {
+            *self.date.borrow_mut() = (wall.unix_seconds(), http_date(wall));
+        }
         let mut due: smallvec::SmallVec<[Waker; 8]> = smallvec::SmallVec::new();
         for entry in self.entries.borrow_mut().iter_mut() {
             if entry.deadline_ms <= now {
@@ -85,6 +98,13 @@ impl Timers {
         };
         Timer { timers: Rc::clone(self), slot }
     }
+}
+
+/// An IMF-fixdate (RFC 9110 §5.6.7).
+fn http_date(moment: Timestamp) -> String {
+    let moment = jiff::Timestamp::from_millisecond(moment.unix_ms()).unwrap_or_default();
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    printer.timestamp_to_rfc9110_string(&moment).unwrap_or_default()
 }
 
 /// One deadline that can be moved. Dropping it disarms it.

@@ -4,21 +4,16 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{self, HeaderMap};
-use http::{HeaderName, HeaderValue, Method, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::oneshot;
 
 use super::body::{BodyError, Finish, Recheck};
 use super::connect::Tunnel;
-use super::headers::connection_names;
 use super::timer::Timers;
 
 /// `Sec-WebSocket-Accept` and its kin stay; what matters here is the protocol both sides agreed on.
 pub(crate) struct PendingTunnel {
-    /// Yields the upstream's stream.
-    pub(crate) upstream: oneshot::Receiver<Tunnel>,
+    /// The upstream's stream.
+    pub(crate) upstream: Tunnel,
     /// Longest silence in both directions.
     pub(crate) idle: Duration,
     /// Whether the key still holds.
@@ -27,46 +22,21 @@ pub(crate) struct PendingTunnel {
     pub(crate) finish: Option<Box<dyn Finish>>,
 }
 
-/// The protocol a request asks to change to, when it asks in a way that can be granted: a GET over HTTP/1.1 with
-/// `Connection: upgrade`, one `Upgrade` protocol, and no body (RFC 9110 §7.8, RFC 6455 §4.1).
-pub(crate) fn requested_protocol<'a>(method: &Method, version: Version, headers: &'a HeaderMap) -> Option<&'a str> {
-    let grantable = *method == Method::GET && version == Version::HTTP_11 && connection_names(headers, "upgrade");
-    if !grantable {
-        return None;
-    }
-    let mut fields = headers.get_all(header::UPGRADE).iter();
-    let only = fields.next()?.to_str().ok()?.trim();
-    let single = fields.next().is_none() && !only.is_empty() && !only.contains(',');
-    single.then_some(only)
-}
-
-/// Whether an answer of 101 switches to the protocol that was asked for.
-pub(crate) fn switches_to(headers: &HeaderMap, requested: &str) -> bool {
-    let protocol = |name: HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    protocol(header::UPGRADE).is_some_and(|answered| answered.trim().eq_ignore_ascii_case(requested))
-}
-
 /// How long a side may take to hear that the tunnel is over.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Joins both streams until either side closes, falls silent, or the key no longer holds.
-pub(crate) async fn run<S>(mut client: S, client_read: Bytes, pending: PendingTunnel, timers: Rc<Timers>)
+pub(crate) async fn run<S>(mut client: S, client_read: Vec<u8>, pending: PendingTunnel, timers: Rc<Timers>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let PendingTunnel { upstream, idle, recheck, finish } = pending;
+    let PendingTunnel { upstream: mut tunnel, idle, recheck, finish } = pending;
     let mut moved = 0;
     let timer = timers.timer();
-    let ended = match upstream.await {
-        Ok(mut tunnel) => {
-            let joined = join(&mut client, &client_read, &mut tunnel, idle, recheck.as_deref(), &timers, &mut moved);
-            let ended = joined.await;
-            // Whatever state they are in: both sides learn that it is over, if they still listen.
-            let _closed = timer.bound(FAREWELL, tunnel.stream.shutdown()).await;
-            ended
-        }
-        Err(_) => Some(BodyError::Upstream(crate::reply::Failure::UpstreamUnreachable)),
-    };
+    let joined = join(&mut client, &client_read, &mut tunnel, idle, recheck.as_deref(), &timers, &mut moved);
+    let ended = joined.await;
+    // Whatever state they are in: both sides learn that it is over, if they still listen.
+    let _closed = timer.bound(FAREWELL, tunnel.stream.shutdown()).await;
     let _closed = timer.bound(FAREWELL, client.shutdown()).await;
     if let Some(finish) = finish {
         finish.finish(moved, ended.as_ref());

@@ -5,11 +5,12 @@
 
 mod accept;
 mod connection;
+mod h1;
+mod h2;
 mod listen;
 mod pages;
 mod proxy_protocol;
 mod settings;
-mod stream;
 mod tls;
 mod worker;
 

@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use super::accept::Accepted;
 use super::connection;
 use super::settings::Limits;
-use crate::framing::{Patience, Progress};
 use crate::proxy::{Engine, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse};
 use crate::telemetry::{AccessLog, Metrics};
+use crate::wire::{Buffers, Patience, Progress};
 
 /// What a worker is told.
 pub(super) enum Command {
@@ -217,7 +217,7 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let observer = Observer::new(&parts.metrics, parts.access);
     let live = LiveReader::new(parts.live);
     let state = Rc::new(WorkerState {
-        engine: Engine::new(live, Rc::clone(&timers), observer, parts.last_use),
+        engine: Engine::new(live, Rc::clone(&timers), observer, parts.last_use, Rc::new(Buffers::default())),
         limits: parts.limits,
         draining: Rc::default(),
         entries: RefCell::default(),

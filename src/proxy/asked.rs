@@ -1,0 +1,219 @@
+//! A request as it came, whichever version of HTTP it came in.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, Method, Request, Version};
+use hyper::body::{Body, Incoming};
+
+use crate::domain::{Fields, Known};
+use crate::framing::{self, RequestRead};
+use crate::reply::Failure;
+use crate::wire::ClientWire;
+
+/// A request whose head was read. Everything but the body is borrowed from where it arrived.
+pub(crate) struct Asked<'a> {
+    /// Its method.
+    pub(crate) method: Method,
+    /// The version it came in.
+    pub(crate) version: Version,
+    /// The authority of its target, where that has one.
+    pub(crate) authority: Option<&'a str>,
+    /// The path as it came; `*` for the asterisk form.
+    pub(crate) path: &'a str,
+    /// The query as it came.
+    pub(crate) query: Option<&'a str>,
+    /// Its fields.
+    pub(crate) fields: Fields<'a>,
+    /// Its body, not read yet.
+    pub(crate) body: ClientBody,
+}
+
+/// A request body where it arrives.
+pub(crate) enum ClientBody {
+    /// There is none.
+    None,
+    /// On an HTTP/1 connection; how long it is, when that is known.
+    H1(Rc<ClientWire>, Option<u64>),
+    /// On a stream of an HTTP/2 connection.
+    H2(Incoming),
+}
+
+impl ClientBody {
+    /// Whether there is one.
+    pub(crate) const fn is_some(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// Its length in bytes, when that is known.
+    pub(crate) fn exact_len(&self) -> Option<u64> {
+        match self {
+            Self::None => Some(0),
+            Self::H1(_, len) => *len,
+            Self::H2(incoming) => incoming.size_hint().exact(),
+        }
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// A request that was read from an HTTP/1 connection; `head` begins with its first byte.
+    ///
+    /// # Errors
+    /// When its parts are no text, which the framing has ruled out.
+    pub(crate) fn h1(
+        head: &'a [u8],
+        fields: Fields<'a>,
+        read: &RequestRead,
+        wire: &Rc<ClientWire>,
+    ) -> Result<Self, Failure> {
+        let malformed = Failure::BadRequest { detail: "The request line is malformed." };
+        let method = Method::from_bytes(&head[read.method.clone()]).map_err(|_| malformed)?;
+        let target = std::str::from_utf8(&head[read.target.clone()]).map_err(|_| malformed)?;
+        let (authority, rest) = match target.as_bytes() {
+            [b'/', ..] | b"*" => (None, target),
+            _ if method == Method::CONNECT => (Some(target), ""),
+            _ => {
+                let behind_scheme = target.find("://").map_or("", |at| &target[at + 3..]);
+                let end = behind_scheme.find(['/', '?']).unwrap_or(behind_scheme.len());
+                (Some(&behind_scheme[..end]), &behind_scheme[end..])
+            }
+        };
+        let (path, query) = match memchr::memchr(b'?', rest.as_bytes()) {
+            Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+            None => (rest, None),
+        };
+        // An empty path of an absolute target is the root (RFC 9110 §4.2.3).
+        let path = if path.is_empty() && authority.is_some() && method != Method::CONNECT { "/" } else { path };
+        let version = match read.version {
+            framing::Version::Http10 => Version::HTTP_10,
+            framing::Version::Http11 => Version::HTTP_11,
+        };
+        let body = match read.body.exact_len() {
+            Some(0) => ClientBody::None,
+            len => ClientBody::H1(Rc::clone(wire), len),
+        };
+        Ok(Self { method, version, authority, path, query, fields, body })
+    }
+
+    /// A request of an HTTP/2 stream, whose fields are copied to `fields` already.
+    pub(crate) fn h2(request: &'a Request<()>, fields: Fields<'a>, incoming: Incoming) -> Self {
+        let uri = request.uri();
+        Self {
+            method: request.method().clone(),
+            version: request.version(),
+            authority: uri.authority().map(http::uri::Authority::as_str),
+            path: uri.path(),
+            query: uri.query(),
+            fields,
+            body: if incoming.is_end_stream() { ClientBody::None } else { ClientBody::H2(incoming) },
+        }
+    }
+
+    /// Host and port as the client said, in the one way they can be read (RFC 9112 §3.2, RFC 9113 §8.3.1); empty where
+    /// HTTP/1.0 sent none.
+    ///
+    /// # Errors
+    /// When host and target disagree, or either has no single reading.
+    pub(crate) fn host(&self) -> Result<&'a str, Failure> {
+        let refuse = |detail| Failure::BadRequest { detail };
+        let malformed = refuse("The Host field is malformed.");
+        let host = match self.fields.single(Known::Host) {
+            Ok(value) => value.map(|value| std::str::from_utf8(value).map_err(|_| malformed)).transpose()?,
+            Err(_) => return Err(refuse("The request carries more than one Host field.")),
+        };
+        let authority = match (self.authority, host) {
+            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+                return Err(refuse("Host and request target name different hosts."));
+            }
+            (Some(authority), _) => authority,
+            (None, Some(host)) => host,
+            (None, None) if self.version <= Version::HTTP_10 => "",
+            (None, None) => return Err(refuse("The request names no host.")),
+        };
+        // Over HTTP/1 the framing has seen to it.
+        if self.version == Version::HTTP_2 && !is_host_and_port(authority) {
+            return Err(malformed);
+        }
+        Ok(authority)
+    }
+
+    /// Whether it is gRPC, by its content type.
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.fields
+            .first(Known::ContentType)
+            .is_some_and(|value| value.starts_with(b"application/grpc") && !value.starts_with(b"application/grpc-web"))
+    }
+
+    /// The protocol it asks to change to, when it asks in a way that can be granted: a GET over HTTP/1.1 with
+    /// `Connection: upgrade`, one `Upgrade` protocol, and no body (RFC 9110 §7.8, RFC 6455 §4.1).
+    pub(crate) fn requested_protocol(&self) -> Option<&'a str> {
+        let fields = self.fields;
+        if !fields.has(Known::Upgrade) {
+            return None;
+        }
+        let nominates = fields
+            .all(Known::Connection)
+            .flat_map(|value| value.split(|b| *b == b','))
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+        let grantable = self.method == Method::GET && self.version == Version::HTTP_11 && !self.body.is_some();
+        let only = std::str::from_utf8(fields.single(Known::Upgrade).ok()??).ok()?;
+        (nominates && grantable && !only.is_empty() && !only.contains(',')).then_some(only)
+    }
+}
+
+/// Field lines as they stand in a trailer section.
+pub(crate) fn trailers_of(section: &[u8]) -> Option<HeaderMap> {
+    let mut trailers = HeaderMap::new();
+    for line in section.split(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r")) {
+        let (name, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
+        let name = http::HeaderName::from_bytes(name).ok()?;
+        trailers.append(name, http::HeaderValue::from_bytes(value[1..].trim_ascii()).ok()?);
+    }
+    (!trailers.is_empty()).then_some(trailers)
+}
+
+/// `uri-host [ ":" port ]` without user information (RFC 9110 §7.2, RFC 3986 §3.2.2).
+fn is_host_and_port(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((inner, after)) => {
+                let literal = inner.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.');
+                return literal
+                    && !inner.is_empty()
+                    && (after.is_empty() || after.strip_prefix(':').is_some_and(digits));
+            }
+            None => return false,
+        },
+        None => text.split_once(':').map_or((text, ""), |(host, port)| (host, port)),
+    };
+    let in_name = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&b);
+    !host.is_empty() && host.bytes().all(in_name) && (!text.contains(':') || digits(port))
+}
+
+fn digits(text: &str) -> bool {
+    text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_content_injection_is_refused() {
+        for good in ["a", "a.b:80", "[::1]", "[::1]:8443", "127.0.0.1:1", "a:"] {
+            assert!(is_host_and_port(good), "{good}");
+        }
+        for bad in
+            ["", ":80", "a/b", "u@h", "a,b", "a b", "a:b", "a:80:90", "[::1", "[x]", "[::1]x", "a#b", "a?b", "a\\b"]
+        {
+            assert!(!is_host_and_port(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trailer_section_is_read_line_by_line() {
+        let trailers = trailers_of(b"A: 1\r\nb:\r\na:2 \r\n").unwrap();
+        assert_eq!(trailers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(trailers["b"], "");
+        assert_eq!(trailers_of(b""), None);
+    }
+}

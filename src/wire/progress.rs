@@ -1,0 +1,242 @@
+//! What a connection is doing and since when, for those who close slow ones; and the few things they can ask of it.
+//!
+//! Timers are not here: a thread that holds thousands of connections looks at all of them a few times a second, which
+//! costs less than a timer that is moved with every read.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use crate::framing::Fault;
+
+/// Milliseconds since some moment, moved on by its owner; every clone shows the same.
+#[derive(Debug, Clone, Default)]
+pub struct CoarseClock(Rc<Cell<u64>>);
+
+impl CoarseClock {
+    /// A clock that shows zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What it shows, in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.0.get()
+    }
+
+    /// Makes it show `now_ms`.
+    pub fn set_ms(&self, now_ms: u64) {
+        self.0.set(now_ms);
+    }
+}
+
+/// What a client connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Nothing is under way: no byte of a request has come since the last answer.
+    Idle,
+    /// A request head has begun and the rest of it is waited for.
+    Head,
+    /// A request is being answered.
+    Exchange,
+    /// So it is, and the next piece of its body is waited for.
+    Body,
+    /// HTTP is over.
+    Tunnel,
+    /// It is being closed.
+    Closing,
+}
+
+/// How long a client may take; milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// From a head's first byte to its last.
+    pub head_ms: u64,
+    /// Between an answer and the next request.
+    pub idle_ms: u64,
+    /// Between two pieces of a body while we wait for it, and until the client takes a piece of what it is sent.
+    pub stall_ms: u64,
+}
+
+/// What [`Progress::sweep`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swept {
+    /// Nothing: the client is in time.
+    InTime,
+    /// It asked an idle connection to close.
+    IdleClosed,
+    /// It asked for a refusal with this fault.
+    Refused(Fault),
+    /// It asked for the connection to be dropped, as the client takes nothing.
+    Dropped,
+}
+
+/// What others want of the connection at its next turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Nothing,
+    /// End with a refusal.
+    Refuse(Fault),
+    /// End without a word, if nothing is under way.
+    CloseIdle,
+    /// Fail every read and write.
+    Drop,
+}
+
+/// What one client connection is doing, shared between its task and the sweeper of its thread.
+///
+/// Everything is a cell: reading it costs a load, and none of it may leave the thread.
+#[derive(Debug)]
+pub struct Progress {
+    clock: CoarseClock,
+    phase: Cell<Phase>,
+    since_ms: Cell<u64>,
+    write_blocked_since: Cell<Option<u64>>,
+    wish: Cell<Wish>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Progress {
+    /// A connection on which nothing has happened; `clock` is its thread's.
+    pub fn new(clock: CoarseClock) -> Self {
+        let since_ms = Cell::new(clock.now_ms());
+        Self {
+            clock,
+            phase: Cell::new(Phase::Idle),
+            since_ms,
+            write_blocked_since: Cell::new(None),
+            wish: Cell::new(Wish::Nothing),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// What it is doing.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Since when.
+    pub fn since_ms(&self) -> u64 {
+        self.since_ms.get()
+    }
+
+    /// Since when the client has taken nothing of what it is sent; none while it does.
+    pub fn write_blocked_since(&self) -> Option<u64> {
+        self.write_blocked_since.get()
+    }
+
+    /// Notes what it is doing from now on; nothing changes when it is doing that already.
+    #[inline]
+    pub fn enter(&self, phase: Phase) {
+        if self.phase.get() != phase {
+            self.phase.set(phase);
+            self.since_ms.set(self.clock.now_ms());
+        }
+    }
+
+    /// Remembers the task that serves the connection, which every wish wakes. To be called whenever it is polled.
+    #[inline]
+    pub fn served_by(&self, cx: &Context<'_>) {
+        let mut slot = self.waker.borrow_mut();
+        match &mut *slot {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *slot = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Ends the connection with `fault`: between requests by a refusal, within a body by an error to its reader.
+    pub fn request_close(&self, fault: Fault) {
+        self.wish(Wish::Refuse(fault));
+    }
+
+    /// Ends the connection without a word if no request is under way; otherwise nothing happens.
+    pub fn close_idle(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.wish(Wish::CloseIdle);
+        }
+    }
+
+    /// Makes every read and write fail from now on.
+    pub fn drop_connection(&self) {
+        self.wish(Wish::Drop);
+    }
+
+    /// Whether every read and write is to fail.
+    #[inline]
+    pub fn is_dropped(&self) -> bool {
+        self.wish.get() == Wish::Drop
+    }
+
+    /// Takes the wish to end with a refusal, if there is one.
+    #[inline]
+    pub fn take_refusal(&self) -> Option<Fault> {
+        match self.wish.get() {
+            Wish::Refuse(fault) => {
+                self.wish.set(Wish::Nothing);
+                Some(fault)
+            }
+            Wish::Nothing | Wish::CloseIdle | Wish::Drop => None,
+        }
+    }
+
+    /// Takes the wish to close an idle connection, if there is one; whether it still is idle is for the caller to see.
+    #[inline]
+    pub fn take_close_idle(&self) -> bool {
+        let is_wished = self.wish.get() == Wish::CloseIdle;
+        if is_wished {
+            self.wish.set(Wish::Nothing);
+        }
+        is_wished
+    }
+
+    /// Notes that the client took something of what it is sent.
+    #[inline]
+    pub fn note_written(&self) {
+        self.write_blocked_since.set(None);
+    }
+
+    /// Notes that it takes nothing.
+    pub fn note_write_blocked(&self) {
+        if self.write_blocked_since.get().is_none() {
+            self.write_blocked_since.set(Some(self.clock.now_ms()));
+        }
+    }
+
+    /// Compares what the client is doing with what it may take, and ends the connection when it takes longer.
+    ///
+    /// Never cuts an exchange: how long an answer may take is not the client's fault. Costs a few loads.
+    pub fn sweep(&self, now_ms: u64, patience: &Patience) -> Swept {
+        if self.wish.get() != Wish::Nothing {
+            return Swept::InTime;
+        }
+        if self.write_blocked_since.get().is_some_and(|since| now_ms.saturating_sub(since) > patience.stall_ms) {
+            self.drop_connection();
+            return Swept::Dropped;
+        }
+        let waited = now_ms.saturating_sub(self.since_ms.get());
+        match self.phase.get() {
+            Phase::Head if waited > patience.head_ms => {
+                self.request_close(Fault::HeadTimeout);
+                Swept::Refused(Fault::HeadTimeout)
+            }
+            Phase::Body if waited > patience.stall_ms => {
+                self.request_close(Fault::BodyTimeout);
+                Swept::Refused(Fault::BodyTimeout)
+            }
+            Phase::Idle if waited > patience.idle_ms => {
+                self.close_idle();
+                Swept::IdleClosed
+            }
+            Phase::Head | Phase::Body | Phase::Idle | Phase::Exchange | Phase::Tunnel | Phase::Closing => Swept::InTime,
+        }
+    }
+
+    fn wish(&self, wish: Wish) {
+        self.wish.set(wish);
+        // Taken out first: a waker may run code that comes back here.
+        let waker = self.waker.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

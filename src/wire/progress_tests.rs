@@ -1,0 +1,93 @@
+//! What a sweeper sees of a connection and what it can do about it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
+
+use super::{CoarseClock, Patience, Phase, Progress, Swept};
+use crate::framing::Fault;
+
+const PATIENCE: Patience = Patience { head_ms: 10, idle_ms: 75, stall_ms: 30 };
+
+fn progress() -> (Progress, CoarseClock) {
+    let clock = CoarseClock::new();
+    (Progress::new(clock.clone()), clock)
+}
+
+#[test]
+fn every_phase_has_its_own_patience_counted_from_its_beginning() {
+    let cases = [
+        (Phase::Idle, 75, Some(Swept::IdleClosed)),
+        (Phase::Head, 10, Some(Swept::Refused(Fault::HeadTimeout))),
+        (Phase::Body, 30, Some(Swept::Refused(Fault::BodyTimeout))),
+        (Phase::Exchange, 1_000_000, None),
+        (Phase::Tunnel, 1_000_000, None),
+        (Phase::Closing, 1_000_000, None),
+    ];
+    for (phase, patience, expected) in cases {
+        let (progress, clock) = progress();
+        progress.enter(if phase == Phase::Idle { Phase::Exchange } else { Phase::Idle });
+        clock.set_ms(5);
+        progress.enter(phase);
+        clock.set_ms(9);
+        progress.enter(phase);
+        assert_eq!((progress.phase(), progress.since_ms()), (phase, 5), "staying is not entering");
+        assert_eq!(progress.sweep(5 + patience, &PATIENCE), Swept::InTime, "{phase:?}");
+        assert_eq!(progress.sweep(6 + patience, &PATIENCE), expected.unwrap_or(Swept::InTime), "{phase:?}");
+        assert_eq!(progress.sweep(7 + patience, &PATIENCE), Swept::InTime, "{phase:?} was told already");
+    }
+}
+
+#[test]
+fn a_wish_is_taken_once_and_a_dropped_connection_stays_dropped() {
+    let (progress, _) = progress();
+    progress.enter(Phase::Exchange);
+    progress.close_idle();
+    assert!(!progress.take_close_idle(), "a busy connection is not closed for idleness");
+    progress.enter(Phase::Idle);
+    progress.close_idle();
+    assert!(progress.take_close_idle() && !progress.take_close_idle());
+    progress.request_close(Fault::HeadTimeout);
+    assert_eq!(progress.take_refusal(), Some(Fault::HeadTimeout));
+    assert_eq!(progress.take_refusal(), None);
+    progress.drop_connection();
+    assert_eq!(progress.take_refusal(), None);
+    assert!(progress.is_dropped() && progress.is_dropped());
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_dropped_and_one_that_takes_something_again_is_forgiven() {
+    let (progress, clock) = progress();
+    progress.enter(Phase::Exchange);
+    clock.set_ms(7);
+    progress.note_write_blocked();
+    clock.set_ms(20);
+    progress.note_write_blocked();
+    assert_eq!(progress.write_blocked_since(), Some(7));
+    assert_eq!(progress.sweep(37, &PATIENCE), Swept::InTime);
+    progress.note_written();
+    assert_eq!(progress.sweep(38, &PATIENCE), Swept::InTime);
+    clock.set_ms(40);
+    progress.note_write_blocked();
+    assert_eq!(progress.sweep(71, &PATIENCE), Swept::Dropped);
+    assert!(progress.is_dropped());
+}
+
+#[test]
+fn every_wish_wakes_the_task_that_serves_the_connection() {
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let wishes: [fn(&Progress); 3] =
+        [|progress| progress.request_close(Fault::HeadTimeout), Progress::close_idle, Progress::drop_connection];
+    for wish in wishes {
+        let (progress, _) = progress();
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        progress.served_by(&Context::from_waker(&Waker::from(Arc::clone(&count))));
+        wish(&progress);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+}

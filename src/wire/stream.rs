@@ -1,0 +1,115 @@
+//! A peer's bytes, whichever way they come.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A socket without TLS.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix domain socket.
+    Unix(UnixStream),
+}
+
+/// A connection to a client or an upstream. TLS is boxed: an idle connection in the clear must not pay for it.
+#[derive(Debug)]
+pub enum Stream {
+    /// In the clear.
+    Plain(Socket),
+    /// Inside TLS, as the server.
+    Served(Box<tokio_rustls::server::TlsStream<Socket>>),
+    /// Inside TLS, as the client.
+    Asked(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether it is inside TLS.
+    pub const fn is_tls(&self) -> bool {
+        matches!(self, Self::Served(_) | Self::Asked(_))
+    }
+
+    /// Ready when reading is likely to find something: bytes, the end, or an error. Costs no system call.
+    ///
+    /// Inside TLS that means that something came from the peer, not that there is anything in it for us.
+    ///
+    /// # Errors
+    /// When the runtime that watches the socket is gone.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => socket.poll_readable(cx),
+            Self::Served(tls) => {
+                let (socket, session) = tls.get_ref();
+                if session.wants_read() { socket.poll_readable(cx) } else { Poll::Ready(Ok(())) }
+            }
+            Self::Asked(tls) => {
+                let (socket, session) = tls.get_ref();
+                if session.wants_read() { socket.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+            }
+        }
+    }
+}
+
+impl Socket {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+}
+
+macro_rules! delegate {
+    ($type:ty, $($variant:path),+) => {
+        impl AsyncRead for $type {
+            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $($variant(stream) => Pin::new(stream).poll_read(cx, buf),)+
+                }
+            }
+        }
+
+        impl AsyncWrite for $type {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    $($variant(stream) => Pin::new(stream).poll_write(cx, data),)+
+                }
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    $($variant(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),)+
+                }
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                match self {
+                    $($variant(stream) => stream.is_write_vectored(),)+
+                }
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $($variant(stream) => Pin::new(stream).poll_flush(cx),)+
+                }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $($variant(stream) => Pin::new(stream).poll_shutdown(cx),)+
+                }
+            }
+        }
+    };
+}
+
+delegate!(Socket, Self::Tcp, Self::Unix);
+delegate!(Stream, Self::Plain, Self::Served, Self::Asked);
