@@ -19,6 +19,13 @@ pub(super) struct Generation {
     pub(crate) tls: BTreeMap<String, Arc<EdgeTls>>,
 }
 
+/// What runs already: its upstreams' connections and its TLS sessions go on where the new configuration has them too.
+#[derive(Clone, Copy)]
+pub(super) struct Previous<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) tls: &'a BTreeMap<String, Arc<EdgeTls>>,
+}
+
 /// What the `type` of a problem begins with; the code follows. A name, not an address (RFC 9457 §3.1.1 allows any
 /// URI): where the pages of `docs/errors.md` are published is the operator's choice.
 const ERROR_TYPE_BASE: &str = "urn:portcullis:error:";
@@ -28,15 +35,19 @@ impl Generation {
     ///
     /// # Errors
     /// The first thing that cannot be used.
-    pub(super) fn compile(settings: &Settings, metrics: &Metrics, previous: Option<&Plan>) -> Result<Self, RunError> {
+    pub(super) fn compile(
+        settings: &Settings,
+        metrics: &Metrics,
+        previous: Option<Previous<'_>>,
+    ) -> Result<Self, RunError> {
         let names: Vec<&str> = settings.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
         let rules = Rules::compile(settings.gate.clone(), &names).map_err(RunError::Rules)?;
         let upstreams = settings
             .upstreams
             .iter()
             .map(|upstream| {
-                let before = previous.and_then(|plan| {
-                    plan.upstreams.iter().find(|known| known.settings.name == upstream.name).map(AsRef::as_ref)
+                let before = previous.and_then(|previous| {
+                    previous.plan.upstreams.iter().find(|known| known.settings.name == upstream.name).map(AsRef::as_ref)
                 });
                 Upstream::open(upstream.clone(), before)
                     .map(Arc::new)
@@ -47,7 +58,10 @@ impl Generation {
             .tls
             .iter()
             .map(|entry| {
-                let opened = EdgeTls::load(entry.clone());
+                let opened = match previous.and_then(|previous| previous.tls.get(&entry.name)) {
+                    Some(before) => EdgeTls::load_in_place_of(before, entry.clone()),
+                    None => EdgeTls::load(entry.clone()),
+                };
                 let opened = opened.map_err(|problems| RunError::Tls { name: entry.name.clone(), problems })?;
                 for warning in opened.warnings(time::now()) {
                     tracing::warn!(tls = %entry.name, %warning, "a certificate needs attention");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::RunError;
-use super::generation::Generation;
+use super::generation::{Generation, Previous};
 use super::run::{Gateway, Listeners, Signals, listener_keys, notify_supervisor};
 use super::socket::ReloadReport;
 use crate::config::{self, Settings, Severity};
@@ -132,7 +132,8 @@ impl Reloader {
     async fn swap(&mut self, gateway: &Gateway, settings: Settings, dry_run: bool) -> Result<ReloadReport, RunError> {
         self.refuse_restarts(&settings)?;
         let current = gateway.live.current();
-        let generation = Generation::compile(&settings, &gateway.metrics, Some(&current.plan))?;
+        let previous = Previous { plan: &current.plan, tls: &self.tls };
+        let generation = Generation::compile(&settings, &gateway.metrics, Some(previous))?;
         let report = ReloadReport {
             ok: true,
             changed_routes: changed_routes(&self.settings.gate.routes, &settings.gate.routes),

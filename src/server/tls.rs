@@ -104,6 +104,7 @@ struct Live {
     config: Arc<ServerConfig>,
     certificates: Vec<CertificateInfo>,
     has_no_names: Vec<PathBuf>,
+    client_certificates: ClientCertificates,
     client_authorities: Vec<CertificateDer<'static>>,
     ticketer: Arc<dyn ProducesTickets>,
 }
@@ -115,6 +116,16 @@ impl EdgeTls {
     /// Everything that is wrong, not only the first of it.
     pub fn load(settings: TlsSettings) -> Result<Self, Vec<TlsError>> {
         let live = Live::read(&settings, None)?;
+        Ok(Self { settings, live: ArcSwap::from_pointee(live) })
+    }
+
+    /// As [`load`](Self::load), in place of `before`: sessions begun with that one are resumed, unless what is asked of
+    /// clients changed.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load); `before` is as it was.
+    pub fn load_in_place_of(before: &Self, settings: TlsSettings) -> Result<Self, Vec<TlsError>> {
+        let live = Live::read(&settings, Some(&before.live.load()))?;
         Ok(Self { settings, live: ArcSwap::from_pointee(live) })
     }
 
@@ -207,13 +218,24 @@ impl Live {
         if !errors.is_empty() {
             return Err(errors);
         }
-        // A ticket speaks for the certificate its client showed; it must not outlive the authority that signed that.
+        let client_certificates = settings.client_certificates.clone();
         let ticketer = match before {
-            Some(before) if before.client_authorities == client_authorities => Arc::clone(&before.ticketer),
+            Some(before) if before.asks_the_same(&client_certificates, &client_authorities) => {
+                Arc::clone(&before.ticketer)
+            }
             _ => Ticketer::new().map_err(refused)?,
         };
         let config = build(settings, crypto, verifier, by_name, Arc::clone(&ticketer)).map_err(refused)?;
-        Ok(Self { config: Arc::new(config), certificates, has_no_names, client_authorities, ticketer })
+        let config = Arc::new(config);
+        Ok(Self { config, certificates, has_no_names, client_certificates, client_authorities, ticketer })
+    }
+
+    /// Whether a client let in then would be let in now. A ticket speaks for the certificate its client showed, or did
+    /// not have to show: it must not outlive the demand, nor the authority that signed the certificate. The TLS
+    /// library looks at neither when it resumes a session.
+    fn asks_the_same(&self, demand: &ClientCertificates, authorities: &[CertificateDer<'static>]) -> bool {
+        std::mem::discriminant(&self.client_certificates) == std::mem::discriminant(demand)
+            && self.client_authorities == authorities
     }
 }
 

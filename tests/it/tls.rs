@@ -7,15 +7,23 @@ use portcullis_testkit::{Call, Connection, Gateway, Origin, SiteBuilder, TestCa,
 use crate::scene;
 
 fn edge(origin: &Origin, tls: &str) -> SiteBuilder {
-    let config = format!(
+    edge_with(origin, tls, "")
+}
+
+fn edge_with(origin: &Origin, tls: &str, sections: &str) -> SiteBuilder {
+    scene::site(&edge_config(tls, sections)).upstream("shop", origin)
+}
+
+fn edge_config(tls: &str, sections: &str) -> String {
+    format!(
         r#"
+{sections}
 listeners: [{{ bind: "127.0.0.1:0", name: edge, tls: edge }}]
 tls: {{ edge: {tls} }}
 upstreams: {{ shop: {{ targets: [{{ url: "http://{{{{shop}}}}" }}] }} }}
 routes: [{{ path: "/**", upstream: shop, auth: none }}]
 "#
-    );
-    scene::site(&config).upstream("shop", origin)
+    )
 }
 
 const ONE: &str = "{ certificates: [{ cert: one.pem, key: one.key }] }";
@@ -207,4 +215,77 @@ routes: [{{ path: "/**", upstream: shop, auth: none }}]
     let said = raw.rest().await;
     assert!(!said.starts_with(b"HTTP/1.1 200"), "{said:?}");
     assert_eq!(origin.count(), 1);
+}
+
+/// A resumed or full handshake, one request, and the connection, which stays open.
+async fn open_and_ask(
+    gateway: &Gateway,
+    client: &portcullis_testkit::TlsClient,
+) -> (rustls::HandshakeKind, portcullis_testkit::RawClient) {
+    let socket = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
+    let stream = client.handshake(socket).await.unwrap();
+    let kind = stream.get_ref().1.handshake_kind().unwrap();
+    let mut raw = portcullis_testkit::RawClient::over(stream);
+    raw.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    raw.response().await.expect(200);
+    (kind, raw)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_resumed_by_every_worker_and_after_every_reload() {
+    let (ca, origin) = (TestCa::new("test authority"), Origin::start().await);
+    let one = ca.server(&["localhost"]);
+    let gateway = edge_with(&origin, ONE, "workers: 2").file("one.pem", one.cert).file("one.key", one.key);
+    let gateway = gateway.start().await;
+    for client in [ca.believer(), ca.believer().only_tls12()] {
+        let client = client.remembering();
+        // A connection goes to the worker with the fewest: of those that stay open, each worker has half.
+        let mut open = Vec::new();
+        for number in 0..6 {
+            let (kind, connection) = open_and_ask(&gateway, &client).await;
+            let expected = if number == 0 { rustls::HandshakeKind::Full } else { rustls::HandshakeKind::Resumed };
+            assert_eq!(kind, expected, "connection {number}");
+            open.push(connection);
+        }
+        // Another certificate of the same authority: a renewal.
+        let renewed = ca.server(&["localhost"]);
+        gateway.write("one.pem", &renewed.cert);
+        gateway.write("one.key", &renewed.key);
+        let _ = gateway.cli(&["reload"]).await.success();
+        for number in 0..2 {
+            let (kind, connection) = open_and_ask(&gateway, &client).await;
+            assert_eq!(kind, rustls::HandshakeKind::Resumed, "connection {number} after the reload");
+            open.push(connection);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_brings_one_ticket() {
+    let (gateway, _origin, ca) = two_names().await;
+    let socket = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
+    let mut stream = ca.believer().handshake(socket).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    // Tickets come before the answer.
+    let mut byte = [0];
+    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut byte).await.unwrap();
+    assert_eq!(stream.get_ref().1.tls13_tickets_received(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_does_not_outlive_a_change_of_what_clients_must_show() {
+    let (ca, origin) = (TestCa::new("test authority"), Origin::start().await);
+    let one = ca.server(&["localhost"]);
+    let asked = |required: bool| {
+        format!(
+            "{{ certificates: [{{ cert: one.pem, key: one.key }}], client_certificates: {{ ca: ca.pem, required: {required} }} }}"
+        )
+    };
+    let site = edge(&origin, &asked(false)).file("one.pem", one.cert).file("one.key", one.key).file("ca.pem", ca.pem());
+    let gateway = site.start().await;
+    let anonymous = ca.believer().remembering();
+    open_and_ask(&gateway, &anonymous).await;
+    assert_eq!(open_and_ask(&gateway, &anonymous).await.0, rustls::HandshakeKind::Resumed);
+    assert!(gateway.reload_with(&edge_config(&asked(true), "")).await);
+    assert!(gateway.get("/").tls(&anonymous).attempt().await.is_err(), "its ticket stands in for no certificate");
 }

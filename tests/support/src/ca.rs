@@ -65,7 +65,14 @@ impl TestCa {
 
     /// A client that believes this authority.
     pub fn believer(&self) -> TlsClient {
-        TlsClient { roots: self.roots(), name: "localhost".to_owned(), alpn: Vec::new(), shown: None, newest: None }
+        TlsClient {
+            roots: self.roots(),
+            name: "localhost".to_owned(),
+            alpn: Vec::new(),
+            shown: None,
+            newest: None,
+            remembering: None,
+        }
     }
 
     fn roots(&self) -> Arc<RootCertStore> {
@@ -105,6 +112,8 @@ pub struct TlsClient {
     alpn: Vec<Vec<u8>>,
     shown: Option<Identity>,
     newest: Option<&'static rustls::SupportedProtocolVersion>,
+    /// Sessions are kept where a configuration is.
+    remembering: Option<Arc<ClientConfig>>,
 }
 
 impl TlsClient {
@@ -136,11 +145,37 @@ impl TlsClient {
         self
     }
 
+    /// Remembers its sessions, together with its clones, and resumes the latest with every handshake. What else it
+    /// does is said before.
+    #[must_use]
+    pub fn remembering(mut self) -> Self {
+        self.remembering = Some(self.config());
+        self
+    }
+
     /// Shakes hands over a connected stream.
     ///
     /// # Errors
     /// When the handshake fails.
     pub async fn handshake(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        let config = self.remembering.clone().unwrap_or_else(|| self.config());
+        tokio_rustls::TlsConnector::from(config).connect(self.name(), stream).await
+    }
+
+    /// What it says first, as bytes: for clients that begin handshakes and do no work for them.
+    pub fn hello(&self) -> Vec<u8> {
+        let mut hello = Vec::new();
+        let mut connection =
+            rustls::ClientConnection::new(self.config(), self.name()).expect("our own configuration is valid");
+        connection.write_tls(&mut hello).expect("a vector takes every byte");
+        hello
+    }
+
+    fn name(&self) -> ServerName<'static> {
+        ServerName::try_from(self.name.clone()).expect("test names are valid")
+    }
+
+    fn config(&self) -> Arc<ClientConfig> {
         let versions: &[&'static rustls::SupportedProtocolVersion] = match &self.newest {
             Some(only) => std::slice::from_ref(only),
             None => rustls::DEFAULT_VERSIONS,
@@ -156,8 +191,7 @@ impl TlsClient {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols.clone_from(&self.alpn);
-        let name = ServerName::try_from(self.name.clone()).expect("test names are valid");
-        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
+        Arc::new(config)
     }
 
     /// Whether HTTP/2 is offered.
