@@ -12,7 +12,7 @@ use super::generation::{Generation, Previous};
 use super::run::{Gateway, Listeners, Signals, listener_keys, notify_supervisor};
 use super::socket::ReloadReport;
 use crate::config::{self, Settings, Severity};
-use crate::domain::time::monotonic_now;
+use crate::domain::time::{self, monotonic_now};
 use crate::gate::{Demand, MethodSelector, RouteSettings};
 use crate::server::{EdgeTls, Listener, listen};
 use crate::telemetry::{Metrics, Reload};
@@ -205,9 +205,16 @@ impl Reloader {
     }
 
     fn read_certificates_again(&self, gateway: &Gateway) {
+        let now = time::now();
         for (name, tls) in &self.tls {
+            let known = tls.warnings(now);
             match tls.reload() {
-                Ok(()) => tracing::debug!(tls = %name, "certificates were read again"),
+                Ok(()) => {
+                    tracing::debug!(tls = %name, "certificates were read again");
+                    for warning in tls.warnings(now).iter().filter(|warning| !known.contains(warning)) {
+                        tracing::warn!(tls = %name, %warning, "a certificate needs attention");
+                    }
+                }
                 Err(problems) => {
                     for error in problems {
                         tracing::error!(tls = %name, %error, "certificates not read again; the old ones stay");
@@ -225,9 +232,8 @@ impl Reloader {
             self.watcher = None;
             return;
         }
-        let pairs = self.settings.tls.iter().flat_map(|tls| &tls.certificates);
-        let files: Vec<PathBuf> =
-            self.settings.files.iter().chain(pairs.flat_map(|pair| [&pair.cert, &pair.key])).cloned().collect();
+        let of_tls = self.tls.values().flat_map(|tls| tls.files().into_iter().map(std::path::Path::to_owned));
+        let files: Vec<PathBuf> = self.settings.files.iter().cloned().chain(of_tls).collect();
         // A watcher that is replaced loses what happens meanwhile: one that watches the same goes on.
         if self.watcher.as_ref().is_some_and(|(_, watched)| *watched == files) {
             return;

@@ -98,6 +98,8 @@ codes! {
     ReportMode = "report-mode", Warning;
     /// An upstream, certificate or other named thing is used nowhere.
     Unused = "unused", Warning;
+    /// An OCSP response cannot be stapled.
+    NotStapled = "not-stapled", Warning;
     /// A setting weakens a protection.
     Weakened = "weakened", Warning;
 }

@@ -11,6 +11,7 @@ mod listen;
 mod pages;
 mod proxy_protocol;
 mod settings;
+mod staple;
 mod tls;
 mod worker;
 
@@ -19,10 +20,13 @@ pub use listen::ListenError;
 pub(crate) use listen::{Inherited, Listening, listen};
 pub(crate) use pages::{Page, Pages, serve_pages};
 pub use settings::*;
+pub use staple::{StapleFault, StapleFaultKind, staple_fault};
 pub use tls::*;
 pub(crate) use worker::{Worker, WorkerParts};
 
 #[cfg(test)]
 mod proxy_protocol_tests;
+#[cfg(test)]
+mod staple_tests;
 #[cfg(test)]
 mod tls_tests;

@@ -38,11 +38,20 @@ pub struct TlsSettings {
     /// Its name.
     pub name: String,
     /// Chosen by SNI; the first answers where no name matches.
-    pub certificates: Vec<CertificateFiles>,
+    pub certificates: Vec<EdgeCertificate>,
     /// Oldest version spoken.
     pub min_version: TlsVersion,
     /// Certificates of clients.
     pub client_certificates: ClientCertificates,
+}
+
+/// A certificate that listeners show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeCertificate {
+    /// Its chain and key.
+    pub files: CertificateFiles,
+    /// DER file of an OCSP response about it, stapled for as long as it is usable (RFC 6960); none: nothing is stapled.
+    pub ocsp: Option<PathBuf>,
 }
 
 /// TLS versions that can be the oldest one spoken.

@@ -1,4 +1,4 @@
-//! TLS at the edge: certificates by name, clients' certificates, and new files without a restart.
+//! TLS at the edge: certificates by name, stapled OCSP responses, clients' certificates, and new files without a restart.
 //!
 //! A whole configuration is built and swapped at once, so a connection sees the old files or the new ones and never a
 //! mixture. Every worker shares it, so a session begun on one is resumed on any.
@@ -19,8 +19,9 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::settings::{ClientCertificates, TlsSettings, TlsVersion};
-use crate::domain::Timestamp;
+use super::settings::{ClientCertificates, EdgeCertificate, TlsSettings, TlsVersion};
+use super::staple::{Staple, StapleFault};
+use crate::domain::{Timestamp, time};
 use crate::proxy::TlsError;
 use crate::proxy::certificate::{crypto, read_authorities, read_certificates, read_pair};
 
@@ -68,6 +69,8 @@ pub enum TlsWarning {
         /// The file.
         file: PathBuf,
     },
+    /// Handshakes go on without the OCSP response that is configured for it.
+    NotStapled(StapleFault),
 }
 
 impl fmt::Display for TlsWarning {
@@ -87,6 +90,7 @@ impl fmt::Display for TlsWarning {
                  issue it with its names",
                 file.display()
             ),
+            Self::NotStapled(fault) => write!(f, "no OCSP response is stapled: {fault}"),
         }
     }
 }
@@ -104,6 +108,7 @@ struct Live {
     config: Arc<ServerConfig>,
     certificates: Vec<CertificateInfo>,
     has_no_names: Vec<PathBuf>,
+    not_stapled: Vec<StapleFault>,
     client_certificates: ClientCertificates,
     client_authorities: Vec<CertificateDer<'static>>,
     ticketer: Arc<dyn ProducesTickets>,
@@ -158,13 +163,17 @@ impl EdgeTls {
     pub fn warnings(&self, now: Timestamp) -> Vec<TlsWarning> {
         let live = self.live.load();
         let nameless = live.has_no_names.iter().map(|file| TlsWarning::NoNames { file: file.clone() });
-        live.certificates.iter().filter_map(|certificate| untimely(certificate, now)).chain(nameless).collect()
+        let not_stapled = live.not_stapled.iter().cloned().map(TlsWarning::NotStapled);
+        let untimely = live.certificates.iter().filter_map(|certificate| untimely(certificate, now));
+        untimely.chain(nameless).chain(not_stapled).collect()
     }
 
     /// The files to watch for changes.
     pub fn files(&self) -> Vec<&Path> {
-        let pairs = self.settings.certificates.iter().flat_map(|files| [files.cert.as_path(), files.key.as_path()]);
-        pairs.chain(client_authority_file(&self.settings)).collect()
+        let certificates = self.settings.certificates.iter().flat_map(|EdgeCertificate { files, ocsp }| {
+            [Some(files.cert.as_path()), Some(files.key.as_path()), ocsp.as_deref()]
+        });
+        certificates.flatten().chain(client_authority_file(&self.settings)).collect()
     }
 }
 
@@ -192,13 +201,19 @@ impl Live {
         let mut errors = Vec::new();
         let mut certificates = Vec::new();
         let mut has_no_names = Vec::new();
+        let mut not_stapled = Vec::new();
         let mut by_name = ByName::default();
-        for files in &settings.certificates {
+        for EdgeCertificate { files, ocsp } in &settings.certificates {
             let loaded = read_pair(files, &crypto)
                 .and_then(|pair| describe(&files.cert, &pair.cert[0]).map(|described| (pair, described)));
             match loaded {
-                Ok((pair, Described { info, has_names })) => {
-                    by_name.add(&info.names, Arc::new(pair));
+                Ok((pair, Described { info, has_names, serial })) => {
+                    let staple = ocsp.as_ref().map(|file| Staple::read(file, &serial, time::now())).transpose();
+                    let staple = staple.unwrap_or_else(|fault| {
+                        not_stapled.push(fault);
+                        None
+                    });
+                    by_name.add(&info.names, Arc::new(Served::new(pair, staple)));
                     if !has_names {
                         has_no_names.push(info.file.clone());
                     }
@@ -227,7 +242,7 @@ impl Live {
         };
         let config = build(settings, crypto, verifier, by_name, Arc::clone(&ticketer)).map_err(refused)?;
         let config = Arc::new(config);
-        Ok(Self { config, certificates, has_no_names, client_certificates, client_authorities, ticketer })
+        Ok(Self { config, certificates, has_no_names, not_stapled, client_certificates, client_authorities, ticketer })
     }
 
     /// Whether a client let in then would be let in now. A ticket speaks for the certificate its client showed, or did
@@ -289,6 +304,8 @@ struct Described {
     info: CertificateInfo,
     /// DNS names or addresses.
     has_names: bool,
+    /// The content of its INTEGER.
+    serial: Vec<u8>,
 }
 
 fn describe(file: &Path, leaf: &CertificateDer<'_>) -> Result<Described, TlsError> {
@@ -313,7 +330,39 @@ fn describe(file: &Path, leaf: &CertificateDer<'_>) -> Result<Described, TlsErro
         not_before: Timestamp::from_unix_seconds(validity.not_before.timestamp()),
         not_after: Timestamp::from_unix_seconds(validity.not_after.timestamp()),
     };
-    Ok(Described { info, has_names })
+    Ok(Described { info, has_names, serial: certificate.raw_serial().to_vec() })
+}
+
+/// A certificate in the shapes it is shown in.
+#[derive(Debug)]
+pub(super) struct Served {
+    bare: Arc<CertifiedKey>,
+    stapled: Option<Stapled>,
+}
+
+#[derive(Debug)]
+struct Stapled {
+    pair: Arc<CertifiedKey>,
+    until: Option<Timestamp>,
+}
+
+impl Served {
+    pub(super) fn new(pair: CertifiedKey, staple: Option<Staple>) -> Self {
+        let stapled = staple.map(|Staple { response, until }| Stapled {
+            pair: Arc::new(CertifiedKey { ocsp: Some(response), ..pair.clone() }),
+            until,
+        });
+        Self { bare: Arc::new(pair), stapled }
+    }
+
+    /// With its staple, unless that has expired since it was read.
+    pub(super) fn at(&self, now: impl FnOnce() -> Timestamp) -> Arc<CertifiedKey> {
+        let shown = match &self.stapled {
+            Some(Stapled { pair, until }) if until.is_none_or(|until| now() < until) => pair,
+            Some(_) | None => &self.bare,
+        };
+        Arc::clone(shown)
+    }
 }
 
 /// Certificates by the name a client asks for (RFC 6066 §3): exactly, by wildcard, else the first of all.
@@ -321,25 +370,25 @@ fn describe(file: &Path, leaf: &CertificateDer<'_>) -> Result<Described, TlsErro
 /// A name may have several, such as RSA and ECDSA; the first whose key the client can check is taken.
 #[derive(Debug, Default)]
 struct ByName {
-    first: Option<Arc<CertifiedKey>>,
-    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    first: Option<Arc<Served>>,
+    exact: HashMap<String, Vec<Arc<Served>>>,
     /// By what follows `*.`, which stands for one label (RFC 6125 §6.4.3).
-    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    wildcard: HashMap<String, Vec<Arc<Served>>>,
 }
 
 impl ByName {
-    fn add(&mut self, names: &[String], pair: Arc<CertifiedKey>) {
+    fn add(&mut self, names: &[String], certificate: Arc<Served>) {
         for name in names {
             let (map, name) = match name.strip_prefix("*.") {
                 Some(rest) => (&mut self.wildcard, rest),
                 None => (&mut self.exact, name.as_str()),
             };
-            map.entry(name.to_owned()).or_default().push(Arc::clone(&pair));
+            map.entry(name.to_owned()).or_default().push(Arc::clone(&certificate));
         }
-        self.first.get_or_insert(pair);
+        self.first.get_or_insert(certificate);
     }
 
-    fn find(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
+    fn find(&self, name: &str) -> Option<&[Arc<Served>]> {
         let wildcard = || self.wildcard.get(name.split_once('.')?.1);
         self.exact.get(name).or_else(wildcard).map(Vec::as_slice)
     }
@@ -354,10 +403,12 @@ impl ResolvesServerCert for ByName {
                 self.find(name)
             }
         });
-        let usable = |pair: &&Arc<CertifiedKey>| pair.key.choose_scheme(hello.signature_schemes()).is_some();
-        match named {
-            Some(pairs) => pairs.iter().find(usable).or(pairs.first()).cloned(),
-            None => self.first.clone(),
-        }
+        let usable =
+            |certificate: &&Arc<Served>| certificate.bare.key.choose_scheme(hello.signature_schemes()).is_some();
+        let chosen = match named {
+            Some(certificates) => certificates.iter().find(usable).or(certificates.first()),
+            None => self.first.as_ref(),
+        };
+        chosen.map(|certificate| certificate.at(time::now))
     }
 }

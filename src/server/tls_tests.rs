@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, SignatureScheme};
 
-use super::settings::{ClientCertificates, TlsSettings, TlsVersion};
+use super::settings::{ClientCertificates, EdgeCertificate, TlsSettings, TlsVersion};
 use super::tls::{EdgeTls, TlsWarning};
 use crate::domain::Timestamp;
 use crate::proxy::certificate::{crypto, read_certificates};
@@ -15,7 +15,7 @@ use crate::proxy::{CertificateFiles, TlsError};
 fn settings(certificates: Vec<CertificateFiles>) -> TlsSettings {
     TlsSettings {
         name: "edge".to_owned(),
-        certificates,
+        certificates: certificates.into_iter().map(|files| EdgeCertificate { files, ocsp: None }).collect(),
         min_version: TlsVersion::V1_2,
         client_certificates: ClientCertificates::NotAsked,
     }

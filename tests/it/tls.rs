@@ -289,3 +289,98 @@ async fn a_session_does_not_outlive_a_change_of_what_clients_must_show() {
     assert!(gateway.reload_with(&edge_config(&asked(true), "")).await);
     assert!(gateway.get("/").tls(&anonymous).attempt().await.is_err(), "its ticket stands in for no certificate");
 }
+
+/// Makes `FILE` a response of the authority about `cert`, valid for a day. `state` is as in an index of `openssl ca`.
+async fn respond(openssl: &std::path::Path, site: &portcullis_testkit::Site, cert: &str, state: &str, file: &str) {
+    let path = |name: &str| site.path(name).display().to_string();
+    let (code, serial) = crate::tools::run(openssl, &["x509", "-noout", "-serial", "-in", &path(cert)], "").await;
+    assert_eq!(code, 0, "{serial}");
+    let serial = serial.trim().trim_start_matches("serial=");
+    let (revoked, kind) = if state == "R" { ("200101000000Z", "R") } else { ("", "V") };
+    site.write("index.txt", format!("{kind}\t991231235959Z\t{revoked}\t{serial}\tunknown\t/CN=localhost\n"));
+    let (ca, key, index) = (path("ca.pem"), path("ca.key"), path("index.txt"));
+    let made = crate::tools::run(
+        openssl,
+        &[
+            "ocsp",
+            "-index",
+            &index,
+            "-CA",
+            &ca,
+            "-rsigner",
+            &ca,
+            "-rkey",
+            &key,
+            "-issuer",
+            &ca,
+            "-cert",
+            &path(cert),
+            "-ndays",
+            "1",
+            "-noverify",
+            "-respout",
+            &path(file),
+        ],
+        "",
+    )
+    .await;
+    assert_eq!(made.0, 0, "{}", made.1);
+}
+
+/// What openssl's client says about the response it asked for.
+async fn shown(openssl: &std::path::Path, gateway: &Gateway, version: &str) -> String {
+    let address = gateway.data().to_string();
+    let args = ["s_client", "-connect", &address, "-servername", "localhost", "-status", version];
+    let (_, said) = crate::tools::run(openssl, &args, "").await;
+    let lines = said.lines().filter(|line| line.contains("OCSP response") || line.contains("Cert Status"));
+    lines.map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ocsp_response_is_stapled_while_it_is_good() {
+    let Some(openssl) = crate::tools::find("openssl") else { return };
+    let (ca, origin) = (TestCa::new("test authority"), Origin::start().await);
+    let (one, renewed) = (ca.server(&["localhost"]), ca.server(&["localhost"]));
+    let site = edge(&origin, "{ certificates: [{ cert: one.pem, key: one.key, ocsp: one.ocsp }] }")
+        .file("one.pem", one.cert)
+        .file("one.key", one.key)
+        .file("renewed.pem", renewed.cert)
+        .file("ca.pem", ca.pem())
+        .file("ca.key", ca.key())
+        .prepare();
+    let missing = site.cli(&["check"]).await.exit(0);
+    let _ = missing.says(&["tls.edge.certificates[0].ocsp", "cannot read the OCSP response", "one.ocsp"]);
+    let _ = site.cli(&["check", "--strict"]).await.exit(6);
+    respond(&openssl, &site, "one.pem", "V", "good.der").await;
+    respond(&openssl, &site, "one.pem", "R", "revoked.der").await;
+    respond(&openssl, &site, "renewed.pem", "V", "other.der").await;
+    let _ = site.cli(&["check"]).await.exit(0);
+
+    // It starts without one, says so, and staples nothing.
+    let gateway = site.start().await;
+    eventually!("the log says so", gateway.logs().text().contains("no OCSP response is stapled"));
+    assert_eq!(shown(&openssl, &gateway, "-tls1_3").await, "OCSP response: no response sent");
+    for (file, stapled, said) in [
+        ("good.der", true, ""),
+        ("revoked.der", false, "says that the certificate is revoked"),
+        ("good.der", true, ""),
+        ("other.der", false, "is about another certificate"),
+        ("good.der", true, ""),
+        ("one.pem", false, "is no OCSP response in DER"),
+    ] {
+        std::fs::copy(site.path(file), site.path("one.ocsp")).unwrap();
+        let _ = gateway.cli(&["reload"]).await.success();
+        for version in ["-tls1_2", "-tls1_3"] {
+            let shown = shown(&openssl, &gateway, version).await;
+            let expected = if stapled { "OCSP response: Cert Status: good" } else { "OCSP response: no response sent" };
+            assert_eq!(shown, expected, "{file} {version}");
+        }
+        gateway.get("/").tls(&ca.believer()).await.expect(200);
+        if stapled {
+            let _ = site.cli(&["check", "--strict"]).await.success();
+        } else {
+            eventually!("the log says why", gateway.logs().text().contains(said));
+            let _ = site.cli(&["check"]).await.exit(0).says(&["one.ocsp", said]);
+        }
+    }
+}

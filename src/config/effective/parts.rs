@@ -13,7 +13,7 @@ use crate::proxy::{
     CertificateFiles, HeaderSettings, HostPolicy, NamePattern, Protocol, UpstreamKind, UpstreamSettings,
 };
 use crate::route::ReadsPaths;
-use crate::server::{ClientCertificates, Limits, ListenerSettings, TlsSettings, TlsVersion, Workers};
+use crate::server::{ClientCertificates, EdgeCertificate, Limits, ListenerSettings, TlsSettings, TlsVersion, Workers};
 use crate::store::StoreSettings;
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -125,6 +125,10 @@ fn certificate(files: &CertificateFiles) -> Value {
     map([("cert", Some(path(&files.cert))), ("key", Some(path(&files.key)))])
 }
 
+fn edge_certificate(EdgeCertificate { files, ocsp }: &EdgeCertificate) -> Value {
+    map([("cert", Some(path(&files.cert))), ("key", Some(path(&files.key))), ("ocsp", ocsp.as_deref().map(path))])
+}
+
 fn certificates(tls: &TlsSettings) -> Value {
     let clients = match &tls.client_certificates {
         ClientCertificates::NotAsked => None,
@@ -132,7 +136,7 @@ fn certificates(tls: &TlsSettings) -> Value {
         ClientCertificates::Required { ca } => Some((ca, true)),
     };
     map([
-        ("certificates", list(&tls.certificates, certificate)),
+        ("certificates", list(&tls.certificates, edge_certificate)),
         (
             "min_version",
             word(match tls.min_version {

@@ -43,11 +43,23 @@ shape! {
     /// Certificates of listeners.
     pub(crate) struct TlsFile {
         /// Chosen by the name the client asks for; the first answers where none matches.
-        certificates: At<Listed<CertificateFile>>,
+        certificates: At<Listed<EdgeCertificateFile>>,
         /// Oldest version spoken: 1.2 or 1.3.
         min_version: Option<TlsVersion> = "1.2",
         /// Certificates of clients. Without it: they are not asked.
         client_certificates: Option<ClientCertificatesFile>,
+    }
+}
+
+shape! {
+    /// A certificate chain, its key, and what its authority says about it.
+    pub(crate) struct EdgeCertificateFile {
+        /// PEM file, leaf first.
+        cert: At<FilePath>,
+        /// PEM file: PKCS#8, PKCS#1 or SEC1.
+        key: At<FilePath>,
+        /// DER file: an OCSP response about the certificate, stapled to handshakes while it is good and not expired.
+        ocsp: Option<At<FilePath>>,
     }
 }
 

@@ -11,6 +11,7 @@ use super::resolve::{Resolved, ResolvedRoute, rule_of};
 use crate::domain::{Scope, Timestamp};
 use crate::gate::{Demand, Mode};
 use crate::route::Idle;
+use crate::server::staple_fault;
 
 /// Notes everything worth a warning. O(rules + public routes × protected routes).
 pub(crate) fn lint(resolved: &Resolved, now: Timestamp, findings: &mut Findings) {
@@ -20,8 +21,17 @@ pub(crate) fn lint(resolved: &Resolved, now: Timestamp, findings: &mut Findings)
     unreachable(resolved, findings);
     shadow::check(&resolved.routes, findings);
     unused(resolved, findings);
+    staples(resolved, now, findings);
     for (at, why) in &resolved.marks.weakened {
         findings.note(Problem::new(Code::Weakened, *at, why.clone()));
+    }
+}
+
+fn staples(resolved: &Resolved, now: Timestamp, findings: &mut Findings) {
+    for (ocsp, cert, at) in &resolved.marks.staples {
+        if let Some(fault) = staple_fault(ocsp, cert, now) {
+            findings.note(Problem::new(Code::NotStapled, *at, fault.to_string()));
+        }
     }
 }
 

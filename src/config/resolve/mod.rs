@@ -49,6 +49,8 @@ pub(crate) struct Marks {
     pub(crate) upstreams: Vec<(String, PlaceId)>,
     /// Names of `tls` entries.
     pub(crate) tls: Vec<(String, PlaceId)>,
+    /// OCSP responses, each with the certificate it should be about.
+    pub(crate) staples: Vec<(PathBuf, PathBuf, PlaceId)>,
     /// Scopes of the catalogue.
     pub(crate) scopes: Vec<(crate::domain::Scope, PlaceId)>,
     /// Grants of roles, with the role's name.

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::super::diagnostic::{Code, Findings, Problem};
 use super::super::file::File;
 use super::super::file::routes::TimeoutsFile;
-use super::super::file::servers::{CertificateFile, ListenerFile, UpstreamFile, UpstreamTlsFile};
+use super::super::file::servers::{CertificateFile, EdgeCertificateFile, ListenerFile, UpstreamFile, UpstreamTlsFile};
 use super::super::shape::text::FilePath;
 use super::super::shape::{At, Listed, NamedEntry};
 use super::{DAY, HOUR, MINUTE, MS, Marks, SECOND, count, forward, missing_section, span, taken_twice};
@@ -15,7 +15,7 @@ use crate::proxy::{
     CertificateFiles, HostPolicy, Protocol, Target, UpstreamKind, UpstreamSettings, UpstreamTimeouts, UpstreamTls,
 };
 use crate::route::ReadsPaths;
-use crate::server::{Bind, ClientCertificates, ListenerSettings, TlsSettings, TlsVersion};
+use crate::server::{Bind, ClientCertificates, EdgeCertificate, ListenerSettings, TlsSettings, TlsVersion};
 
 /// How a bind is written.
 pub(crate) fn show_bind(bind: &Bind) -> String {
@@ -140,12 +140,27 @@ pub(super) fn tls(file: &File, marks: &mut Marks, findings: &mut Findings) -> Ve
         };
         all.push(TlsSettings {
             name: name.clone(),
-            certificates: value.certificates.value.iter().map(|pair| certificate(&pair.value, findings)).collect(),
+            certificates: value
+                .certificates
+                .value
+                .iter()
+                .map(|certificate| edge_certificate(&certificate.value, marks, findings))
+                .collect(),
             min_version: value.min_version.unwrap_or(TlsVersion::V1_2),
             client_certificates,
         });
     }
     all
+}
+
+/// The OCSP response may come later than the configuration: whether it is there and usable is for the lint to say.
+fn edge_certificate(file: &EdgeCertificateFile, marks: &mut Marks, findings: &mut Findings) -> EdgeCertificate {
+    let files = CertificateFiles { cert: existing(&file.cert, findings), key: existing(&file.key, findings) };
+    let ocsp = file.ocsp.as_ref().map(|ocsp| {
+        marks.staples.push((ocsp.value.0.clone(), files.cert.clone(), ocsp.at));
+        ocsp.value.0.clone()
+    });
+    EdgeCertificate { files, ocsp }
 }
 
 fn certificate(pair: &CertificateFile, findings: &mut Findings) -> CertificateFiles {

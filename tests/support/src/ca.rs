@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 pub struct TestCa {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
+    key: String,
 }
 
 /// A certificate and its key, PEM.
@@ -35,12 +36,18 @@ impl TestCa {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key can be made");
         let pem = params.self_signed(&key).expect("our own parameters are valid").pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        let key_pem = key.serialize_pem();
+        Self { issuer: Issuer::new(params, key), pem, key: key_pem }
     }
 
     /// Its certificate, PEM.
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// Its private key, PEM: for programs that sign what it says.
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
     /// A server's certificate for these names or addresses.
