@@ -26,7 +26,7 @@ pub(super) async fn serve(accepted: Accepted, worker: Rc<WorkerState>) {
     let gauge = worker.engine.observer.metrics.connection(listener.label, ConnectionState::Handshake);
     let timer = worker.engine.timers.timer();
     let deadline = worker.limits.load().handshake_timeout;
-    let opened = timer.bound(deadline, open(socket, &listener)).await;
+    let opened = timer.bound(deadline, open(socket, &listener, &worker)).await;
     let Ok(Some(opened)) = opened else { return };
     gauge.set(ConnectionState::Idle);
     let ends_with = match opened.protocol {
@@ -54,7 +54,7 @@ enum Spoken {
 }
 
 /// PROXY header and TLS handshake. `None` when the peer broke either; there is nobody to tell.
-async fn open(socket: RawSocket, listener: &Listener) -> Option<Opened> {
+async fn open(socket: RawSocket, listener: &Listener, worker: &WorkerState) -> Option<Opened> {
     let (mut socket, peer) = match socket {
         RawSocket::Tcp(stream, peer) => {
             let stream = tokio::net::TcpStream::from_std(stream).ok()?;
@@ -76,8 +76,8 @@ async fn open(socket: RawSocket, listener: &Listener) -> Option<Opened> {
     match &listener.tls {
         None => Some(Opened { stream: Stream::Plain(socket), peer, protocol: Spoken::Unknown }),
         Some(tls) => {
-            let acceptor = tokio_rustls::TlsAcceptor::from(tls.config());
-            match acceptor.accept(socket).await {
+            let most = worker.limits.load().tls_handshakes;
+            match worker.handshakes.accept(tls.config(), socket, most).await {
                 Ok(stream) => {
                     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let protocol = if h2 { Spoken::H2 } else { Spoken::H1 };

@@ -7,6 +7,7 @@ mod accept;
 mod connection;
 mod h1;
 mod h2;
+mod handshake;
 mod listen;
 mod pages;
 mod proxy_protocol;
@@ -24,6 +25,8 @@ pub use staple::{StapleFault, StapleFaultKind, staple_fault};
 pub use tls::*;
 pub(crate) use worker::{Worker, WorkerParts};
 
+#[cfg(test)]
+mod handshake_tests;
 #[cfg(test)]
 mod proxy_protocol_tests;
 #[cfg(test)]

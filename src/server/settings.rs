@@ -97,6 +97,10 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// TLS handshake, PROXY header included. Default 10 s.
     pub handshake_timeout: Duration,
+    /// Most TLS handshakes of one worker that have begun; one more, and the one whose client has kept it waiting longest
+    /// is dropped. Default 4096: a worker begins some thousands in a second, so under the worst flood clients still have
+    /// about a second to answer; each takes some 15 KB meanwhile, all of them 60 MB.
+    pub tls_handshakes: usize,
     /// Most connections of one listener. Default 20,000.
     pub connections_per_listener: usize,
     /// Most connections of one client address; none: unbounded.
@@ -121,6 +125,7 @@ impl Default for Limits {
             keepalive_idle: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
+            tls_handshakes: 4096,
             connections_per_listener: 20_000,
             connections_per_address: None,
             h2_max_streams: 100,

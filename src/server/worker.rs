@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::accept::Accepted;
 use super::connection;
+use super::handshake::Handshakes;
 use super::settings::Limits;
 use crate::proxy::{Engine, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse};
 use crate::telemetry::{AccessLog, Metrics};
@@ -102,6 +103,8 @@ impl Worker {
 pub(super) struct WorkerState {
     pub(crate) engine: Rc<Engine>,
     pub(crate) limits: Arc<ArcSwap<Limits>>,
+    /// Where TLS handshakes take turns.
+    pub(super) handshakes: Rc<Handshakes>,
     /// Whether the process drains; shared with every connection.
     pub(crate) draining: Rc<Cell<bool>>,
     entries: RefCell<Vec<Weak<Entry>>>,
@@ -219,6 +222,7 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let state = Rc::new(WorkerState {
         engine: Engine::new(live, Rc::clone(&timers), observer, parts.last_use, Rc::new(Buffers::default())),
         limits: parts.limits,
+        handshakes: Handshakes::start(),
         draining: Rc::default(),
         entries: RefCell::default(),
     });

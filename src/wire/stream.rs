@@ -55,6 +55,17 @@ impl Stream {
 }
 
 impl Socket {
+    /// Returns once there is something to read, or the peer is gone. Cancel safe.
+    ///
+    /// # Errors
+    /// When the runtime that watches the socket is gone.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),

@@ -1,10 +1,18 @@
 //! TLS at the edge: names, protocols, versions, certificates of clients, and new files without a restart.
 
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use portcullis_testkit::{Call, Connection, Gateway, Origin, SiteBuilder, TestCa, eventually};
+use portcullis_testkit::{
+    Call, Connection, Gateway, Origin, RawClient, Site, SiteBuilder, TestCa, TlsClient, eventually,
+};
+use rustls::HandshakeKind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::scene;
+use crate::{scene, tools};
 
 fn edge(origin: &Origin, tls: &str) -> SiteBuilder {
     edge_with(origin, tls, "")
@@ -169,9 +177,9 @@ routes: [{{ path: "/**", upstream: shop, auth: none }}]
     );
     let gateway =
         scene::site(&config).upstream("shop", &origin).file("one.pem", one.cert).file("one.key", one.key).start().await;
-    let mut silent = portcullis_testkit::RawClient::connect(gateway.data()).await;
+    let mut silent = RawClient::connect(gateway.data()).await;
     assert!(silent.is_closed_within(Duration::from_secs(5)).await);
-    let mut talker = portcullis_testkit::RawClient::connect(gateway.data()).await;
+    let mut talker = RawClient::connect(gateway.data()).await;
     talker.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     let said = talker.rest().await;
     assert!(!said.starts_with(b"HTTP/1.1 200"), "cleartext on a TLS listener: {said:?}");
@@ -218,14 +226,11 @@ routes: [{{ path: "/**", upstream: shop, auth: none }}]
 }
 
 /// A resumed or full handshake, one request, and the connection, which stays open.
-async fn open_and_ask(
-    gateway: &Gateway,
-    client: &portcullis_testkit::TlsClient,
-) -> (rustls::HandshakeKind, portcullis_testkit::RawClient) {
-    let socket = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
+async fn open_and_ask(gateway: &Gateway, client: &TlsClient) -> (HandshakeKind, RawClient) {
+    let socket = TcpStream::connect(gateway.data()).await.unwrap();
     let stream = client.handshake(socket).await.unwrap();
     let kind = stream.get_ref().1.handshake_kind().unwrap();
-    let mut raw = portcullis_testkit::RawClient::over(stream);
+    let mut raw = RawClient::over(stream);
     raw.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     raw.response().await.expect(200);
     (kind, raw)
@@ -243,7 +248,7 @@ async fn a_session_is_resumed_by_every_worker_and_after_every_reload() {
         let mut open = Vec::new();
         for number in 0..6 {
             let (kind, connection) = open_and_ask(&gateway, &client).await;
-            let expected = if number == 0 { rustls::HandshakeKind::Full } else { rustls::HandshakeKind::Resumed };
+            let expected = if number == 0 { HandshakeKind::Full } else { HandshakeKind::Resumed };
             assert_eq!(kind, expected, "connection {number}");
             open.push(connection);
         }
@@ -254,7 +259,7 @@ async fn a_session_is_resumed_by_every_worker_and_after_every_reload() {
         let _ = gateway.cli(&["reload"]).await.success();
         for number in 0..2 {
             let (kind, connection) = open_and_ask(&gateway, &client).await;
-            assert_eq!(kind, rustls::HandshakeKind::Resumed, "connection {number} after the reload");
+            assert_eq!(kind, HandshakeKind::Resumed, "connection {number} after the reload");
             open.push(connection);
         }
     }
@@ -263,12 +268,11 @@ async fn a_session_is_resumed_by_every_worker_and_after_every_reload() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_brings_one_ticket() {
     let (gateway, _origin, ca) = two_names().await;
-    let socket = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
+    let socket = TcpStream::connect(gateway.data()).await.unwrap();
     let mut stream = ca.believer().handshake(socket).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     // Tickets come before the answer.
-    let mut byte = [0];
-    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut byte).await.unwrap();
+    stream.read_exact(&mut [0]).await.unwrap();
     assert_eq!(stream.get_ref().1.tls13_tickets_received(), 1);
 }
 
@@ -285,21 +289,21 @@ async fn a_session_does_not_outlive_a_change_of_what_clients_must_show() {
     let gateway = site.start().await;
     let anonymous = ca.believer().remembering();
     open_and_ask(&gateway, &anonymous).await;
-    assert_eq!(open_and_ask(&gateway, &anonymous).await.0, rustls::HandshakeKind::Resumed);
+    assert_eq!(open_and_ask(&gateway, &anonymous).await.0, HandshakeKind::Resumed);
     assert!(gateway.reload_with(&edge_config(&asked(true), "")).await);
     assert!(gateway.get("/").tls(&anonymous).attempt().await.is_err(), "its ticket stands in for no certificate");
 }
 
 /// Makes `FILE` a response of the authority about `cert`, valid for a day. `state` is as in an index of `openssl ca`.
-async fn respond(openssl: &std::path::Path, site: &portcullis_testkit::Site, cert: &str, state: &str, file: &str) {
+async fn respond(openssl: &Path, site: &Site, cert: &str, state: &str, file: &str) {
     let path = |name: &str| site.path(name).display().to_string();
-    let (code, serial) = crate::tools::run(openssl, &["x509", "-noout", "-serial", "-in", &path(cert)], "").await;
+    let (code, serial) = tools::run(openssl, &["x509", "-noout", "-serial", "-in", &path(cert)], "").await;
     assert_eq!(code, 0, "{serial}");
     let serial = serial.trim().trim_start_matches("serial=");
     let (revoked, kind) = if state == "R" { ("200101000000Z", "R") } else { ("", "V") };
     site.write("index.txt", format!("{kind}\t991231235959Z\t{revoked}\t{serial}\tunknown\t/CN=localhost\n"));
     let (ca, key, index) = (path("ca.pem"), path("ca.key"), path("index.txt"));
-    let made = crate::tools::run(
+    let made = tools::run(
         openssl,
         &[
             "ocsp",
@@ -328,17 +332,17 @@ async fn respond(openssl: &std::path::Path, site: &portcullis_testkit::Site, cer
 }
 
 /// What openssl's client says about the response it asked for.
-async fn shown(openssl: &std::path::Path, gateway: &Gateway, version: &str) -> String {
+async fn shown(openssl: &Path, gateway: &Gateway, version: &str) -> String {
     let address = gateway.data().to_string();
     let args = ["s_client", "-connect", &address, "-servername", "localhost", "-status", version];
-    let (_, said) = crate::tools::run(openssl, &args, "").await;
+    let (_, said) = tools::run(openssl, &args, "").await;
     let lines = said.lines().filter(|line| line.contains("OCSP response") || line.contains("Cert Status"));
     lines.map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ocsp_response_is_stapled_while_it_is_good() {
-    let Some(openssl) = crate::tools::find("openssl") else { return };
+    let Some(openssl) = tools::find("openssl") else { return };
     let (ca, origin) = (TestCa::new("test authority"), Origin::start().await);
     let (one, renewed) = (ca.server(&["localhost"]), ca.server(&["localhost"]));
     let site = edge(&origin, "{ certificates: [{ cert: one.pem, key: one.key, ocsp: one.ocsp }] }")
@@ -383,4 +387,95 @@ async fn an_ocsp_response_is_stapled_while_it_is_good() {
             let _ = site.cli(&["check"]).await.exit(0).says(&["one.ocsp", said]);
         }
     }
+}
+
+/// Asks over one connection, one request after the other, until `over`; how long each took, the shortest first.
+async fn ask_until(mut connection: RawClient, over: Arc<AtomicBool>) -> Vec<Duration> {
+    let mut took = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        connection.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        connection.response().await.expect(200);
+        took.push(begun.elapsed());
+    }
+    took.sort_unstable();
+    took
+}
+
+/// Without turns one worker worked the whole flood off in one go: each of the two connections got one or two answers
+/// meanwhile, after 230 to 350 ms, which is all the time the flood took. With turns each got about 150 answers, half of
+/// them within 4 to 8 ms. (A debug build on two busy processors; a handshake cost it 0.6 ms.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_handshakes_leaves_those_who_are_in_alone() {
+    const FLOOD: usize = 400;
+    let (ca, origin) = (TestCa::new("test authority"), Origin::start().await);
+    let one = ca.server(&["localhost"]);
+    let config =
+        edge_config(ONE, "workers: 1").replace("listeners: [", "listeners: [{ bind: \"127.0.0.1:0\", name: clear }, ");
+    let site = scene::site(&config).upstream("shop", &origin).file("one.pem", one.cert).file("one.key", one.key);
+    let gateway = site.start().await;
+    let (clear, edge) = (gateway.listener("clear").await, gateway.listener("edge").await);
+    let inside = RawClient::over(ca.believer().handshake(TcpStream::connect(edge).await.unwrap()).await.unwrap());
+    let clear = RawClient::connect(clear).await;
+    let mut flood = Vec::new();
+    for _ in 0..FLOOD {
+        flood.push(TcpStream::connect(edge).await.unwrap());
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let askers = [inside, clear].map(|connection| tokio::spawn(ask_until(connection, Arc::clone(&over))));
+    // The clients do no work, and each has the server compute a whole full handshake.
+    let hello = ca.believer().hello();
+    let begun = Instant::now();
+    for client in &mut flood {
+        client.write_all(&hello).await.unwrap();
+    }
+    for client in &mut flood {
+        client.read_exact(&mut [0]).await.unwrap();
+    }
+    let flooded = begun.elapsed();
+    over.store(true, Ordering::Relaxed);
+    for asker in askers {
+        let took = asker.await.unwrap();
+        let usual = took[took.len() / 2];
+        assert!(
+            took.len() >= 20 && usual < flooded / 10,
+            "{} answers in {flooded:?}, half within {usual:?}",
+            took.len()
+        );
+    }
+}
+
+/// Whether there is no end behind what can be read now.
+fn is_open(client: &TcpStream) -> bool {
+    let mut read = [0; 4096];
+    loop {
+        match client.try_read(&mut read) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_begin_handshakes_and_fall_silent_keep_nobody_out() {
+    let (ca, origin) = (TestCa::new("test authority"), Origin::start().await);
+    let one = ca.server(&["localhost"]);
+    let site = edge_with(&origin, ONE, "workers: 1\nlimits: { tls_handshakes: 16, handshake_timeout: 5m }");
+    let gateway = site.file("one.pem", one.cert).file("one.key", one.key).start().await;
+    let hello = ca.believer().hello();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let mut client = TcpStream::connect(gateway.data()).await.unwrap();
+        client.write_all(&hello).await.unwrap();
+        // It was answered, so its turn comes before the next one's.
+        client.read_exact(&mut [0]).await.unwrap();
+        silent.push(client);
+    }
+    gateway.get("/").tls(&ca.believer()).await.expect(200);
+    let (oldest, newest) = silent.split_at(4);
+    for client in oldest {
+        eventually!("it gives way", !is_open(client));
+    }
+    assert!(is_open(&newest[15]), "the newest is waited for");
 }

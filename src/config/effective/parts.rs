@@ -270,6 +270,7 @@ fn limits(limits: &Limits) -> Value {
         ("keepalive_idle", span(limits.keepalive_idle)),
         ("stall_timeout", span(limits.stall_timeout)),
         ("handshake_timeout", span(limits.handshake_timeout)),
+        ("tls_handshakes", count(limits.tls_handshakes)),
         ("connections_per_listener", count(limits.connections_per_listener)),
         ("connections_per_address", limits.connections_per_address.and_then(count)),
         ("h2_max_streams", count(limits.h2_max_streams)),

@@ -237,6 +237,8 @@ shape! {
         stall_timeout: Option<At<Duration>> = "30s",
         /// TLS handshake, PROXY header included. 100ms to 5m.
         handshake_timeout: Option<At<Duration>> = "10s",
+        /// Most TLS handshakes of one worker that have begun; beyond, the one whose client is slowest goes. 16 to 65536.
+        tls_handshakes: Option<At<u64>> = 4096,
         /// Most connections of one listener. 1 to 1000000.
         connections_per_listener: Option<At<u64>> = 20000,
         /// Most connections of one client address. Without it: unbounded.

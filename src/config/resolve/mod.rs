@@ -273,6 +273,12 @@ fn limits(file: Option<&LimitsFile>, findings: &mut Findings) -> Limits {
             100 * MS..=5 * MINUTE,
             findings,
         ),
+        tls_handshakes: to_usize(count(
+            file.tls_handshakes.as_ref(),
+            usual.tls_handshakes as u64,
+            16..=65_536,
+            findings,
+        )),
         connections_per_listener: to_usize(count(
             file.connections_per_listener.as_ref(),
             usual.connections_per_listener as u64,
