@@ -22,8 +22,8 @@ pub struct PresentedKey<'a>(&'a str);
 impl<'a> PresentedKey<'a> {
     /// Takes the text of one well-formed credential; `None` when it is empty, too long, or not visible ASCII.
     pub fn new(text: &'a str) -> Option<Self> {
-        let well_formed =
-            !text.is_empty() && text.len() <= MAX_CREDENTIAL_BYTES && text.bytes().all(|b| b.is_ascii_graphic());
+        let is_odd = || text.bytes().fold(false, |odd, byte| odd | !byte.is_ascii_graphic());
+        let well_formed = !text.is_empty() && text.len() <= MAX_CREDENTIAL_BYTES && !is_odd();
         well_formed.then_some(Self(text))
     }
 

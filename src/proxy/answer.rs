@@ -7,6 +7,7 @@ use super::body::ReplyBody;
 use super::headers::is_hop_by_hop;
 use super::tunnel::PendingTunnel;
 use crate::domain::{FieldLines, Fields, Known};
+use crate::reply::Rendered;
 
 /// An answer: ours, or an upstream's.
 pub(crate) struct Answer {
@@ -38,7 +39,21 @@ pub(crate) enum Length {
 }
 
 impl Answer {
-    /// An answer of ours, whole.
+    /// A refusal.
+    pub(crate) fn refusal(rendered: Rendered, is_head: bool) -> Self {
+        let Rendered { status, lines, body } = rendered;
+        Self {
+            status,
+            reason: None,
+            lines,
+            has_date: false,
+            length: Length::Exact(body.len() as u64),
+            body: if is_head { ReplyBody::Empty } else { ReplyBody::from(body) },
+            tunnel: None,
+        }
+    }
+
+    /// Another answer of ours, whole.
     pub(crate) fn whole(answer: Response<Bytes>, is_head: bool) -> Self {
         let (mut parts, body) = answer.into_parts();
         parts.headers.remove(http::header::CONTENT_LENGTH);
@@ -50,7 +65,7 @@ impl Answer {
             lines: FieldLines::from(&parts.headers),
             has_date: false,
             length,
-            body: if is_head { ReplyBody::Empty } else { ReplyBody::from(body) },
+            body: if is_head { ReplyBody::Empty } else { ReplyBody::from(body.to_vec()) },
             tunnel: None,
         }
     }
@@ -70,10 +85,10 @@ impl Answer {
 /// Copies what goes on of an upstream's fields to `lines`: nothing that frames the message or is meant for this
 /// connection alone (RFC 9110 §7.6.1), and no request id but ours.
 pub(super) fn pass_fields(fields: Fields<'_>, lines: &mut FieldLines) {
-    let nominated = fields.has(Known::Connection);
+    let nominates = super::headers::nominates(fields);
     for field in fields.iter() {
         let stays = !is_hop_by_hop(field.known) && !matches!(field.known, Known::ContentLength | Known::XRequestId);
-        if stays && !(nominated && super::headers::is_nominated(fields, field.name)) {
+        if stays && !(nominates && super::headers::is_nominated(fields, field.name)) {
             lines.push(field.name, field.value);
         }
     }

@@ -14,8 +14,10 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::asked::{ClientBody, trailers_of};
 use super::headers::TrailerRule;
+use super::observe::Exchange;
 use super::pool::Lease;
 use super::timer::{Timer, Timers};
+use super::watch::KeyWatch;
 use crate::framing::Fault;
 use crate::reply::Failure;
 use crate::wire::ClientWire;
@@ -120,10 +122,7 @@ impl Upload {
         progress: Rc<UploadProgress>,
     ) -> Option<Self> {
         let source = match body {
-            ClientBody::None => {
-                progress.finished.set(true);
-                return None;
-            }
+            ClientBody::None => return None,
             ClientBody::H1(wire, _) => Source::H1(wire),
             ClientBody::H2(incoming) => Source::H2 {
                 incoming,
@@ -309,19 +308,13 @@ pub(crate) struct Sending {
     out: Outbox,
     upload: Option<Box<Upload>>,
     is_chunked: bool,
-    progress: Rc<UploadProgress>,
     is_over: bool,
 }
 
 impl Sending {
     /// Sends `head` and then `upload`.
-    pub(crate) fn new(
-        head: Vec<u8>,
-        upload: Option<Box<Upload>>,
-        is_chunked: bool,
-        progress: Rc<UploadProgress>,
-    ) -> Self {
-        Self { out: Outbox::new(head), upload, is_chunked, progress, is_over: false }
+    pub(crate) fn new(head: Vec<u8>, upload: Option<Box<Upload>>, is_chunked: bool) -> Self {
+        Self { out: Outbox::new(head), upload, is_chunked, is_over: false }
     }
 
     /// Whether no byte of it was written, so that it can be sent on another connection.
@@ -386,7 +379,6 @@ impl Sending {
                     if self.is_chunked {
                         push_chunk_end(self.out.tail());
                     }
-                    self.progress.finished.set(true);
                     self.upload = None;
                 }
             }
@@ -404,26 +396,12 @@ pub(crate) enum SendError {
     Upstream,
 }
 
-/// Called once when an answer is over: with its body bytes, and why it broke when it did.
-pub(crate) trait Finish {
-    /// The answer is over.
-    fn finish(self: Box<Self>, body_bytes: u64, broken: Option<&BodyError>);
-}
-
-/// Asked from time to time whether the key that admitted a long answer still holds.
-pub(crate) trait Recheck {
-    /// Whether it does.
-    fn still_holds(&self) -> bool;
-    /// How often to ask.
-    fn interval(&self) -> Duration;
-}
-
 /// An answer body as it goes to the client.
 pub(crate) enum ReplyBody {
     /// There is none.
     Empty,
     /// One of ours, whole.
-    Whole(Bytes),
+    Whole(Vec<u8>),
     /// One that streams from the upstream.
     Download(Box<Download>),
     /// The same over HTTP/2, where a client that takes nothing is seen by nobody but the sweeper: see [`Watched`].
@@ -488,9 +466,9 @@ pub(crate) struct Download {
     idle: Option<Timer>,
     idle_after: Duration,
     waiting_since_ms: Option<u64>,
-    recheck: Option<Box<dyn Recheck>>,
+    recheck: Option<KeyWatch>,
     next_recheck_ms: u64,
-    finish: Option<Box<dyn Finish>>,
+    finish: Option<Exchange>,
     timers: Rc<Timers>,
     trailers: Option<HeaderMap>,
     over: bool,
@@ -517,9 +495,9 @@ pub(crate) struct DownloadParts {
     /// Longest silence of the upstream.
     pub(crate) idle_after: Duration,
     /// Whether the key still holds.
-    pub(crate) recheck: Option<Box<dyn Recheck>>,
+    pub(crate) recheck: Option<KeyWatch>,
     /// Told when it is over.
-    pub(crate) finish: Option<Box<dyn Finish>>,
+    pub(crate) finish: Option<Exchange>,
 }
 
 impl Download {
@@ -786,7 +764,7 @@ impl Body for ReplyBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes).into())))),
             Self::Download(download) => download.poll_frame(cx),
             Self::Watched(download) => download.borrow_mut().poll_frame(cx),
         }
@@ -813,8 +791,8 @@ impl Body for ReplyBody {
     }
 }
 
-impl From<Bytes> for ReplyBody {
-    fn from(bytes: Bytes) -> Self {
+impl From<Vec<u8>> for ReplyBody {
+    fn from(bytes: Vec<u8>) -> Self {
         if bytes.is_empty() { Self::Empty } else { Self::Whole(bytes) }
     }
 }

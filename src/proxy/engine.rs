@@ -3,7 +3,7 @@
 //! Owns the order of the steps. The decision is the gate's, refusals are rendered by `reply`, connections come from
 //! the pool. Nothing here waits for the store.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use super::pool::Pool;
 use super::request_id::{RequestId, RequestIds};
 use super::timer::Timers;
 use super::{cors, echo};
-use crate::cache::{KeySet, LastUse};
+use crate::cache::LastUse;
 use crate::credential::{self, Located};
 use crate::domain::key_text::KeyTextForm;
 use crate::domain::{Known, Timestamp, time};
@@ -80,7 +80,8 @@ pub(crate) enum Step {
 pub(crate) struct Forward {
     cx: Context,
     outgoing: Outgoing,
-    exchange: Exchange,
+    /// Until it goes on with the answer's body.
+    exchange: Option<Exchange>,
     route: RouteIx,
     upstream: usize,
 }
@@ -122,7 +123,7 @@ impl Engine {
         let current = self.live.current();
         let request_id = self.ids.next();
         let refusal = Refusal::Failed(Failure::Internal);
-        Answer::whole(reply::render(refusal, &bare_audience(&current, &request_id)), false)
+        Answer::refusal(reply::render(refusal, &bare_audience(&current, &request_id)), false)
     }
 
     /// A whole HTTP/1.1 answer, as bytes, to a message that could not be read.
@@ -160,17 +161,26 @@ impl Engine {
 
 impl Forward {
     /// Sends the request, and begins the answer. Dropping it gives both up.
-    pub(crate) async fn run(self: Box<Self>) -> Answer {
-        let Self { cx, mut outgoing, exchange, route, upstream } = *self;
-        let upstream = &cx.current.plan.upstreams[upstream];
-        if upstream.targets.is_empty() {
-            let answer = Box::pin(echo::answer(&mut outgoing)).await;
-            return cx.with_request_id(cx.with_cors(cx.finish_whole(answer, exchange), Some(route)));
-        }
-        match outgoing.send(&cx, upstream, exchange).await {
-            Ok(answer) => cx.with_request_id(cx.with_cors(answer, Some(route))),
-            Err((failure, exchange)) => cx.refuse(Refusal::Failed(failure), Some(route), exchange),
-        }
+    ///
+    /// Everything stays where it is: the future holds little more than the box.
+    pub(crate) async fn run(mut self: Box<Self>) -> Answer {
+        let Self { cx, outgoing, exchange, route, upstream } = &mut *self;
+        let upstream = &cx.current.plan.upstreams[*upstream];
+        let failure = if upstream.targets.is_empty() {
+            let answer = Box::pin(echo::answer(outgoing)).await;
+            match exchange.take() {
+                Some(exchange) => {
+                    return cx.with_request_id(cx.with_cors(cx.finish_whole(answer, exchange), Some(*route)));
+                }
+                None => Failure::Internal,
+            }
+        } else {
+            match outgoing.send(cx, upstream, exchange).await {
+                Ok(answer) => return cx.with_request_id(cx.with_cors(answer, Some(*route))),
+                Err(failure) => failure,
+            }
+        };
+        cx.refuse(Refusal::Failed(failure), Some(*route), exchange.take())
     }
 }
 
@@ -239,7 +249,7 @@ impl Context {
         let routed = Routed { route, path: &verdict.path, authority: host, wants_tunnel };
         let outgoing = Outgoing::prepare(&self, upstream, asked, &admitted, routed, &exchange);
         drop(verdict);
-        Step::Forward(Box::new(Forward { cx: self, outgoing, exchange, route, upstream }))
+        Step::Forward(Box::new(Forward { cx: self, outgoing, exchange: Some(exchange), route, upstream }))
     }
 
     /// Judges by the current generation; once more by the next when a key is newer than this one.
@@ -259,7 +269,7 @@ impl Context {
         verdict
     }
 
-    fn refuse(&self, refusal: Refusal<'_>, route: Option<RouteIx>, mut exchange: Exchange) -> Answer {
+    fn refuse(&self, refusal: Refusal<'_>, route: Option<RouteIx>, exchange: impl Into<Option<Exchange>>) -> Answer {
         let settings = &self.current.gate.rules.settings;
         // Under `hide_routes` nobody without a key learns which route it was: same challenges, no `cors`.
         let is_stranger = matches!(refusal, Refusal::Denied(denial) if denial.concerns_credential());
@@ -275,9 +285,12 @@ impl Context {
             is_browser: self.is_browser,
             is_grpc: self.is_grpc,
         };
-        exchange.set_refusal(refusal);
-        let answer = reply::render(refusal, &audience);
-        self.with_cors(self.finish_whole(answer, exchange), route)
+        let rendered = reply::render(refusal, &audience);
+        if let Some(mut exchange) = exchange.into() {
+            exchange.set_refusal(refusal);
+            exchange.finish_with(rendered.status, if self.is_head { 0 } else { rendered.body.len() as u64 });
+        }
+        self.with_cors(Answer::refusal(rendered, self.is_head), route)
     }
 
     fn redirect(&self, location: &str, exchange: Exchange) -> Answer {
@@ -381,10 +394,6 @@ fn path_and_query(asked: &Asked<'_>) -> String {
     }
 }
 
-fn freshness_of(keys: &KeySet) -> Freshness {
-    keys.age(time::monotonic_now()).map_or(Freshness::Unloaded, Freshness::Confirmed)
-}
-
 /// One worker's place to note last use.
 pub(crate) struct WorkerLastUse {
     /// Of all workers.
@@ -396,24 +405,5 @@ pub(crate) struct WorkerLastUse {
 impl WorkerLastUse {
     fn mark(&self, id: crate::domain::KeyId, now: Timestamp) {
         self.shared.mark(self.worker, id, now);
-    }
-}
-
-/// Whether an admitted key still holds, for streams and tunnels.
-pub(super) struct KeyRecheck {
-    pub(crate) live: Rc<LiveReader>,
-    pub(crate) authenticated: RefCell<crate::authn::Authenticated>,
-}
-
-impl super::body::Recheck for KeyRecheck {
-    fn still_holds(&self) -> bool {
-        let current = self.live.current();
-        let key_set = self.live.keys();
-        let keys = Keys { set: key_set, freshness: freshness_of(key_set) };
-        gate::still_holds(&self.authenticated.borrow(), &current.gate, keys, time::now())
-    }
-
-    fn interval(&self) -> std::time::Duration {
-        self.live.current().gate.rules.settings.recheck_interval
     }
 }

@@ -28,15 +28,19 @@ impl Outgoing {
     ///
     /// Retried are only requests of which the upstream cannot have seen anything, and, once, those without body whose
     /// repetition is harmless (RFC 9110 §9.2.2) on a connection that the upstream was about to close anyway.
+    ///
+    /// With the answer's beginning `exchange` goes on with its body; after a failure it is still there.
     pub(super) async fn send(
-        mut self,
+        &mut self,
         cx: &Context,
         upstream: &Upstream,
-        mut exchange: Exchange,
-    ) -> Result<Answer, (Failure, Exchange)> {
+        exchange: &mut Option<Exchange>,
+    ) -> Result<Answer, Failure> {
         let first = cx.engine.next_target.get();
         cx.engine.next_target.set(first.wrapping_add(1));
-        exchange.reached_upstream(&upstream.settings.name);
+        if let Some(exchange) = exchange {
+            exchange.reached_upstream(&upstream.settings.name);
+        }
         let mut tries = 0;
         let mut repeated = false;
         let mut request: Option<Sending> = None;
@@ -57,7 +61,7 @@ impl Outgoing {
                     tries += 1;
                     continue;
                 }
-                Err(failure) => return Err((failure, exchange)),
+                Err(failure) => return Err(failure),
             };
             let may_repeat = !repeated
                 && lease.was_used_before()
@@ -73,16 +77,18 @@ impl Outgoing {
                         }
                         None => {
                             let (head, is_chunked) = self.take_h1_head(&target.authority);
-                            Sending::new(head, self.upload.take(), is_chunked, Rc::clone(&self.progress))
+                            Sending::new(head, self.upload.take(), is_chunked)
                         }
                     };
                     let timer = cx.engine.timers.timer();
                     let mut asking = H1Asking { lease: &mut lease, sending };
-                    match asking.ask(&self, &timer).await {
+                    match asking.ask(self, &timer).await {
                         Ok(read) => {
                             let sending = asking.sending;
-                            exchange.head_arrived(read.status, &upstream.settings.name);
-                            return self.begin_h1_answer(cx, read, lease, sending, timer, exchange);
+                            if let Some(exchange) = exchange {
+                                exchange.head_arrived(read.status, &upstream.settings.name);
+                            }
+                            return self.begin_h1_answer(cx, read, lease, sending, exchange);
                         }
                         Err(broken) => {
                             request = Some(asking.sending);
@@ -91,29 +97,31 @@ impl Outgoing {
                     }
                 }
                 Lease::H2(mut lease) => {
-                    let (sent, body) = match self.h2_request(target, request.take()) {
-                        Ok(sent) => sent,
-                        Err(failure) => return Err((failure, exchange)),
-                    };
-                    match self.ask_h2(cx, &mut lease, sent, body).await {
+                    let (sent, body) = self.h2_request(target, request.take())?;
+                    // Boxed like dialing.
+                    match Box::pin(self.ask_h2(cx, &mut lease, sent, body)).await {
                         Ok(answer) => {
-                            exchange.head_arrived(answer.status().as_u16(), &upstream.settings.name);
+                            if let Some(exchange) = exchange {
+                                exchange.head_arrived(answer.status().as_u16(), &upstream.settings.name);
+                            }
                             return self.begin_h2_answer(cx, answer, lease, exchange);
                         }
-                        Err((broken, unsent)) => {
-                            request = unsent;
-                            broken
-                        }
+                        Err(broken) => broken,
                     }
                 }
             };
             match broken {
                 Broken::Unsent if tries < MAX_UNSENT => tries += 1,
-                Broken::Unsent => return Err((Failure::UpstreamUnreachable, exchange)),
+                Broken::Unsent => return Err(Failure::UpstreamUnreachable),
                 Broken::Sent(Failure::UpstreamUnreachable) if may_repeat => repeated = true,
-                Broken::Sent(failure) => return Err((failure, exchange)),
+                Broken::Sent(failure) => return Err(failure),
             }
         }
+    }
+
+    /// Why the client's body broke off, or else this.
+    fn failure_or(&self, other: Failure) -> Failure {
+        self.progress.as_ref().and_then(|progress| progress.failure.get()).unwrap_or(other)
     }
 
     /// The same request for HTTP/2: taken apart again. `tried` is one that was made for another connection and not sent.
@@ -150,10 +158,10 @@ impl Outgoing {
         lease: &mut H2Lease,
         request: Request<()>,
         body: RequestBody,
-    ) -> Result<Response<Incoming>, (Broken, Option<Sending>)> {
+    ) -> Result<Response<Incoming>, Broken> {
         let timer = cx.engine.timers.timer();
         let mut sent = std::pin::pin!(lease.connection.sender.try_send_request(request.map(|()| body)));
-        let mut watch = Watch::begin(&timer, &self.progress, &self.timeouts);
+        let mut watch = Watch::begin(&timer, self.progress.as_deref(), &self.timeouts);
         let answered = std::future::poll_fn(|cx| {
             if let Poll::Ready(answer) = sent.as_mut().poll(cx) {
                 return Poll::Ready(Some(answer));
@@ -167,7 +175,7 @@ impl Outgoing {
             connection.broken.set(true);
         }
         match answered {
-            None => Err((Broken::Sent(self.progress.failure.get().unwrap_or(Failure::UpstreamTimeout)), None)),
+            None => Err(Broken::Sent(self.failure_or(Failure::UpstreamTimeout))),
             Some(Ok(answer)) => {
                 connection.proven.set(true);
                 Ok(answer)
@@ -177,27 +185,24 @@ impl Outgoing {
                     if let RequestBody::Upload { upload, over: false } = unsent.into_body() {
                         self.upload = Some(upload);
                     }
-                    Err((Broken::Unsent, None))
+                    Err(Broken::Unsent)
                 }
                 None => {
                     tracing::debug!(error = %error.error(), "the exchange with the upstream broke");
-                    let failure = self.progress.failure.get().unwrap_or(Failure::UpstreamUnreachable);
-                    Err((Broken::Sent(failure), None))
+                    Err(Broken::Sent(self.failure_or(Failure::UpstreamUnreachable)))
                 }
             },
         }
     }
 
-    #[expect(clippy::result_large_err, reason = "a failure hands the exchange back to be answered; it is rare")]
     fn begin_h1_answer(
-        self,
+        &mut self,
         cx: &Context,
         read: AnswerRead,
         mut lease: H1Lease,
         sending: Sending,
-        timer: Timer,
-        exchange: Exchange,
-    ) -> Result<Answer, (Failure, Exchange)> {
+        exchange: &mut Option<Exchange>,
+    ) -> Result<Answer, Failure> {
         // A number of three digits that does not begin with 0.
         let status = StatusCode::from_u16(read.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let mut lines = FieldLines::continuing(cx.engine.buffers.out());
@@ -222,7 +227,6 @@ impl Outgoing {
             (_, _, None) => Length::Unknown,
         };
         lease.connection.wire.enter_body(read);
-        drop(timer);
         let was_sent_whole = sending.is_over();
         let unsent = if was_sent_whole {
             cx.engine.buffers.take_back_out(sending.into_parts().0);
@@ -237,23 +241,22 @@ impl Outgoing {
             was_sent_whole,
             timers: Rc::clone(&cx.engine.timers),
             idle_after: self.timeouts.idle,
-            recheck: self.recheck,
-            finish: Some(exchange.into_finish()),
+            recheck: self.recheck.take(),
+            finish: exchange.take(),
         });
         Ok(Answer { status, reason, lines, has_date, length, body: cx.stream(download), tunnel: None })
     }
 
-    #[expect(clippy::result_large_err, reason = "a failure hands the exchange back to be answered; it is rare")]
     fn begin_h2_answer(
-        self,
+        &mut self,
         cx: &Context,
         answer: Response<Incoming>,
         lease: H2Lease,
-        exchange: Exchange,
-    ) -> Result<Answer, (Failure, Exchange)> {
+        exchange: &mut Option<Exchange>,
+    ) -> Result<Answer, Failure> {
         let (parts, incoming) = answer.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err((Failure::UpstreamUnreachable, exchange));
+            return Err(Failure::UpstreamUnreachable);
         }
         let fields = OwnedFields::from(&parts.headers);
         let mut lines = FieldLines::continuing(cx.engine.buffers.out());
@@ -273,8 +276,8 @@ impl Outgoing {
             was_sent_whole: true,
             timers: Rc::clone(&cx.engine.timers),
             idle_after: self.timeouts.idle,
-            recheck: self.recheck,
-            finish: Some(exchange.into_finish()),
+            recheck: self.recheck.take(),
+            finish: exchange.take(),
         });
         Ok(Answer {
             status: parts.status,
@@ -288,29 +291,28 @@ impl Outgoing {
     }
 
     /// RFC 9110 §7.8: only a 101 that names the protocol asked for makes a tunnel.
-    #[expect(clippy::result_large_err, reason = "a failure hands the exchange back to be answered; it is rare")]
     fn switch_protocols(
-        self,
+        &mut self,
         read: AnswerRead,
         mut lines: FieldLines,
         mut lease: H1Lease,
-        exchange: Exchange,
-    ) -> Result<Answer, (Failure, Exchange)> {
+        exchange: &mut Option<Exchange>,
+    ) -> Result<Answer, Failure> {
         let answered = lease.connection.wire.with_head(|_, fields| {
             fields.first(Known::Upgrade).map(|protocol| protocol.trim_ascii().to_ascii_lowercase())
         });
-        let agreed = self.wants_tunnel.filter(|protocol| {
+        let agreed = self.wants_tunnel.take().filter(|protocol| {
             answered.as_ref().is_some_and(|answered| answered.eq_ignore_ascii_case(protocol.as_bytes()))
         });
-        let Some(protocol) = agreed else { return Err((Failure::UpstreamUnreachable, exchange)) };
+        let Some(protocol) = agreed else { return Err(Failure::UpstreamUnreachable) };
         lease.connection.wire.enter_body(read);
         lines.push(b"connection", b"upgrade");
         lines.push(b"upgrade", protocol.as_bytes());
         let tunnel = PendingTunnel {
             upstream: lease.into_tunnel(),
             idle: self.timeouts.idle.max(TUNNEL_IDLE),
-            recheck: self.recheck,
-            finish: Some(exchange.into_finish()),
+            recheck: self.recheck.take(),
+            finish: exchange.take(),
         };
         Ok(Answer {
             status: StatusCode::SWITCHING_PROTOCOLS,
@@ -350,7 +352,7 @@ impl H1Asking<'_> {
         let wire = &mut self.lease.connection.wire;
         wire.begin(Asked { is_head: outgoing.method == Method::HEAD, wants_upgrade: outgoing.wants_tunnel.is_some() });
         let sending = &mut self.sending;
-        let mut watch = Watch::begin(timer, &outgoing.progress, &outgoing.timeouts);
+        let mut watch = Watch::begin(timer, outgoing.progress.as_deref(), &outgoing.timeouts);
         let mut takes_more = true;
         std::future::poll_fn(|cx| {
             if takes_more {
@@ -391,7 +393,7 @@ impl H1Asking<'_> {
                 Poll::Pending => {}
             }
             ready!(watch.poll_elapsed(cx));
-            let failure = outgoing.progress.failure.get().unwrap_or(Failure::UpstreamTimeout);
+            let failure = outgoing.failure_or(Failure::UpstreamTimeout);
             Poll::Ready(Err(Broken::Sent(failure)))
         })
         .await
@@ -401,26 +403,31 @@ impl H1Asking<'_> {
 /// The time an upstream has: while the request is being sent, to take some of it; afterwards, to begin its answer.
 struct Watch<'a> {
     timer: &'a Timer,
-    progress: &'a UploadProgress,
+    progress: Option<&'a UploadProgress>,
     timeouts: &'a UpstreamTimeouts,
     seen: (u64, bool),
 }
 
 impl<'a> Watch<'a> {
-    fn begin(timer: &'a Timer, progress: &'a UploadProgress, timeouts: &'a UpstreamTimeouts) -> Self {
-        let seen = (progress.bytes.get(), progress.finished.get());
+    fn begin(timer: &'a Timer, progress: Option<&'a UploadProgress>, timeouts: &'a UpstreamTimeouts) -> Self {
+        let seen = moved_of(progress);
         timer.arm(if seen.1 { timeouts.first_byte } else { timeouts.idle });
         Self { timer, progress, timeouts, seen }
     }
 
     fn poll_elapsed(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        let moved = (self.progress.bytes.get(), self.progress.finished.get());
+        let moved = moved_of(self.progress);
         if moved != self.seen {
             self.seen = moved;
             self.timer.arm(if moved.1 { self.timeouts.first_byte } else { self.timeouts.idle });
         }
         self.timer.poll_elapsed(cx)
     }
+}
+
+/// How many bytes of a body were taken, and whether it was taken whole; one that there is not, was.
+fn moved_of(progress: Option<&UploadProgress>) -> (u64, bool) {
+    progress.map_or((0, true), |progress| (progress.bytes.get(), progress.finished.get()))
 }
 
 impl Context {

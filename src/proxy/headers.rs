@@ -42,6 +42,14 @@ pub(crate) const fn is_hop_by_hop(name: Known) -> bool {
 /// A client cannot use `Connection` to take away what the next server decides by.
 const NOT_NOMINABLE: [Known; 4] = [Known::Host, Known::ContentLength, Known::ContentType, Known::Authorization];
 
+/// Whether `Connection` may nominate a field: nearly all of them only say what becomes of the connection.
+#[inline]
+pub(crate) fn nominates(fields: Fields<'_>) -> bool {
+    fields
+        .all(Known::Connection)
+        .any(|value| !(value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")))
+}
+
 /// Whether `Connection` says that a field of this name is for this connection alone (RFC 9110 §7.6.1).
 pub(crate) fn is_nominated(fields: Fields<'_>, name: &[u8]) -> bool {
     let is_named = fields

@@ -25,6 +25,7 @@ mod target;
 mod timer;
 mod tls;
 mod tunnel;
+mod watch;
 
 #[cfg(test)]
 pub(crate) mod test_ca;

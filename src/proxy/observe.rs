@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode, Version};
 
 use super::asked::Asked;
-use super::body::{BodyError, Finish, UploadProgress};
+use super::body::{BodyError, UploadProgress};
 use super::client::ClientConnection;
 use super::live::Current;
 use super::request_id::RequestId;
@@ -277,9 +277,9 @@ impl Exchange {
         self.end(body_bytes, None);
     }
 
-    /// For an answer that streams: ends the observation when its body ends.
-    pub(crate) fn into_finish(self) -> Box<dyn Finish> {
-        Box::new(self)
+    /// Ends the observation of an answer that streamed: with its body bytes, and why it broke off when it did.
+    pub(crate) fn finish(mut self, body_bytes: u64, broken: Option<&BodyError>) {
+        self.end(body_bytes, broken.map(BodyError::reason));
     }
 
     fn end(&mut self, bytes_out: u64, broken: Option<&'static str>) {
@@ -319,12 +319,6 @@ impl Exchange {
             bytes_in: self.upload.borrow().as_ref().map_or(0, |upload| upload.bytes.get()),
             bytes_out,
         });
-    }
-}
-
-impl Finish for Exchange {
-    fn finish(mut self: Box<Self>, body_bytes: u64, broken: Option<&BodyError>) {
-        self.end(body_bytes, broken.map(BodyError::reason));
     }
 }
 

@@ -3,7 +3,6 @@
 //! It is written as the head of an HTTP/1.1 message, whatever it is sent over: once for all tries, and taken apart again
 //! for HTTP/2.
 
-use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,12 +12,13 @@ use http::{HeaderName, HeaderValue, Method, Version};
 use smallvec::SmallVec;
 
 use super::asked::Asked;
-use super::body::{Recheck, Upload, UploadProgress};
-use super::engine::{Context, KeyRecheck, Routed};
-use super::headers::{Peer, TrailerRule, is_hop_by_hop, is_nominated};
+use super::body::{Upload, UploadProgress};
+use super::engine::{Context, Routed};
+use super::headers::{Peer, TrailerRule, is_hop_by_hop, is_nominated, nominates};
 use super::live::Current;
 use super::observe::Exchange;
 use super::settings::{HostPolicy, UpstreamSettings, UpstreamTimeouts};
+use super::watch::KeyWatch;
 use crate::credential::{self, Place, Stripped};
 use crate::domain::fields::Field;
 use crate::domain::{FieldLines, Fields, Known};
@@ -40,12 +40,12 @@ pub(super) struct Outgoing {
     /// Whether the client framed its empty body: a length of zero is passed on.
     says_empty: bool,
     /// What the engine sees of the body while it is sent.
-    pub(crate) progress: Rc<UploadProgress>,
+    pub(crate) progress: Option<Rc<UploadProgress>>,
     /// The protocol asked for, when both sides may.
     pub(crate) wants_tunnel: Option<String>,
     pub(crate) timeouts: UpstreamTimeouts,
     /// Whether the key that admitted it still holds.
-    pub(super) recheck: Option<Box<dyn Recheck>>,
+    pub(super) recheck: Option<KeyWatch>,
 }
 
 /// Writes path and query as the upstream gets them: the path that was matched, or what `strip_prefix` leaves of it, and
@@ -134,7 +134,7 @@ impl Outgoing {
             writer.lines.push(b"upgrade", protocol.as_bytes());
         }
         let says_empty = !asked.body.is_some() && asked.fields.has(Known::ContentLength);
-        let progress = Rc::new(UploadProgress::default());
+        let progress = asked.body.is_some().then(|| Rc::new(UploadProgress::default()));
         let trailers = if cx.is_grpc {
             TrailerRule::Clean {
                 rules: Arc::clone(&current.plan.headers),
@@ -144,20 +144,19 @@ impl Outgoing {
         } else {
             TrailerRule::Drop
         };
-        let upload = Upload::new(
-            asked.body,
-            route.forward.max_body,
-            || cx.engine.timers.timer(),
-            current.plan.stall_timeout,
-            trailers,
-            Rc::clone(&progress),
-        );
-        exchange.watch_upload(&progress);
-        let recheck: Option<Box<dyn Recheck>> = match admitted.identity() {
-            Identity::Key(authenticated) => Some(Box::new(KeyRecheck {
-                live: Rc::clone(&cx.engine.live),
-                authenticated: RefCell::new(*authenticated),
-            })),
+        let upload = progress.as_ref().and_then(|progress| {
+            exchange.watch_upload(progress);
+            Upload::new(
+                asked.body,
+                route.forward.max_body,
+                || cx.engine.timers.timer(),
+                current.plan.stall_timeout,
+                trailers,
+                Rc::clone(progress),
+            )
+        });
+        let recheck = match admitted.identity() {
+            Identity::Key(authenticated) => Some(KeyWatch::new(&cx.engine.live, *authenticated)),
             Identity::Anonymous | Identity::Reported { .. } => None,
         };
         let head = writer.lines.into_memory();
@@ -319,7 +318,7 @@ fn is_ours_alone(name: &[u8]) -> bool {
 /// What the client sent, without what it may not say and without the credentials that the route accepts.
 fn client_fields(cx: &Context, writer: &mut Writer<'_>, fields: Fields<'_>, credentials: Option<&[Place]>) {
     let rules = &cx.current.plan.headers;
-    let nominates = fields.has(Known::Connection);
+    let nominates = nominates(fields);
     let mut cookies: Option<Vec<u8>> = None;
     let has_crumbs = fields.all(Known::Cookie).nth(1).is_some();
     for field in fields.iter() {

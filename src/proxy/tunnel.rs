@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::body::{BodyError, Finish, Recheck};
+use super::body::BodyError;
 use super::connect::Tunnel;
+use super::observe::Exchange;
 use super::timer::Timers;
+use super::watch::KeyWatch;
 
 /// `Sec-WebSocket-Accept` and its kin stay; what matters here is the protocol both sides agreed on.
 pub(crate) struct PendingTunnel {
@@ -17,9 +19,9 @@ pub(crate) struct PendingTunnel {
     /// Longest silence in both directions.
     pub(crate) idle: Duration,
     /// Whether the key still holds.
-    pub(crate) recheck: Option<Box<dyn Recheck>>,
+    pub(crate) recheck: Option<KeyWatch>,
     /// Called when the tunnel is over.
-    pub(crate) finish: Option<Box<dyn Finish>>,
+    pub(crate) finish: Option<Exchange>,
 }
 
 /// How long a side may take to hear that the tunnel is over.
@@ -33,7 +35,7 @@ where
     let PendingTunnel { upstream: mut tunnel, idle, recheck, finish } = pending;
     let mut moved = 0;
     let timer = timers.timer();
-    let joined = join(&mut client, &client_read, &mut tunnel, idle, recheck.as_deref(), &timers, &mut moved);
+    let joined = join(&mut client, &client_read, &mut tunnel, idle, recheck.as_ref(), &timers, &mut moved);
     let ended = joined.await;
     // Whatever state they are in: both sides learn that it is over, if they still listen.
     let _closed = timer.bound(FAREWELL, tunnel.stream.shutdown()).await;
@@ -48,7 +50,7 @@ async fn join<S>(
     client_read: &[u8],
     tunnel: &mut Tunnel,
     idle: Duration,
-    recheck: Option<&dyn Recheck>,
+    recheck: Option<&KeyWatch>,
     timers: &Rc<Timers>,
     moved: &mut u64,
 ) -> Option<BodyError>

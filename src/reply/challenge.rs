@@ -1,52 +1,50 @@
 //! `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3).
 
-use http::HeaderValue;
-use http::header::{HeaderMap, WWW_AUTHENTICATE};
-
 use super::facts::{ChallengeError, Facts};
 use super::render::Audience;
 use crate::credential::{Place, Scheme};
+use crate::domain::FieldLines;
 
 /// Adds one challenge for each scheme that the route accepts, and one of our own where it accepts none that has any.
-pub(super) fn add(headers: &mut HeaderMap, facts: &Facts<'_>, audience: &Audience<'_>) {
+pub(super) fn add(lines: &mut FieldLines, facts: &Facts<'_>, audience: &Audience<'_>) {
     if facts.challenge == ChallengeError::NoChallenge {
         return;
     }
     let realm = quoted(audience.realm);
+    let mut challenge = |pieces: &[&[u8]]| lines.push_pieces(b"www-authenticate", pieces);
     let mut added = false;
     for place in audience.accept {
         let Place::Header { scheme: Some(scheme), .. } = place else { continue };
-        let challenge = match scheme {
-            Scheme::Bearer => bearer(&realm, facts),
+        match scheme {
+            Scheme::Bearer => bearer(&realm, facts, &mut challenge),
             // A browser would ask its user for a password.
             Scheme::Basic if audience.is_browser => continue,
-            Scheme::Basic => format!("Basic realm={realm}, charset=\"UTF-8\""),
-            Scheme::Named(name) => format!("{name} realm={realm}"),
-        };
-        added |= append(headers, &challenge);
+            Scheme::Basic => challenge(&[b"Basic realm=", realm.as_bytes(), b", charset=\"UTF-8\""]),
+            Scheme::Named(name) => challenge(&[name.as_bytes(), b" realm=", realm.as_bytes()]),
+        }
+        added = true;
     }
     if !added {
-        append(headers, &format!("ApiKey realm={realm}"));
+        challenge(&[b"ApiKey realm=", realm.as_bytes()]);
     }
 }
 
-fn bearer(realm: &str, facts: &Facts<'_>) -> String {
-    let error = match facts.challenge {
-        ChallengeError::NoChallenge | ChallengeError::None => return format!("Bearer realm={realm}"),
-        ChallengeError::InvalidRequest => "invalid_request",
-        ChallengeError::InvalidToken => "invalid_token",
-        ChallengeError::InsufficientScope => "insufficient_scope",
+fn bearer(realm: &str, facts: &Facts<'_>, challenge: &mut impl FnMut(&[&[u8]])) {
+    let error: &[u8] = match facts.challenge {
+        ChallengeError::NoChallenge | ChallengeError::None => {
+            return challenge(&[b"Bearer realm=", realm.as_bytes()]);
+        }
+        ChallengeError::InvalidRequest => b"invalid_request",
+        ChallengeError::InvalidToken => b"invalid_token",
+        ChallengeError::InsufficientScope => b"insufficient_scope",
     };
-    let mut challenge = format!("Bearer realm={realm}, error=\"{error}\"");
-    if !facts.required.is_empty() {
-        let scopes: Vec<&str> = facts.required.iter().map(|scope| scope.as_str()).collect();
-        challenge.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
+    let realm = realm.as_bytes();
+    if facts.required.is_empty() {
+        return challenge(&[b"Bearer realm=", realm, b", error=\"", error, b"\""]);
     }
-    challenge
-}
-
-fn append(headers: &mut HeaderMap, challenge: &str) -> bool {
-    HeaderValue::from_str(challenge).map(|value| headers.append(WWW_AUTHENTICATE, value)).is_ok()
+    let scopes: Vec<&str> = facts.required.iter().map(|scope| scope.as_str()).collect();
+    let scopes = scopes.join(" ");
+    challenge(&[b"Bearer realm=", realm, b", error=\"", error, b"\", scope=\"", scopes.as_bytes(), b"\""]);
 }
 
 /// A quoted-string (RFC 9110 §5.6.4).

@@ -1,14 +1,12 @@
 //! One refusal as one HTTP answer.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::StatusCode;
 
 use super::challenge;
 use super::facts::{Facts, Refusal};
 use crate::credential::Place;
+use crate::domain::FieldLines;
 use crate::gate::Denial;
 
 /// Shape of error bodies (`errors.profile`).
@@ -39,126 +37,133 @@ pub struct Audience<'a> {
     pub is_grpc: bool,
 }
 
-/// The field that carries the request's id on every answer.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A refusal as it is said over any version of HTTP: without what frames it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields, save `Content-Length`.
+    pub lines: FieldLines,
+    /// The body; whoever answers a HEAD leaves it out.
+    pub body: Vec<u8>,
+}
 
-/// The answer to a refused request. The body of an answer to HEAD is for the caller to leave out.
-pub fn render(refusal: Refusal<'_>, audience: &Audience<'_>) -> Response<Bytes> {
+/// The answer to a refused request.
+///
+/// Whoever guesses keys gets many of these, so each costs no more than two pieces of memory.
+pub fn render(refusal: Refusal<'_>, audience: &Audience<'_>) -> Rendered {
     let facts = refusal.facts();
-    let mut answer = if audience.is_grpc { grpc(&facts) } else { with_body(&facts, audience) };
-    let headers = answer.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(audience.request_id) {
-        headers.insert(REQUEST_ID, id);
-    }
-    challenge::add(headers, &facts, audience);
+    let mut lines = FieldLines::with_capacity(512);
+    let (status, body) = if audience.is_grpc {
+        grpc(&facts, &mut lines);
+        (StatusCode::OK, Vec::new())
+    } else {
+        (facts.status, with_body(&facts, audience, &mut lines))
+    };
+    lines.push(b"x-request-id", audience.request_id.as_bytes());
+    challenge::add(&mut lines, &facts, audience);
     if matches!(facts.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        lines.push(b"cache-control", b"no-store");
     }
     if let Some(seconds) = facts.retry_after_seconds {
-        headers.insert(RETRY_AFTER, seconds.into());
+        lines.push_number(b"retry-after", u64::from(seconds));
     }
     if let Refusal::Denied(Denial::MethodNotAllowed { allow }) = refusal {
         let names: Vec<&str> = allow.iter().map(http::Method::as_str).collect();
-        if let Ok(value) = HeaderValue::from_str(&names.join(", ")) {
-            headers.insert(ALLOW, value);
+        lines.push(b"allow", names.join(", ").as_bytes());
+    }
+    Rendered { status, lines, body }
+}
+
+/// The same as bytes of an HTTP/1.1 message that closes its connection, for a client whose request could not be read.
+pub fn render_h1(refusal: Refusal<'_>, audience: &Audience<'_>) -> Bytes {
+    let Rendered { status, mut lines, body } = render(refusal, audience);
+    lines.push_number(b"content-length", body.len() as u64);
+    let line = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("Error"));
+    [line.as_bytes(), b"connection: close\r\n", lines.as_bytes(), b"\r\n", &body].concat().into()
+}
+
+fn with_body(facts: &Facts<'_>, audience: &Audience<'_>, lines: &mut FieldLines) -> Vec<u8> {
+    match audience.profile {
+        ErrorProfile::Standard => {
+            lines.push(b"content-type", b"application/problem+json");
+            problem(facts, audience)
+        }
+        ErrorProfile::Success => {
+            lines.push(b"content-type", b"application/json");
+            success(facts, audience)
         }
     }
-    answer
-}
-
-/// The same as bytes of an HTTP/1.1 message that closes its connection, for refusals below the HTTP library.
-pub fn render_h1(refusal: Refusal<'_>, audience: &Audience<'_>) -> Bytes {
-    let answer = render(refusal, audience);
-    let status = answer.status();
-    let mut head = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("Error"));
-    head.push_str("connection: close\r\n");
-    let mut message = head.into_bytes();
-    for (name, value) in answer.headers() {
-        message.extend_from_slice(name.as_str().as_bytes());
-        message.extend_from_slice(b": ");
-        message.extend_from_slice(value.as_bytes());
-        message.extend_from_slice(b"\r\n");
-    }
-    message.extend_from_slice(b"\r\n");
-    message.extend_from_slice(answer.body());
-    message.into()
-}
-
-fn with_body(facts: &Facts<'_>, audience: &Audience<'_>) -> Response<Bytes> {
-    let (content_type, body) = match audience.profile {
-        ErrorProfile::Standard => ("application/problem+json", problem(facts, audience)),
-        ErrorProfile::Success => ("application/json", success(facts, audience)),
-    };
-    let body = Bytes::from(body);
-    let mut answer = Response::new(body);
-    *answer.status_mut() = facts.status;
-    let length = answer.body().len();
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer.headers_mut().insert(CONTENT_LENGTH, length.into());
-    answer
 }
 
 /// RFC 9457 §3.
-fn problem(facts: &Facts<'_>, audience: &Audience<'_>) -> String {
-    let mut body = String::with_capacity(320);
-    body.push_str("{\"type\":");
-    push_json(&mut body, &format!("{}{}", audience.type_base, facts.code));
-    body.push_str(",\"title\":");
-    push_json(&mut body, facts.title);
-    // Writing to a String cannot fail.
-    let _infallible = write!(body, ",\"status\":{}", facts.status.as_u16());
-    body.push_str(",\"detail\":");
-    push_json(&mut body, facts.detail);
-    body.push_str(",\"code\":");
-    push_json(&mut body, facts.code);
-    body.push_str(",\"request_id\":");
-    push_json(&mut body, audience.request_id);
+fn problem(facts: &Facts<'_>, audience: &Audience<'_>) -> Vec<u8> {
+    let mut body = Vec::with_capacity(512);
+    body.extend_from_slice(b"{\"type\":");
+    push_json(&mut body, &[audience.type_base, facts.code]);
+    body.extend_from_slice(b",\"title\":");
+    push_json(&mut body, &[facts.title]);
+    body.extend_from_slice(b",\"status\":");
+    body.extend_from_slice(facts.status.as_str().as_bytes());
+    body.extend_from_slice(b",\"detail\":");
+    push_json(&mut body, &[facts.detail]);
+    body.extend_from_slice(b",\"code\":");
+    push_json(&mut body, &[facts.code]);
+    body.extend_from_slice(b",\"request_id\":");
+    push_json(&mut body, &[audience.request_id]);
     if facts.code == "insufficient_scope" {
         for (member, scopes) in [("required_scopes", facts.required), ("missing_scopes", facts.missing)] {
-            let _infallible = write!(body, ",\"{member}\":[");
+            body.push(b',');
+            push_json(&mut body, &[member]);
+            body.extend_from_slice(b":[");
             for (i, scope) in scopes.iter().enumerate() {
                 if i > 0 {
-                    body.push(',');
+                    body.push(b',');
                 }
-                push_json(&mut body, scope.as_str());
+                push_json(&mut body, &[scope.as_str()]);
             }
-            body.push(']');
+            body.push(b']');
         }
     }
-    body.push_str("}\n");
+    body.extend_from_slice(b"}\n");
     body
 }
 
-fn success(facts: &Facts<'_>, audience: &Audience<'_>) -> String {
-    let mut body = String::from("{\"success\":false,\"error\":{\"code\":");
-    push_json(&mut body, facts.code);
-    body.push_str(",\"message\":");
-    push_json(&mut body, facts.detail);
-    body.push_str("},\"request_id\":");
-    push_json(&mut body, audience.request_id);
-    body.push_str("}\n");
+fn success(facts: &Facts<'_>, audience: &Audience<'_>) -> Vec<u8> {
+    let mut body = Vec::with_capacity(256);
+    body.extend_from_slice(b"{\"success\":false,\"error\":{\"code\":");
+    push_json(&mut body, &[facts.code]);
+    body.extend_from_slice(b",\"message\":");
+    push_json(&mut body, &[facts.detail]);
+    body.extend_from_slice(b"},\"request_id\":");
+    push_json(&mut body, &[audience.request_id]);
+    body.extend_from_slice(b"}\n");
     body
 }
 
-fn push_json(body: &mut String, text: &str) {
-    match serde_json::to_string(text) {
-        Ok(quoted) => body.push_str(&quoted),
-        Err(_) => body.push_str("\"\""),
+/// Pieces of text as one JSON string. Nearly all of them are plain, and go in as they are.
+fn push_json(body: &mut Vec<u8>, pieces: &[&str]) {
+    let is_plain =
+        |text: &&str| text.bytes().fold(true, |all, b| all & matches!(b, b' '..=b'~') & (b != b'"') & (b != b'\\'));
+    if pieces.iter().all(is_plain) {
+        body.push(b'"');
+        pieces.iter().for_each(|piece| body.extend_from_slice(piece.as_bytes()));
+        body.push(b'"');
+        return;
+    }
+    match serde_json::to_vec(&pieces.concat()) {
+        Ok(quoted) => body.extend_from_slice(&quoted),
+        Err(_) => body.extend_from_slice(b"\"\""),
     }
 }
 
 /// A Trailers-Only answer (gRPC over HTTP/2, "Responses"): the HTTP status is always 200.
-fn grpc(facts: &Facts<'_>) -> Response<Bytes> {
-    let mut answer = Response::new(Bytes::new());
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(grpc_status(facts.status)));
-    let message = format!("{}: {}", facts.code, facts.detail);
+fn grpc(facts: &Facts<'_>, lines: &mut FieldLines) {
+    lines.push(b"content-type", b"application/grpc");
+    lines.push(b"grpc-status", grpc_status(facts.status).as_bytes());
     // Every detail of ours is printable ASCII; only `%` must be escaped (gRPC "Status-Message").
-    if let Ok(value) = HeaderValue::from_str(&message.replace('%', "%25")) {
-        headers.insert(HeaderName::from_static("grpc-message"), value);
-    }
-    answer
+    let message = format!("{}: {}", facts.code, facts.detail);
+    lines.push(b"grpc-message", message.replace('%', "%25").as_bytes());
 }
 
 fn grpc_status(status: StatusCode) -> &'static str {

@@ -144,7 +144,7 @@ impl Connection<'_> {
         let answer = match begun {
             Ok(Step::Answered(answer)) => answer,
             Ok(Step::Forward(forward)) => match self.forward(forward).await {
-                Forwarded::Answer(answer) => *answer,
+                Forwarded::Answer(answer) => answer,
                 Forwarded::Panicked => self.panicked(&mut manner),
                 Forwarded::ClientGone => return Some(End::Close(None)),
             },
@@ -165,7 +165,7 @@ impl Connection<'_> {
         let mut running = Box::pin(AssertUnwindSafe(forward.run()).catch_unwind());
         std::future::poll_fn(|cx| {
             if let Poll::Ready(answer) = running.as_mut().poll(cx) {
-                return Poll::Ready(answer.map_or(Forwarded::Panicked, |answer| Forwarded::Answer(Box::new(answer))));
+                return Poll::Ready(answer.map_or(Forwarded::Panicked, Forwarded::Answer));
             }
             self.wire.poll_gone(cx).map(|()| Forwarded::ClientGone)
         })
@@ -235,7 +235,7 @@ impl Connection<'_> {
 
 /// What became of a request that was sent on.
 enum Forwarded {
-    Answer(Box<Answer>),
+    Answer(Answer),
     Panicked,
     ClientGone,
 }

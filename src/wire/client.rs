@@ -294,13 +294,8 @@ impl ClientWire {
         if self.has_ended.get() {
             return Poll::Ready(Ok(0));
         }
-        let mut stream = self.stream.borrow_mut();
-        if !inbox.buffer.has_memory() {
-            // An idle connection waits without memory.
-            ready!(stream.poll_readable(cx))?;
-            inbox.borrow_memory();
-        }
-        let read = ready!(inbox.buffer.poll_fill(cx, &mut *stream))?;
+        inbox.borrow_memory();
+        let read = ready!(inbox.buffer.poll_fill(cx, &mut *self.stream.borrow_mut()))?;
         self.has_ended.set(read == 0);
         Poll::Ready(Ok(read))
     }

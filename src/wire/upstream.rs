@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -243,10 +243,7 @@ impl UpstreamWire {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if !self.inbox.buffer.has_memory() {
-            ready!(self.stream.poll_readable(cx))?;
-            self.inbox.borrow_memory();
-        }
+        self.inbox.borrow_memory();
         self.inbox.buffer.poll_fill(cx, &mut self.stream)
     }
 }

@@ -1,0 +1,35 @@
+//! Whether the key that admitted a request still holds, for streams and tunnels that outlive the decision.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::live::LiveReader;
+use crate::authn::Authenticated;
+use crate::domain::time;
+use crate::gate::{self, Freshness, Keys};
+
+/// A key that admitted something long.
+pub(crate) struct KeyWatch {
+    live: Rc<LiveReader>,
+    authenticated: Authenticated,
+}
+
+impl KeyWatch {
+    /// Watches `authenticated`.
+    pub(super) fn new(live: &Rc<LiveReader>, authenticated: Authenticated) -> Self {
+        Self { live: Rc::clone(live), authenticated }
+    }
+
+    /// Whether it still holds, by the rules and keys of this moment.
+    pub(crate) fn still_holds(&self) -> bool {
+        let current = self.live.current();
+        let set = self.live.keys();
+        let freshness = set.age(time::monotonic_now()).map_or(Freshness::Unloaded, Freshness::Confirmed);
+        gate::still_holds(&self.authenticated, &current.gate, Keys { set, freshness }, time::now())
+    }
+
+    /// How often to ask.
+    pub(crate) fn interval(&self) -> Duration {
+        self.live.current().gate.rules.settings.recheck_interval
+    }
+}
