@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::connect::{self, H1Connection, H2Connection, Opened, Tunnel};
 use super::observe::Observer;
@@ -18,11 +19,14 @@ use super::settings::{Protocol, UpstreamSettings};
 use super::target::Target;
 use super::timer::{Elapsed, Timers};
 use crate::reply::Failure;
-use crate::telemetry::UpstreamConnectionState;
+use crate::telemetry::{UpstreamConnectionState, UpstreamLabel};
 use crate::wire::Buffers;
 
 /// Most requests in flight on one HTTP/2 connection, whatever the peer would allow.
 const MAX_STREAMS: usize = 200;
+
+/// HTTP/1.1 connections that may be opened at a time where fewer are open.
+const FIRST_DIALS: usize = 32;
 
 /// One worker's connections.
 pub(crate) struct Pool {
@@ -40,6 +44,11 @@ pub(crate) struct TargetPool {
     /// Whether the last TLS connection under `protocol: auto` turned out to speak HTTP/2.
     speaks_h2: Cell<bool>,
     dialing_h2: Cell<bool>,
+    /// HTTP/1.1 connections being opened, and open ones, whether idle or in use.
+    dialing: Cell<usize>,
+    open: Cell<usize>,
+    /// Requests that wait for one of them.
+    waiting: Cell<usize>,
     changed: Notify,
     keepalive_ms: Cell<u64>,
     max_lifetime_ms: Cell<u64>,
@@ -47,6 +56,7 @@ pub(crate) struct TargetPool {
 
 struct Idle {
     connection: Box<H1Connection>,
+    open: Open,
     opened_ms: u64,
     idle_since_ms: u64,
 }
@@ -66,6 +76,7 @@ pub(crate) struct H1Lease {
     /// Whether it was used before.
     pub(crate) reused: bool,
     opened_ms: u64,
+    open: Open,
     pool: Rc<TargetPool>,
 }
 
@@ -109,7 +120,7 @@ impl Pool {
         target: &Arc<Target>,
         settings: &UpstreamSettings,
         protocol: Protocol,
-        connect_timeout: std::time::Duration,
+        connect_timeout: Duration,
     ) -> Result<Lease, Failure> {
         let pool = self.target_pool(target, settings);
         let wants_h2 = match protocol {
@@ -131,6 +142,12 @@ impl Pool {
                     arrived.map_err(|Elapsed| Failure::UpstreamTimeout)?;
                     continue;
                 }
+            } else if !pool.may_dial() {
+                let freed = timer.bound(connect_timeout, pool.freed(&self.timers, TargetPool::may_dial)).await;
+                match freed.map_err(|Elapsed| Failure::UpstreamTimeout)? {
+                    Some(lease) => return Ok(lease),
+                    None => continue,
+                }
             }
             let permit = match Arc::clone(&target.permits).try_acquire_owned() {
                 Ok(permit) => permit,
@@ -139,46 +156,28 @@ impl Pool {
                     Waited::Permit(permit) => permit,
                 },
             };
-            let _dialing = wants_h2.then(|| Dialing::begin(&pool));
-            let label = self.observer.upstream(&settings.name);
-            let gauge = self.observer.metrics.upstream_connection(label, UpstreamConnectionState::Active);
-            // Boxed: it is large, rare, and would make every request's future as large.
-            let dial = Box::pin(connect::open(
-                &target.endpoint,
+            let (hand_over, dialed) = oneshot::channel();
+            let dial = Dial {
+                pool: Rc::clone(&pool),
+                timers: Rc::clone(&self.timers),
+                observer: Rc::clone(&self.observer),
+                buffers: Rc::clone(&self.buffers),
+                upstream: self.observer.upstream(&settings.name),
                 protocol,
-                permit,
-                gauge,
-                self.timers.now_ms(),
-                Rc::clone(&self.buffers),
-            ));
-            let opened = timer.bound(connect_timeout, dial).await;
-            return match opened {
-                Err(Elapsed) => {
-                    self.observer.upstream_answers(label, target, false);
-                    Err(Failure::UpstreamTimeout)
-                }
-                Ok(Err(error)) => {
-                    self.observer.upstream_answers(label, target, false);
-                    tracing::warn!(target = %target.label, %error, "upstream connection failed");
-                    Err(Failure::UpstreamUnreachable)
-                }
-                Ok(Ok(Opened::H1(connection))) => {
-                    self.observer.upstream_answers(label, target, true);
-                    if protocol == Protocol::Auto {
-                        pool.speaks_h2.set(false);
-                    }
-                    let opened_ms = self.timers.now_ms();
-                    Ok(Lease::H1(H1Lease { connection, reused: false, opened_ms, pool: Rc::clone(&pool) }))
-                }
-                Ok(Ok(Opened::H2(connection))) => {
-                    self.observer.upstream_answers(label, target, true);
-                    // What ALPN said once it will say again. In the clear only the request knows (gRPC).
-                    if protocol == Protocol::Auto {
-                        pool.speaks_h2.set(true);
-                    }
-                    pool.shared.borrow_mut().push(connection.clone());
-                    Ok(Lease::H2(H2Lease::take(connection, &pool, &self.timers)))
-                }
+                connect_timeout,
+                _dialing: Dialing::begin(&pool, wants_h2),
+            };
+            drop(tokio::task::spawn_local(dial.run(permit, hand_over)));
+            // The task ends by itself, and tells what came of it unless the worker ends.
+            let dialed = async { dialed.await.unwrap_or(Err(Failure::UpstreamUnreachable)) };
+            if wants_h2 {
+                return dialed.await;
+            }
+            // Another request may be done with its connection first. This one's goes to the pool then.
+            return tokio::select! {
+                biased;
+                lease = dialed => lease,
+                Some(lease) = pool.freed(&self.timers, |_| false) => Ok(lease),
             };
         }
     }
@@ -207,15 +206,77 @@ impl Pool {
                 shared: RefCell::default(),
                 speaks_h2: Cell::new(false),
                 dialing_h2: Cell::new(false),
+                dialing: Cell::new(0),
+                open: Cell::new(0),
+                waiting: Cell::new(0),
                 changed: Notify::new(),
                 keepalive_ms: Cell::default(),
                 max_lifetime_ms: Cell::default(),
             })
         });
-        let milliseconds = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         pool.keepalive_ms.set(milliseconds(settings.keepalive));
         pool.max_lifetime_ms.set(milliseconds(settings.max_lifetime));
         Rc::clone(pool)
+    }
+}
+
+/// Opening one connection: a task of its own, so that a request that found another one meanwhile need not see it through.
+struct Dial {
+    pool: Rc<TargetPool>,
+    timers: Rc<Timers>,
+    observer: Rc<Observer>,
+    buffers: Rc<Buffers>,
+    upstream: UpstreamLabel,
+    protocol: Protocol,
+    connect_timeout: Duration,
+    _dialing: Dialing,
+}
+
+impl Dial {
+    async fn run(self, permit: OwnedSemaphorePermit, hand_over: oneshot::Sender<Result<Lease, Failure>>) {
+        let lease = self.open(permit).await;
+        match hand_over.send(lease) {
+            Ok(()) | Err(Err(_)) => {}
+            Err(Ok(Lease::H1(lease))) => lease.give_back(self.timers.now_ms()),
+            // It is among the shared ones already.
+            Err(Ok(Lease::H2(lease))) => drop(lease),
+        }
+    }
+
+    async fn open(&self, permit: OwnedSemaphorePermit) -> Result<Lease, Failure> {
+        let Self { pool, timers, observer, upstream, protocol, .. } = self;
+        let target = &pool.target;
+        let gauge = observer.metrics.upstream_connection(*upstream, UpstreamConnectionState::Active);
+        let buffers = Rc::clone(&self.buffers);
+        let dial = connect::open(&target.endpoint, *protocol, permit, gauge, timers.now_ms(), buffers);
+        let opened = match timers.timer().bound(self.connect_timeout, dial).await {
+            Err(Elapsed) => Err(Failure::UpstreamTimeout),
+            Ok(Err(error)) => {
+                tracing::warn!(target = %target.label, %error, "upstream connection failed");
+                Err(Failure::UpstreamUnreachable)
+            }
+            Ok(Ok(opened)) => Ok(opened),
+        };
+        observer.upstream_answers(*upstream, target, opened.is_ok());
+        let speaks_h2 = matches!(&opened, Ok(Opened::H2(_)));
+        if *protocol == Protocol::Auto && opened.is_ok() {
+            // What ALPN said once it will say again. In the clear only the request knows (gRPC).
+            pool.speaks_h2.set(speaks_h2);
+        }
+        Ok(match opened? {
+            Opened::H1(connection) => Lease::H1(H1Lease {
+                connection,
+                reused: false,
+                opened_ms: timers.now_ms(),
+                open: Open::begin(pool),
+                pool: Rc::clone(pool),
+            }),
+            Opened::H2(connection) => {
+                pool.shared.borrow_mut().push(connection.clone());
+                Lease::H2(H2Lease::take(connection, pool, timers))
+            }
+        })
     }
 }
 
@@ -229,12 +290,12 @@ impl TargetPool {
         let mut idle = self.idle.borrow_mut();
         while let Some(entry) = idle.pop() {
             if entry.is_usable(self, now) {
-                let Idle { mut connection, opened_ms, .. } = entry;
+                let Idle { mut connection, open, opened_ms, .. } = entry;
                 if !connection.wire.is_fresh() {
                     continue;
                 }
                 connection.gauge.set(UpstreamConnectionState::Active);
-                return Some(Lease::H1(H1Lease { connection, reused: true, opened_ms, pool: Rc::clone(self) }));
+                return Some(Lease::H1(H1Lease { connection, reused: true, opened_ms, open, pool: Rc::clone(self) }));
             }
         }
         None
@@ -249,6 +310,27 @@ impl TargetPool {
         let connection = shared.iter().find(free)?.clone();
         drop(shared);
         Some(Lease::H2(H2Lease::take(connection, self, timers)))
+    }
+
+    /// Whether another connection may be opened now. As many at a time as there are already, and a few to begin with: a
+    /// burst that finds none opens them in waves that double, instead of all at once against a server that has just come
+    /// back. Whoever waits takes what comes free.
+    fn may_dial(&self) -> bool {
+        self.dialing.get() < self.open.get().max(FIRST_DIALS)
+    }
+
+    /// Waits for an idle connection; none once `other` holds.
+    async fn freed(self: &Rc<Self>, timers: &Rc<Timers>, other: impl Fn(&Self) -> bool) -> Option<Lease> {
+        let _waiting = Local::begin(&self.waiting);
+        loop {
+            self.changed.notified().await;
+            if let Some(lease) = self.take_idle(timers.now_ms()) {
+                return Some(lease);
+            }
+            if other(self) {
+                return None;
+            }
+        }
     }
 
     /// Waits for a permit, or for a connection of this worker to come free, whichever is first.
@@ -305,14 +387,14 @@ impl H1Lease {
     /// Keeps the connection for the next request. Call it once the answer was read to its end and the request was
     /// written to its end; otherwise drop the lease.
     pub(crate) fn give_back(self, now_ms: u64) {
-        let Self { connection, opened_ms, pool, .. } = self;
+        let Self { connection, opened_ms, open, pool, .. } = self;
         let is_reusable = connection.wire.is_reusable();
-        let entry = Idle { connection, opened_ms, idle_since_ms: now_ms };
+        let entry = Idle { connection, open, opened_ms, idle_since_ms: now_ms };
         if is_reusable && entry.is_usable(&pool, now_ms) {
             entry.connection.gauge.set(UpstreamConnectionState::Idle);
             pool.idle.borrow_mut().push(entry);
         }
-        if pool.target.waiting.load(Ordering::Relaxed) > 0 {
+        if pool.waiting.get() > 0 || pool.target.waiting.load(Ordering::Relaxed) > 0 {
             pool.changed.notify_one();
         }
     }
@@ -354,19 +436,62 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Keeps other requests from opening an HTTP/2 connection that this one is already opening.
-struct Dialing(Rc<TargetPool>);
+/// Counts something of this worker for as long as it lives.
+struct Local<'a>(&'a Cell<usize>);
+
+impl<'a> Local<'a> {
+    fn begin(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Local<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// Counts an HTTP/1.1 connection among the open ones.
+struct Open(Rc<TargetPool>);
+
+impl Open {
+    fn begin(pool: &Rc<TargetPool>) -> Self {
+        pool.open.set(pool.open.get() + 1);
+        Self(Rc::clone(pool))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
+    }
+}
+
+/// Counts a connection that is being opened; with HTTP/2, keeps other requests from opening another.
+struct Dialing {
+    pool: Rc<TargetPool>,
+    is_h2: bool,
+}
 
 impl Dialing {
-    fn begin(pool: &Rc<TargetPool>) -> Self {
-        pool.dialing_h2.set(true);
-        Self(Rc::clone(pool))
+    fn begin(pool: &Rc<TargetPool>, is_h2: bool) -> Self {
+        if is_h2 {
+            pool.dialing_h2.set(true);
+        } else {
+            pool.dialing.set(pool.dialing.get() + 1);
+        }
+        Self { pool: Rc::clone(pool), is_h2 }
     }
 }
 
 impl Drop for Dialing {
     fn drop(&mut self) {
-        self.0.dialing_h2.set(false);
-        self.0.changed.notify_waiters();
+        if self.is_h2 {
+            self.pool.dialing_h2.set(false);
+        } else {
+            self.pool.dialing.set(self.pool.dialing.get().saturating_sub(1));
+        }
+        self.pool.changed.notify_waiters();
     }
 }

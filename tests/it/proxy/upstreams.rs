@@ -1,6 +1,8 @@
 //! Servers behind the gateway: TLS towards them, several of them, and no more connections than they can take.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use portcullis_testkit::{Answer, Origin, ScriptedOrigin, TestCa, eventually, patient};
@@ -182,4 +184,37 @@ async fn a_connection_whose_upstream_answered_before_it_was_asked_whole_is_not_u
         assert_eq!(gateway.get("/").await.expect(200).text(), "ok");
     }
     assert!(started.elapsed() < patient(Duration::from_secs(5)), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_opens_connections_in_waves_and_not_all_at_once() {
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    // Takes connections and never answers the TLS hello: each is being opened until its time is over.
+    let upstream = ScriptedOrigin::start(move |mut peer| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move { peer.until_end().await }
+    })
+    .await;
+    let ca = TestCa::new("ours");
+    let config = format!("workers: 1\n{}", tls_config(", server_name: localhost"));
+    let gateway = scene::site(&config).fill("far", upstream.authority()).file("ca.pem", ca.pem()).start().await;
+    let calls: Vec<_> = (0..100).map(|_| tokio::spawn(gateway.get("/").attempt())).collect();
+    eventually!("the first wave is being opened", accepted.load(Ordering::Relaxed) >= 32);
+    // All hundred requests were there before the first connection was.
+    tokio::time::sleep(patient(Duration::from_millis(100))).await;
+    assert_eq!(accepted.load(Ordering::Relaxed), 32, "connections being opened at a time");
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_larger_than_a_wave_is_answered_whole() {
+    let origin = Origin::start().await;
+    origin.answer(Answer::ok("late").after(Duration::from_millis(50)));
+    let gateway = scene::open_door(&origin.authority(), "workers: 1").await;
+    let calls: Vec<_> = (0..200).map(|_| tokio::spawn(gateway.get("/").attempt())).collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().status, 200);
+    }
+    assert!(origin.connections() <= 200, "{}", origin.connections());
 }
