@@ -4,10 +4,8 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 
-use futures_util::FutureExt;
 use tokio::io::AsyncReadExt;
 
 use super::accept::{Accepted, Listener, RawSocket};
@@ -20,29 +18,47 @@ use crate::wire::{Socket, Stream};
 /// The HTTP/2 connection preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Most bytes read at once before it is known what they are: a usual request fits.
+const SNIFFED: usize = 1024;
+
 /// Serves one connection to its end.
+///
+/// What comes before HTTP is boxed and gone by the time it is spoken: an idle connection holds only what serves it.
 pub(super) async fn serve(accepted: Accepted, worker: Rc<WorkerState>) {
     let Accepted { socket, listener, counted } = accepted;
     let gauge = worker.engine.observer.metrics.connection(listener.label, ConnectionState::Handshake);
-    let timer = worker.engine.timers.timer();
     let deadline = worker.limits.load().handshake_timeout;
-    let opened = timer.bound(deadline, open(socket, &listener, &worker)).await;
-    let Ok(Some(opened)) = opened else { return };
-    gauge.set(ConnectionState::Idle);
-    let ends_with = match opened.protocol {
-        Spoken::H2 => h2::serve(opened.stream, opened.peer, true, &listener, &worker, &gauge).boxed_local(),
-        Spoken::H1 => h1::serve(opened, &[], &listener, &worker, &gauge).boxed_local(),
-        Spoken::Unknown => sniffed(opened, &listener, &worker, &gauge).boxed_local(),
+    let opened = {
+        let timer = worker.engine.timers.timer();
+        timer.bound(deadline, Box::pin(open(socket, &listener, &worker))).await
     };
-    ends_with.await;
+    let Ok(Some(mut opened)) = opened else { return };
+    gauge.set(ConnectionState::Idle);
+    if opened.protocol == Spoken::Unknown {
+        match Box::pin(sniff(opened, &listener, &worker)).await {
+            Some(known) => opened = known,
+            None => return,
+        }
+    }
+    let Opened { stream, peer, protocol, read } = opened;
+    match protocol {
+        Spoken::H2 if read.is_empty() => Box::pin(h2::serve(stream, peer, true, &listener, &worker, &gauge)).await,
+        Spoken::H2 => {
+            let stream = Prefixed::new(stream, read);
+            Box::pin(h2::serve(stream, peer, false, &listener, &worker, &gauge)).await;
+        }
+        Spoken::H1 | Spoken::Unknown => Box::pin(h1::serve(stream, peer, read, &listener, &worker, &gauge)).await,
+    }
     drop(counted);
 }
 
 /// A connection of which is known what is spoken on it.
-pub(super) struct Opened {
-    pub(super) stream: Stream,
-    pub(super) peer: Option<IpAddr>,
+struct Opened {
+    stream: Stream,
+    peer: Option<IpAddr>,
     protocol: Spoken,
+    /// What was read to find that out.
+    read: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,14 +90,14 @@ async fn open(socket: RawSocket, listener: &Listener, worker: &WorkerState) -> O
         },
     };
     match &listener.tls {
-        None => Some(Opened { stream: Stream::Plain(socket), peer, protocol: Spoken::Unknown }),
+        None => Some(Opened { stream: Stream::Plain(socket), peer, protocol: Spoken::Unknown, read: Vec::new() }),
         Some(tls) => {
             let most = worker.limits.load().tls_handshakes;
             match worker.handshakes.accept(tls.config(), socket, most).await {
                 Ok(stream) => {
                     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let protocol = if h2 { Spoken::H2 } else { Spoken::H1 };
-                    Some(Opened { stream: Stream::Served(Box::new(stream)), peer, protocol })
+                    Some(Opened { stream: Stream::Served(Box::new(stream)), peer, protocol, read: Vec::new() })
                 }
                 Err(error) => {
                     tracing::debug!(listener = %listener.name, %error, "TLS handshake failed");
@@ -92,23 +108,18 @@ async fn open(socket: RawSocket, listener: &Listener, worker: &WorkerState) -> O
     }
 }
 
-/// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.
-async fn sniffed(
-    mut opened: Opened,
-    listener: &Arc<Listener>,
-    worker: &Rc<WorkerState>,
-    gauge: &crate::telemetry::ConnectionGauge,
-) {
+/// Reads until it can tell HTTP/2 with prior knowledge from HTTP/1: once, nearly always. `None` when the client says
+/// nothing in time.
+async fn sniff(mut opened: Opened, listener: &Listener, worker: &WorkerState) -> Option<Opened> {
     let limits = worker.limits.load_full();
     let timer = worker.engine.timers.timer();
-    let mut read = Vec::with_capacity(PREFACE.len());
+    let mut read = Vec::new();
     // Until it speaks, a connection is idle: it must not hold up a drain.
     let entry = worker.register(Entry { leaving: listener.leaving(), ..Entry::default() });
     let mut patience = limits.keepalive_idle;
-    while PREFACE.starts_with(&read) && read.len() < PREFACE.len() {
-        let mut chunk = [0u8; PREFACE.len()];
-        let wanted = PREFACE.len() - read.len();
-        let mut reading = std::pin::pin!(opened.stream.read(&mut chunk[..wanted]));
+    while read.len() < PREFACE.len() && PREFACE.starts_with(&read) {
+        let mut chunk = [0u8; SNIFFED];
+        let mut reading = std::pin::pin!(opened.stream.read(&mut chunk));
         let reading = std::future::poll_fn(|cx| {
             if entry.cut.get() {
                 return Poll::Ready(Ok(0));
@@ -118,20 +129,16 @@ async fn sniffed(
         });
         match timer.bound(patience, reading).await {
             Ok(Ok(count)) if count > 0 => read.extend_from_slice(&chunk[..count]),
-            Ok(Ok(_) | Err(_)) => return,
+            Ok(Ok(_) | Err(_)) => return None,
             // Silence, or a preface that stops half-way: an HTTP/1 head that starts with P is waited for by its guard.
-            Err(_) if read.is_empty() => return,
+            Err(_) if read.is_empty() => return None,
             Err(_) => break,
         }
         patience = limits.head_timeout;
     }
-    drop(entry);
-    if read == PREFACE {
-        let stream = Prefixed::new(opened.stream, read);
-        Box::pin(h2::serve(stream, opened.peer, false, listener, worker, gauge)).await;
-    } else {
-        Box::pin(h1::serve(opened, &read, listener, worker, gauge)).await;
-    }
+    opened.protocol = if read.starts_with(PREFACE) { Spoken::H2 } else { Spoken::H1 };
+    opened.read = read;
+    Some(opened)
 }
 
 /// A stream whose first bytes were read already.

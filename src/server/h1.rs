@@ -3,6 +3,7 @@
 //! One task does it all, from the first byte of a request to the last of its answer, the upstream's side included: no
 //! queue and no other task stand between the two sockets.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,17 +13,17 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 
 use super::accept::Listener;
-use super::connection::Opened;
 use super::worker::{Entry, WorkerState};
 use crate::framing::{Fault, RequestHeads, RequestLimits, RequestRead, Version};
 use crate::proxy::{Answer, Asked, ClientConnection, Engine, Forward, Length, ReplyBody, Step, failure_of, run_tunnel};
 use crate::telemetry::{ConnectionGauge, ConnectionState};
-use crate::wire::{Arrival, ClientWire, Outbox, Phase, Progress, push_chunk_end, push_chunk_head};
+use crate::wire::{Arrival, ClientWire, Outbox, Phase, Progress, Stream, push_chunk_end, push_chunk_head};
 
-/// Serves one connection, of which `prefix` was read already, to its end.
+/// Serves one connection, of which `read` was read already, to its end.
 pub(super) async fn serve(
-    opened: Opened,
-    prefix: &[u8],
+    stream: Stream,
+    peer: Option<IpAddr>,
+    read: Vec<u8>,
     listener: &Arc<Listener>,
     worker: &Rc<WorkerState>,
     gauge: &ConnectionGauge,
@@ -34,14 +35,14 @@ pub(super) async fn serve(
         target_bytes: limits.target_bytes,
     };
     let progress = Rc::new(Progress::new(worker.engine.timers.clock()));
-    let is_tls = opened.stream.is_tls();
+    let is_tls = stream.is_tls();
     let entry = worker.register(Entry {
         progress: Some(Rc::clone(&progress)),
         leaving: listener.leaving(),
         ..Entry::default()
     });
     let client = Rc::new(ClientConnection::new(
-        opened.peer,
+        peer,
         listener.label,
         Arc::clone(&listener.name),
         is_tls,
@@ -52,7 +53,8 @@ pub(super) async fn serve(
         listener.leaving(),
     ));
     let buffers = Rc::clone(&worker.engine.buffers);
-    let wire = ClientWire::new(opened.stream, prefix, Rc::clone(&progress), buffers);
+    let wire = ClientWire::new(stream, &read, Rc::clone(&progress), buffers);
+    drop(read);
     let engine = Rc::clone(&worker.engine);
     let ended = {
         let connection = Connection { wire: &wire, client: &client, engine: &engine, gauge };
