@@ -107,7 +107,8 @@ impl From<&http::HeaderMap> for FieldLines {
 
 impl From<&FieldLines> for http::HeaderMap {
     fn from(lines: &FieldLines) -> Self {
-        let mut headers = Self::with_capacity(24);
+        // Exactly as many: a map with room to spare is a large piece of memory.
+        let mut headers = Self::with_capacity(memchr::memchr_iter(b'\n', &lines.0).count());
         for (name, value) in lines.iter() {
             let name = http::HeaderName::from_bytes(name);
             if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(value)) {

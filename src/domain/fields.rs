@@ -155,6 +155,11 @@ impl FieldTable {
         Self { at: Vec::new(), present: 0 }
     }
 
+    /// A table without fields, with room for so many.
+    pub fn with_capacity(fields: usize) -> Self {
+        Self { at: Vec::with_capacity(fields), present: 0 }
+    }
+
     /// Whether it holds memory, used or not.
     pub fn has_memory(&self) -> bool {
         self.at.capacity() > 0
@@ -315,7 +320,7 @@ impl OwnedFields {
 
 impl From<&HeaderMap> for OwnedFields {
     fn from(headers: &HeaderMap) -> Self {
-        let mut fields = Self::default();
+        let mut fields = Self { bytes: Vec::with_capacity(512), table: FieldTable::with_capacity(headers.len()) };
         headers.iter().for_each(|(name, value)| fields.push(name.as_str().as_bytes(), value.as_bytes()));
         fields
     }

@@ -99,7 +99,8 @@ async fn answer(
     let answer = match begun {
         Ok(Step::Answered(answer)) => answer,
         Ok(Step::Forward(forward)) => {
-            AssertUnwindSafe(forward.run()).catch_unwind().await.unwrap_or_else(|_| panicked())
+            // Boxed, so that the task of a stream is a small piece of memory, and stays one while the answer streams.
+            Box::pin(AssertUnwindSafe(forward.run()).catch_unwind()).await.unwrap_or_else(|_| panicked())
         }
         Err(_) => panicked(),
     };

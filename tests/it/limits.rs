@@ -202,3 +202,24 @@ async fn few_descriptors_shed_clients_and_kill_nobody() {
         gateway.get("/status").facts(Facts::none()).attempt().await.is_ok_and(|answer| answer.status == 200)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_idle_again_holds_no_buffer() {
+    const CONNECTIONS: u64 = 500;
+    let (gateway, _origin) = scene::shop_with("", "workers: 1").await;
+    let request = "GET /status HTTP/1.1\r\nHost: shop.test\r\n\r\n";
+    let mut open = Vec::new();
+    let mut resident = Vec::new();
+    // The first half makes room for what is shared; the second is what is measured.
+    for _ in 0..2 {
+        for _ in 0..CONNECTIONS {
+            let mut client = gateway.raw().await;
+            client.send(request).await;
+            assert_eq!(client.response().await.status, 200);
+            open.push(client);
+        }
+        resident.push(gateway.resident_bytes());
+    }
+    let each = resident[1].saturating_sub(resident[0]) / CONNECTIONS;
+    assert!(each < 12 * 1024, "{each} bytes for each idle connection");
+}

@@ -9,7 +9,7 @@ use crate::scene;
 const MIB: u64 = 1 << 20;
 
 /// What the process may grow by while a hundred megabytes pass.
-const GROWTH: u64 = 48 * MIB;
+const GROWTH: u64 = 16 * MIB;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_megabytes_flow_down_and_memory_stays_flat() {
