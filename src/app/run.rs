@@ -89,7 +89,6 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     }
     reload::install_panic_hook();
     forbid_core_files();
-    let store = store::open(&settings.store, OpenMode::Create).map_err(RunError::Store)?;
     let mut generation = Generation::compile(&settings, &metrics, None)?;
     let mut inherited = Inherited::from_environment();
     let sockets = open_data_sockets(&settings, &mut inherited)?;
@@ -101,8 +100,6 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let admin_socket = operators_socket(Bind::Tcp(settings.admin.bind), "admin.bind")?;
     let keys = KeySet::new();
     let live = Arc::new(Live::new(Arc::clone(&generation.rules), Arc::clone(&generation.plan), Arc::clone(&keys)));
-    let (sync, sync_handle) =
-        SyncTask::new(Arc::clone(store.feed()), Arc::clone(&keys), Arc::clone(&live) as _, &settings.sync);
     let worker_count = match settings.workers {
         Workers::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         Workers::Count(count) => count.max(1),
@@ -125,7 +122,11 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let workers = Arc::new(workers);
     let accept = AcceptThread::start(Acceptor::new(Arc::clone(&workers), Arc::clone(&limits)))
         .map_err(system("start the accept thread"))?;
+    // Threads take over the priority of the one that starts them: whatever starts from here on is control.
     be_nice();
+    let store = store::open(&settings.store, OpenMode::Create).map_err(RunError::Store)?;
+    let (sync, sync_handle) =
+        SyncTask::new(Arc::clone(store.feed()), Arc::clone(&keys), Arc::clone(&live) as _, &settings.sync);
     let syncing = tokio::spawn(sync.run());
     let flushing = tokio::spawn(Arc::clone(&last_use).run(Arc::clone(store.writer()), settings.sync.last_used_flush));
     let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store)));
@@ -298,12 +299,16 @@ pub(super) fn notify_supervisor(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Control work yields to requests. Threads that exist already keep their priority.
+/// How many steps control work stands behind requests (`nice(2)`): where both want a processor, it gets a quarter of it.
+const CONTROL_STEPS: i32 = 5;
+
+/// Control work yields to requests: this thread, and every one it starts from now on. Threads that exist keep their
+/// priority. Relative, because a supervisor may have given the whole process a priority of its own.
 fn be_nice() {
     #[cfg(target_os = "linux")]
     {
-        // On Linux a thread has a priority of its own, and the threads it starts inherit it.
-        if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 5) {
+        // On Linux a thread has a priority of its own.
+        if let Err(error) = rustix::process::nice(CONTROL_STEPS) {
             tracing::debug!(%error, "control work keeps the priority of requests");
         }
     }

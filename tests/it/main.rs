@@ -18,6 +18,7 @@ mod cli;
 mod config;
 #[path = "../conformance/mod.rs"]
 mod conformance;
+mod control;
 mod dev;
 mod gate;
 mod health;
