@@ -134,6 +134,8 @@ impl Reloader {
         let current = gateway.live.current();
         let previous = Previous { plan: &current.plan, tls: &self.tls };
         let generation = Generation::compile(&settings, &gateway.metrics, Some(previous))?;
+        // Whoever still holds it when it is replaced keeps it from being freed.
+        drop(current);
         let report = ReloadReport {
             ok: true,
             changed_routes: changed_routes(&self.settings.gate.routes, &settings.gate.routes),

@@ -130,6 +130,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let syncing = tokio::spawn(sync.run());
     let flushing = tokio::spawn(Arc::clone(&last_use).run(Arc::clone(store.writer()), settings.sync.last_used_flush));
     let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store)));
+    let freeing = tokio::spawn(Arc::clone(&live).free_replaced());
     let draining = Arc::new(AtomicBool::new(false));
     let is_accepting = Arc::new(AtomicBool::new(false));
     let health = Arc::new(Health {
@@ -195,6 +196,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     }
     syncing.abort();
     forgetting.abort();
+    freeing.abort();
     Ok(())
 }
 

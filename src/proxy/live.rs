@@ -1,4 +1,7 @@
 //! What the data plane works by at this moment: rules, key profiles and upstreams of one generation, swapped whole.
+//!
+//! A generation that was replaced is freed by whoever makes generations and never by a worker: a table of thousands of
+//! routes takes milliseconds to free, and requests would wait for them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -7,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::headers::HeaderRules;
 use super::target::Upstream;
@@ -43,8 +47,12 @@ pub(crate) struct Current {
 pub(crate) struct Live {
     current: ArcSwap<Current>,
     version: AtomicU64,
-    /// Reload and sync both make generations; each builds on the other's last.
-    writing: Mutex<()>,
+    /// Generations that were replaced and may still be read. As many as workers and requests under way hold, at most.
+    ///
+    /// Locked while one is made: reload and sync both do, and each builds on the other's last.
+    replaced: Mutex<Vec<Arc<Current>>>,
+    /// A worker let go of a generation.
+    let_go: Notify,
     /// The key set that the data plane reads.
     pub(crate) keys: Arc<KeySet>,
 }
@@ -56,7 +64,8 @@ impl Live {
         Self {
             current: ArcSwap::from_pointee(Current { gate, plan }),
             version: AtomicU64::new(1),
-            writing: Mutex::new(()),
+            replaced: Mutex::default(),
+            let_go: Notify::new(),
             keys,
         }
     }
@@ -68,11 +77,19 @@ impl Live {
 
     /// Makes a new configuration the current one.
     pub(crate) fn replace(&self, rules: Arc<Rules>, plan: Arc<Plan>) {
-        let _writing = self.writing.lock();
+        let mut replaced = self.replaced.lock();
         // Not the key set's directory: the sync task may have told us of a newer one that it is about to publish.
         let directory = Arc::clone(&self.current.load().gate.directory);
         let gate = Snapshot::join(rules, directory, None);
-        self.swap(Current { gate, plan });
+        self.swap(Current { gate, plan }, &mut replaced);
+    }
+
+    /// Frees generations as soon as no worker holds them, for ever. To be run on the control runtime.
+    pub(crate) async fn free_replaced(self: Arc<Self>) {
+        loop {
+            self.let_go.notified().await;
+            free_unread(&mut self.replaced.lock());
+        }
     }
 
     /// The ids of at most `most` keys that pass some rule now and would not pass it under `next`.
@@ -84,20 +101,27 @@ impl Live {
         ids.iter().map(ToString::to_string).collect()
     }
 
-    fn swap(&self, next: Current) {
-        self.current.store(Arc::new(next));
+    fn swap(&self, next: Current, replaced: &mut Vec<Arc<Current>>) {
+        replaced.push(self.current.swap(Arc::new(next)));
         self.version.fetch_add(1, Ordering::Release);
+        free_unread(replaced);
     }
+}
+
+/// Frees what nobody else holds. Nobody can come to hold one again: what was replaced is found nowhere but here.
+fn free_unread(replaced: &mut Vec<Arc<Current>>) {
+    replaced.retain(|generation| Arc::strong_count(generation) > 1);
 }
 
 impl Publish for Live {
     fn directory_changed(&self, directory: &Arc<Directory>) {
-        let _writing = self.writing.lock();
+        let mut replaced = self.replaced.lock();
         let before = self.current.load();
         let rules = Arc::clone(&before.gate.rules);
         let gate = Snapshot::join(rules, Arc::clone(directory), Some(&before.gate));
         let plan = Arc::clone(&before.plan);
-        self.swap(Current { gate, plan });
+        drop(before);
+        self.swap(Current { gate, plan }, &mut replaced);
     }
 }
 
@@ -105,11 +129,23 @@ impl Publish for Live {
 #[derive(Clone)]
 pub(crate) struct CurrentRef(Rc<Hold>);
 
-struct Hold(Arc<Current>);
+struct Hold {
+    current: Arc<Current>,
+    /// Below `current`, because fields go in this order: it says that the hold is gone.
+    _tells: TellsOnDrop,
+}
+
+struct TellsOnDrop(Arc<Live>);
+
+impl Drop for TellsOnDrop {
+    fn drop(&mut self) {
+        self.0.let_go.notify_one();
+    }
+}
 
 impl CurrentRef {
-    fn new(current: Arc<Current>) -> Self {
-        Self(Rc::new(Hold(current)))
+    fn new(live: &Arc<Live>) -> Self {
+        Self(Rc::new(Hold { current: live.current(), _tells: TellsOnDrop(Arc::clone(live)) }))
     }
 }
 
@@ -117,7 +153,7 @@ impl std::ops::Deref for CurrentRef {
     type Target = Current;
 
     fn deref(&self) -> &Current {
-        &self.0.0
+        &self.0.current
     }
 }
 
@@ -131,7 +167,7 @@ impl LiveReader {
     /// A reader of `live`.
     pub(crate) fn new(live: Arc<Live>) -> Self {
         let version = live.version.load(Ordering::Acquire);
-        let cached = RefCell::new((version, CurrentRef::new(live.current())));
+        let cached = RefCell::new((version, CurrentRef::new(&live)));
         Self { live, cached }
     }
 
@@ -140,7 +176,7 @@ impl LiveReader {
         let version = self.live.version.load(Ordering::Acquire);
         let mut cached = self.cached.borrow_mut();
         if cached.0 != version {
-            *cached = (version, CurrentRef::new(self.live.current()));
+            *cached = (version, CurrentRef::new(&self.live));
         }
         cached.1.clone()
     }
@@ -150,3 +186,7 @@ impl LiveReader {
         &self.live.keys
     }
 }
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;
