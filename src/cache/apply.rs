@@ -1,6 +1,7 @@
 //! Bringing the key set to what the store says: changes onto the live map, a whole load beside it.
 //!
-//! Pure bookkeeping without I/O or clock. Names are published before the first key that needs them, keys that work come
+//! Pure bookkeeping without I/O or clock. A map that was replaced is freed here and never by a request that happened to
+//! read it at that moment: freeing a million keys takes milliseconds. Names are published before the first key that needs them, keys that work come
 //! before keys that go, and a key that was seen revoked is never seen working again by the same process.
 
 use std::sync::Arc;
@@ -22,11 +23,19 @@ pub(super) struct Replica {
     names: DirectoryWriter,
     /// Whether the store was ever found to have lost commits. From then on nothing seen revoked is let go.
     diverged: bool,
+    /// Maps that were replaced and may still be read. Reading ends within a census, so there is hardly ever one.
+    replaced: Vec<Arc<KeyMap>>,
 }
 
 impl Replica {
     pub(super) fn new(set: Arc<KeySet>, publish: Arc<dyn Publish>) -> Self {
-        Self { set, publish, names: DirectoryWriter::default(), diverged: false }
+        Self { set, publish, names: DirectoryWriter::default(), diverged: false, replaced: Vec::new() }
+    }
+
+    /// Frees maps that were replaced and that nobody reads any longer. To be called now and then.
+    pub(super) fn free_replaced(&mut self) {
+        // Nobody can begin to read one again: it is found nowhere but here.
+        self.replaced.retain(|map| Arc::strong_count(map) > 1);
     }
 
     pub(super) fn set(&self) -> &Arc<KeySet> {
@@ -114,8 +123,9 @@ impl Load<'_> {
         let held = hold_revocations(&replica.set.map(), &map, replica.diverged);
         placing.report();
         replica.publish_names();
-        replica.set.replace_map(Arc::new(map));
+        replica.replaced.push(replica.set.replace_map(Arc::new(map)));
         replica.set.reach(revision);
+        replica.free_replaced();
         held
     }
 }

@@ -351,3 +351,21 @@ fn the_census_counts_by_environment_and_state() {
     assert_eq!(set.len(), 5);
     assert!(set.is_loaded());
 }
+
+#[test]
+fn a_replaced_map_is_freed_by_the_replica_and_not_by_who_reads_it_last() {
+    let store = memory_store();
+    let mut replica = Replica::new(KeySet::new(), Arc::new(Nobody));
+    load(&mut replica, store.feed().as_ref(), LoadReason::Behind);
+    let read = replica.set().map();
+    let freed = Arc::downgrade(&read);
+    load(&mut replica, store.feed().as_ref(), LoadReason::Behind);
+    drop(read);
+    assert_eq!(freed.strong_count(), 1, "the reader freed it");
+    replica.free_replaced();
+    assert_eq!(freed.strong_count(), 0, "the replica kept it");
+
+    let unread = Arc::downgrade(&replica.set().map());
+    load(&mut replica, store.feed().as_ref(), LoadReason::Behind);
+    assert_eq!(unread.strong_count(), 0, "what nobody reads goes at once");
+}

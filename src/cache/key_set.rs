@@ -120,8 +120,9 @@ impl KeySet {
         self.map.load_full()
     }
 
-    pub(super) fn replace_map(&self, map: Arc<KeyMap>) {
-        self.map.store(map);
+    /// Puts `map` in place of the one that is returned, which requests may still be reading.
+    pub(super) fn replace_map(&self, map: Arc<KeyMap>) -> Arc<KeyMap> {
+        self.map.swap(map)
     }
 
     pub(super) fn publish_directory(&self, directory: Arc<Directory>) {

@@ -143,6 +143,7 @@ impl SyncTask {
 
     /// Waits for a change, or a poll's length, and applies what there is.
     async fn step(&mut self) -> Result<(), StoreError> {
+        self.replica.free_replaced();
         let Some(at) = self.at else { return self.load().await };
         // After trouble the pause was waiting enough.
         if self.status.borrow().store_up {
