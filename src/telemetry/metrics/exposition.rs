@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -134,13 +135,19 @@ fn worker_values(inner: &Inner, page: &mut Page) {
     let mut histograms: BTreeMap<HistogramKey, HistogramTotal> = BTreeMap::new();
     histograms.insert(HistogramKey::Auth, HistogramTotal { bounds: &DECISION_BOUNDS, ..HistogramTotal::default() });
     for worker in inner.workers.lock().iter() {
-        let bank = worker.bank.lock();
-        for (key, cell) in &bank.cells {
-            let sum = cells.entry(*key).or_default();
-            *sum = sum.wrapping_add(cell.read());
+        // A worker that counts something for the first time waits for this lock: nothing is summed while it is held.
+        let (counts, distributions) = {
+            let bank = worker.bank.lock();
+            let counts: Vec<_> = bank.cells.iter().map(|(key, cell)| (*key, cell.read())).collect();
+            let distributions: Vec<_> = bank.histograms.iter().map(|(key, one)| (*key, Arc::clone(one))).collect();
+            (counts, distributions)
+        };
+        for (key, count) in counts {
+            let sum = cells.entry(key).or_default();
+            *sum = sum.wrapping_add(count);
         }
-        for (key, histogram) in &bank.histograms {
-            histogram.add_to(histograms.entry(*key).or_default());
+        for (key, histogram) in distributions {
+            histogram.add_to(histograms.entry(key).or_default());
         }
     }
 
