@@ -15,6 +15,8 @@ use crate::store::{KeyWriter, StoreError};
 
 /// Most keys that one worker notes between two flushes.
 const MAX_PER_WORKER: usize = 65_536;
+/// How often is looked whether there is room.
+const LOOK: Duration = Duration::from_secs(1);
 /// Most notes kept while the store is away.
 const MAX_PENDING: usize = 262_144;
 
@@ -87,11 +89,24 @@ impl LastUse {
         Ok(())
     }
 
-    /// Flushes at every interval, for ever. Says once when the store goes away, and when it is back.
+    /// Whether a worker's notes may run out of room before the next look.
+    fn is_filling(&self) -> bool {
+        self.workers.iter().any(|worker| worker.noted.lock().len() >= MAX_PER_WORKER / 2)
+    }
+
+    /// Flushes at every interval, for ever, and sooner when many keys are used. Says once when the store goes away, and
+    /// when it is back.
     pub async fn run(self: Arc<Self>, writer: Arc<dyn KeyWriter>, every: Duration) {
         let mut away = false;
+        let mut waited = Duration::ZERO;
         loop {
-            tokio::time::sleep(every).await;
+            let step = LOOK.min(every);
+            tokio::time::sleep(step).await;
+            waited += step;
+            if waited < every && !self.is_filling() {
+                continue;
+            }
+            waited = Duration::ZERO;
             match self.flush(writer.as_ref()).await {
                 Ok(()) if away => {
                     away = false;

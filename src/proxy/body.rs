@@ -417,6 +417,8 @@ impl Watched {
     /// Watches an answer. What is left of its request is sent by a task of its own, because nobody asks for an answer
     /// whose client has no room.
     pub(crate) fn watch(&self, mut download: Download) -> ReplyBody {
+        // Whether the client has room is not known yet.
+        download.waits();
         let sending = download.sending.take();
         let shared = Rc::new(RefCell::new(download));
         self.0.borrow_mut().push(Rc::downgrade(&shared));
@@ -471,6 +473,8 @@ pub(crate) struct Download {
     finish: Option<Exchange>,
     timers: Rc<Timers>,
     trailers: Option<HeaderMap>,
+    /// Whether anyone has asked for data.
+    was_asked: bool,
     over: bool,
 }
 
@@ -522,12 +526,20 @@ impl Download {
             finish,
             timers,
             trailers: None,
+            was_asked: false,
             over: false,
         };
         if download.is_at_end() {
             download.end(None);
         }
         download
+    }
+
+    /// Notes that its end did not come together with its head.
+    fn waits(&mut self) {
+        if let Some(exchange) = &mut self.finish {
+            exchange.waits();
+        }
     }
 
     fn end(&mut self, broken: Option<&BodyError>) {
@@ -617,6 +629,9 @@ impl Download {
     fn poll_data_unguarded(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
         let now = self.timers.now_ms();
         self.asked_ms = now;
+        if std::mem::replace(&mut self.was_asked, true) {
+            self.waits();
+        }
         if self.over {
             return Poll::Ready(if self.is_given_up() {
                 Err(BodyError::Client(Failure::RequestTimeout))

@@ -26,7 +26,7 @@ use super::{cors, echo};
 use crate::cache::LastUse;
 use crate::credential::{self, Located};
 use crate::domain::key_text::KeyTextForm;
-use crate::domain::{Known, Timestamp, time};
+use crate::domain::{Known, Timestamp};
 use crate::gate::{self, Admission, Freshness, Identity, Keys, RequestHead, RouteSettings, Verdict};
 use crate::reply::{self, Audience, Failure, Refusal};
 use crate::route::RouteIx;
@@ -212,7 +212,7 @@ impl Context {
             client,
             is_upgrade: protocol.is_some(),
         };
-        let now = time::now();
+        let now = self.engine.timers.wall_at(exchange.begun());
         let mut verdict = self.judge(&head, now, &exchange);
         exchange.set_verdict(&self.current, &verdict);
         if exchange.wants_line() {

@@ -75,6 +75,7 @@ impl Observer {
             method: asked.method.clone(),
             begun,
             decided: Cell::new(begun),
+            arrived: None,
             asks_upstream: false,
             upstream_duration: None,
             route: RouteLabel::NONE,
@@ -166,6 +167,8 @@ pub(crate) struct Exchange {
     method: Method,
     begun: Instant,
     decided: Cell<Instant>,
+    /// When the head of the upstream's answer came, for as long as nothing was waited for since.
+    arrived: Option<Instant>,
     asks_upstream: bool,
     upstream_duration: Option<Duration>,
     route: RouteLabel,
@@ -265,10 +268,18 @@ impl Exchange {
     pub(crate) fn head_arrived(&mut self, status: u16, upstream: &str) {
         self.status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         if self.asks_upstream {
-            let took = monotonic_now() - self.decided.get();
+            let now = monotonic_now();
+            self.arrived = Some(now);
+            let took = now - self.decided.get();
             self.upstream_duration = Some(took);
             self.observer.metrics.upstream_request(self.observer.upstream(upstream), took);
         }
+    }
+
+    /// Notes that the rest of the answer may have to be waited for. Until then, its head and its end came together, and
+    /// one reading of the clock serves both.
+    pub(crate) fn waits(&mut self) {
+        self.arrived = None;
     }
 
     /// Ends the observation of an answer of ours.
@@ -286,7 +297,7 @@ impl Exchange {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        let duration = self.begun.elapsed();
+        let duration = self.arrived.map_or_else(|| self.begun.elapsed(), |arrived| arrived - self.begun);
         let observer = &self.observer;
         let in_flight = &self.connection.in_flight;
         in_flight.set(in_flight.get().saturating_sub(1));

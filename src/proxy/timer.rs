@@ -4,7 +4,7 @@
 //! here arming is two stores, and one sweep per [`TICK`] looks at what is alive. Deadlines fire up to one tick late.
 //! Must not know what the deadlines are for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ pub(crate) struct Timers {
     free: RefCell<Vec<usize>>,
     /// The date as answers say it, and the second it is of.
     date: RefCell<(i64, String)>,
+    /// One moment on both clocks.
+    wall: Cell<(Instant, Timestamp)>,
 }
 
 #[derive(Default)]
@@ -38,18 +40,26 @@ const UNARMED: u64 = u64::MAX;
 impl Timers {
     /// A clock that stands at zero, without deadlines.
     pub(crate) fn new() -> Rc<Self> {
+        let (started, wall) = (monotonic_now(), time::now());
         Rc::new(Self {
-            started: monotonic_now(),
+            started,
             clock: CoarseClock::new(),
             entries: RefCell::default(),
             free: RefCell::default(),
-            date: RefCell::new((0, http_date(time::now()))),
+            date: RefCell::new((0, http_date(wall))),
+            wall: Cell::new((started, wall)),
         })
     }
 
     /// Milliseconds since the worker began, as of the last tick. Reads no clock.
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    /// The wall clock at a moment of the monotonic one, without reading it again: a step of it shows up to a tick late.
+    pub(crate) fn wall_at(&self, moment: Instant) -> Timestamp {
+        let (then, wall) = self.wall.get();
+        wall.plus(moment.saturating_duration_since(then))
     }
 
     /// Lends the value of `Date` (RFC 9110 §6.6.1), up to a tick old. Reads no clock.
@@ -67,6 +77,7 @@ impl Timers {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.clock.set_ms(now);
         let wall = time::now();
+        self.wall.set((monotonic_now(), wall));
         if self.date.borrow().0 != wall.unix_seconds() {
             *self.date.borrow_mut() = (wall.unix_seconds(), http_date(wall));
         }

@@ -211,8 +211,8 @@ shape! {
     pub(crate) struct SyncFile {
         /// How often the store is asked whether another process changed it. 10ms to 10s.
         poll_interval: Option<At<Duration>> = "100ms",
-        /// How often the time of last use is written. 1s to 1h.
-        last_used_flush: Option<At<Duration>> = "5s",
+        /// How often the time of last use is written, sooner when very many keys are used. 1s to 1h.
+        last_used_flush: Option<At<Duration>> = "30s",
         /// How old the key set may be before the gateway stops deciding by it. At least 1s.
         max_staleness: Option<At<Duration>> = "24h",
         /// What happens once it is older: `deny` answers 503, `serve` decides by the old set.

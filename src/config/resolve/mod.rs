@@ -222,7 +222,7 @@ fn sync_settings(file: Option<&SyncFile>, findings: &mut Findings) -> SyncSettin
     let field = |pick: fn(&SyncFile) -> Option<&At<Duration>>| file.and_then(pick);
     SyncSettings {
         poll_interval: span(field(|f| f.poll_interval.as_ref()), 100 * MS, 10 * MS..=10 * SECOND, findings),
-        last_used_flush: span(field(|f| f.last_used_flush.as_ref()), 5 * SECOND, SECOND..=HOUR, findings),
+        last_used_flush: span(field(|f| f.last_used_flush.as_ref()), 30 * SECOND, SECOND..=HOUR, findings),
     }
 }
 
