@@ -160,6 +160,16 @@ impl FieldTable {
         Self { at: Vec::with_capacity(fields), present: 0 }
     }
 
+    /// How many fields it knows.
+    pub fn len(&self) -> usize {
+        self.at.len()
+    }
+
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.at.is_empty()
+    }
+
     /// Whether it holds memory, used or not.
     pub fn has_memory(&self) -> bool {
         self.at.capacity() > 0

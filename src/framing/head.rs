@@ -67,6 +67,10 @@ impl<F: Facts> Head<F> {
         limits: &HeadLimits,
         table: &mut FieldTable,
     ) -> Result<Option<usize>, Fault> {
+        if table.len() != self.fields {
+            // Fields of another head would be taken for this one's. It cannot happen, and must not matter if it does.
+            return Err(Fault::TooManyFields);
+        }
         let head = &arrived[..arrived.len().min(limits.bytes)];
         self.check_first_byte(head)?;
         let mut controls = Controls::new(head, self.seen);

@@ -219,7 +219,9 @@ impl Buffers {
         self.tables.borrow_mut().pop().unwrap_or_default()
     }
 
-    fn take_back_table(&self, table: FieldTable) {
+    fn take_back_table(&self, mut table: FieldTable) {
+        // Whoever gets it next may have read the beginning of its head already, and will not clear it.
+        table.clear();
         if table.has_memory() && self.tables.borrow().len() < KEPT {
             self.tables.borrow_mut().push(table);
         }

@@ -50,6 +50,8 @@ pub struct ClientWire {
     cursor: RefCell<Cursor>,
     /// What is left of the interim answer: none of it is wanted, some is to be sent.
     invitation: Cell<&'static [u8]>,
+    /// Whether some of it may still be held back.
+    is_inviting: Cell<bool>,
     has_ended: Cell<bool>,
     progress: Rc<Progress>,
 }
@@ -67,6 +69,7 @@ impl ClientWire {
             inbox: RefCell::new(inbox),
             cursor: RefCell::default(),
             invitation: Cell::new(&[]),
+            is_inviting: Cell::new(false),
             has_ended: Cell::new(false),
             progress,
         })
@@ -134,17 +137,18 @@ impl ClientWire {
     /// # Errors
     /// Why there will be no more of it.
     pub fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyFault>> {
+        let polled = self.poll_data(cx);
+        // Nobody waits for the client any more, whatever came of it.
+        self.progress.enter(if polled.is_pending() { Phase::Body } else { Phase::Exchange });
+        polled
+    }
+
+    fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyFault>> {
         let (inbox, cursor) = (&mut *self.inbox.borrow_mut(), &mut *self.cursor.borrow_mut());
         loop {
             match cursor.look(&mut inbox.buffer).map_err(BodyFault::Fault)? {
-                Held::Data(len) => {
-                    self.progress.enter(Phase::Exchange);
-                    return Poll::Ready(Ok(Some(len)));
-                }
-                Held::End => {
-                    self.progress.enter(Phase::Exchange);
-                    return Poll::Ready(Ok(None));
-                }
+                Held::Data(len) => return Poll::Ready(Ok(Some(len))),
+                Held::End => return Poll::Ready(Ok(None)),
                 Held::Nothing => {}
             }
             if let Some(fault) = self.progress.take_refusal() {
@@ -157,7 +161,6 @@ impl ClientWire {
                 Poll::Ready(Ok(len)) if len > 0 => {}
                 Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(Err(BodyFault::Gone)),
                 Poll::Pending => {
-                    self.progress.enter(Phase::Body);
                     inbox.release_if_empty();
                     return Poll::Pending;
                 }
@@ -229,10 +232,17 @@ impl ClientWire {
             }
             ready!(self.poll_invite(cx));
         }
-        self.noting(cx, |cx, stream| {
-            ready!(out.poll_drain(cx, stream))?;
-            Poll::Ready(Ok(()))
-        })
+        if out.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = out.left().len();
+        let drained = self.noting(cx, |cx, stream| out.poll_drain(cx, stream));
+        if drained.is_pending() && out.left().len() < before {
+            // It took something, and has not taken the rest only since now.
+            self.progress.note_written();
+            self.progress.note_write_blocked();
+        }
+        drained
     }
 
     /// Writes some of `data`; how much of it.
@@ -271,7 +281,7 @@ impl ClientWire {
         written
     }
 
-    /// Sends what is left of the interim answer. Trouble shows when the body is read.
+    /// Sends what is left of the interim answer, to its last byte. Trouble shows when the body is read.
     fn poll_invite(&self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.invitation.get().is_empty() {
             match self.noting(cx, |cx, stream| Pin::new(stream).poll_write(cx, self.invitation.get())) {
@@ -279,10 +289,12 @@ impl ClientWire {
                 Poll::Ready(Err(_)) => self.invitation.set(&[]),
                 Poll::Pending => return Poll::Pending,
             }
-            if self.invitation.get().is_empty() {
-                // TLS may keep a part of it; the next read or write sends that, too.
-                let _flushed = self.poll_flush(cx);
-            }
+            self.is_inviting.set(true);
+        }
+        if self.is_inviting.get() {
+            // TLS may hold a part of it back.
+            ready!(self.poll_flush(cx)).unwrap_or_default();
+            self.is_inviting.set(false);
         }
         Poll::Ready(())
     }

@@ -22,10 +22,14 @@ struct Server {
 
 /// The server's side of a connection of which `prefix` was read already, and the client's.
 fn connection(prefix: &[u8]) -> (Server, UnixStream) {
+    connection_with(prefix, Rc::default())
+}
+
+fn connection_with(prefix: &[u8], buffers: Rc<Buffers>) -> (Server, UnixStream) {
     let (client, server) = UnixStream::pair().unwrap();
     let clock = CoarseClock::new();
     let progress = Rc::new(Progress::new(clock.clone()));
-    let wire = ClientWire::new(Stream::Plain(Socket::Unix(server)), prefix, progress, Rc::default());
+    let wire = ClientWire::new(Stream::Plain(Socket::Unix(server)), prefix, progress, buffers);
     (Server { wire, heads: RequestHeads::new(RequestLimits::default()), clock }, client)
 }
 
@@ -363,5 +367,41 @@ fn what_follows_an_upgrade_is_the_next_request_or_the_beginning_of_a_tunnel() {
         let mut more = [0; 4];
         stream.read_exact(&mut more).await.unwrap();
         assert_eq!(&more, b"more");
+    });
+}
+
+#[test]
+fn no_field_of_one_head_is_ever_taken_for_another_heads() {
+    run(async {
+        let buffers = Rc::<Buffers>::default();
+        let (mut slow, mut slow_client) = connection_with(b"", Rc::clone(&buffers));
+        // Only a start line: nothing is noted, and nothing is lent for noting yet.
+        slow_client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        assert!(slow.waits_for_request().await);
+        // Another connection of the worker is served and gives back what it noted its fields in.
+        let (mut other, mut other_client) = connection_with(b"", Rc::clone(&buffers));
+        let fields = b"GET / HTTP/1.0\r\nqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq: c\r\nX-Other: d\r\n\r\n";
+        other_client.write_all(fields).await.unwrap();
+        other.enter().await;
+        drop((other, other_client));
+        slow_client.write_all(b"Qa: b\r\nX-Portcullis-Owner: evil\r\nHost: a\r\n\r\n").await.unwrap();
+        slow.request().await;
+        let names = slow.wire.with_head(|_, fields| {
+            fields.iter().map(|field| String::from_utf8_lossy(field.name).into_owned()).collect::<Vec<_>>()
+        });
+        assert_eq!(names, ["Qa", "X-Portcullis-Owner", "Host"]);
+    });
+}
+
+#[test]
+fn a_body_that_fails_is_waited_for_no_longer() {
+    run(async {
+        let (mut server, mut client) = connection(b"");
+        client.write_all(POST).await.unwrap();
+        server.enter().await;
+        assert!(server.waits_for_body().await);
+        server.wire.progress().request_close(Fault::BodyTimeout);
+        assert_eq!(server.body().await, Err(BodyFault::Fault(Fault::BodyTimeout)));
+        assert_eq!(server.phase().0, Phase::Exchange);
     });
 }

@@ -206,12 +206,16 @@ impl Progress {
     ///
     /// Never cuts an exchange: how long an answer may take is not the client's fault. Costs a few loads.
     pub fn sweep(&self, now_ms: u64, patience: &Patience) -> Swept {
-        if self.wish.get() != Wish::Nothing {
+        if self.wish.get() == Wish::Drop {
             return Swept::InTime;
         }
+        // Whatever else is wished: a client that takes nothing may never let it be seen.
         if self.write_blocked_since.get().is_some_and(|since| now_ms.saturating_sub(since) > patience.stall_ms) {
             self.drop_connection();
             return Swept::Dropped;
+        }
+        if self.wish.get() != Wish::Nothing {
+            return Swept::InTime;
         }
         let waited = now_ms.saturating_sub(self.since_ms.get());
         match self.phase.get() {

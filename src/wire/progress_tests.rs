@@ -69,6 +69,9 @@ fn a_client_that_takes_nothing_is_dropped_and_one_that_takes_something_again_is_
     assert_eq!(progress.sweep(38, &PATIENCE), Swept::InTime);
     clock.set_ms(40);
     progress.note_write_blocked();
+    // A wish that nobody comes to take does not save it.
+    progress.request_close(Fault::BodyTimeout);
+    assert_eq!(progress.sweep(70, &PATIENCE), Swept::InTime);
     assert_eq!(progress.sweep(71, &PATIENCE), Swept::Dropped);
     assert!(progress.is_dropped());
 }

@@ -27,6 +27,8 @@ pub struct UpstreamWire {
     asked: Option<Asked>,
     /// Whether the upstream said, or showed, that this is its last answer.
     is_last: bool,
+    /// Whether any byte came since the request was begun.
+    has_begun: bool,
 }
 
 /// The head of an answer.
@@ -43,7 +45,7 @@ pub struct UpstreamAnswer {
 pub enum AnswerFault {
     /// It breaks the rules of HTTP.
     Fault(Fault),
-    /// The connection ended, cleanly or not; whether any byte of the answer had come.
+    /// The connection ended, cleanly or not; whether any byte had come, an informational answer's included.
     Ended {
         /// Whether one had.
         has_begun: bool,
@@ -60,6 +62,7 @@ impl UpstreamWire {
             cursor: Cursor::default(),
             asked: None,
             is_last: false,
+            has_begun: false,
         }
     }
 
@@ -82,6 +85,7 @@ impl UpstreamWire {
     /// Says which request is about to be written.
     pub fn begin(&mut self, asked: Asked) {
         self.asked = Some(asked);
+        self.has_begun = false;
         self.cursor = Cursor::default();
     }
 
@@ -135,10 +139,9 @@ impl UpstreamWire {
                 }
             }
             match self.poll_fill(cx) {
-                Poll::Ready(Ok(len)) if len > 0 => {}
+                Poll::Ready(Ok(len)) if len > 0 => self.has_begun = true,
                 Poll::Ready(Ok(_) | Err(_)) => {
-                    let has_begun = !self.inbox.buffer.is_empty();
-                    return Poll::Ready(Err(AnswerFault::Ended { has_begun }));
+                    return Poll::Ready(Err(AnswerFault::Ended { has_begun: self.has_begun }));
                 }
                 Poll::Pending => {
                     self.inbox.release_if_empty();

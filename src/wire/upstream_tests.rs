@@ -14,8 +14,12 @@ const GET: Asked = Asked { is_head: false, wants_upgrade: false };
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
 fn connection() -> (UpstreamWire, UnixStream) {
+    connection_with(Rc::default())
+}
+
+fn connection_with(buffers: Rc<Buffers>) -> (UpstreamWire, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
-    (UpstreamWire::new(Stream::Plain(Socket::Unix(near)), Rc::default()), far)
+    (UpstreamWire::new(Stream::Plain(Socket::Unix(near)), buffers), far)
 }
 
 /// Asks, and reads the whole answer: its status and its data.
@@ -132,6 +136,7 @@ fn only_a_body_that_ends_with_the_connection_may_end_with_it() {
         for (answer, had_begun) in [
             (&b""[..], false),
             (b"HTTP/1.1 200", true),
+            (b"HTTP/1.1 102 Processing\r\n\r\n", true),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi", true),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", true),
         ] {
@@ -185,5 +190,27 @@ fn behind_an_accepted_upgrade_the_stream_is_a_tunnel() {
         drop(far);
         stream.read_to_end(&mut tunnel).await.unwrap();
         assert_eq!(tunnel, b"\x01early late\0");
+    });
+}
+
+#[test]
+fn a_status_line_in_a_packet_of_its_own_gets_the_fields_that_follow_it_and_no_others() {
+    run(async {
+        let buffers = Rc::<Buffers>::default();
+        let (mut wire, mut far) = connection_with(Rc::clone(&buffers));
+        wire.begin(GET);
+        far.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        settle().await;
+        assert!(wire.poll_answer(&mut Context::from_waker(Waker::noop())).is_pending());
+        let (mut other, mut other_far) = connection_with(Rc::clone(&buffers));
+        other_far
+            .write_all(b"HTTP/1.1 200 OK\r\nX-Long-Name-Of-Another: v\r\nContent-Length: 0\r\n\r\n")
+            .await
+            .unwrap();
+        exchange(&mut other, GET).await.unwrap();
+        far.write_all(b"Content-Length: 0\r\nX-Own: 1\r\n\r\n").await.unwrap();
+        std::future::poll_fn(|cx| wire.poll_answer(cx)).await.unwrap();
+        let names = wire.with_head(|_, fields| fields.iter().map(|field| field.name.to_vec()).collect::<Vec<_>>());
+        assert_eq!(names, [b"Content-Length".to_vec(), b"X-Own".to_vec()]);
     });
 }
