@@ -27,6 +27,9 @@ use crate::wire::Socket;
 /// Less than this between two turns means that nobody else had work: looking for events costs about as much.
 const NOTHING: Duration = Duration::from_micros(20);
 
+/// The most turns in a row that handshakes which have begun get while new ones wait. An honest one needs two or three.
+const MOST_IN_A_ROW: u32 = 4;
+
 /// The most time that one turn owes to others, so that a turn during which the thread was not scheduled at all does not
 /// close the gate for long.
 const MOST_OWED: Duration = Duration::from_millis(10);
@@ -34,7 +37,7 @@ const MOST_OWED: Duration = Duration::from_millis(10);
 /// The gate of one worker.
 ///
 /// A handshake is worked on in *turns*, one at a time and in order of arrival; one that has begun goes before one that
-/// has not. Between two turns the worker looks for events and runs everything that is ready. While that is much, turns
+/// has not, but not for ever: clients that send theirs byte by byte have a turn for each. Between two turns the worker looks for events and runs everything that is ready. While that is much, turns
 /// take half of the worker's time; while it is nothing, all of it. So what is ready waits for one turn, however many
 /// handshakes there are.
 ///
@@ -48,13 +51,15 @@ pub(super) struct Handshakes {
 
 #[derive(Default)]
 struct Line {
-    /// Who has begun and waits for another turn, in the order of turns. They go before those of `new`.
+    /// Who has begun and waits for another turn, in the order of turns. They go before those of `new`, within bounds.
     begun: BTreeMap<Number, Waker>,
     /// Who waits for a first turn, in the order of turns.
     new: BTreeMap<Number, Waker>,
     /// Who waits for its client, the longest wait first.
     stalled: BTreeMap<Number, Waker>,
     turn: Turn,
+    /// Turns of `begun` since the last one of `new`.
+    begun_in_a_row: u32,
     last_number: Number,
     /// Wakes the pacer.
     pacer: Option<Waker>,
@@ -258,7 +263,10 @@ impl Line {
                 return Poll::Ready(took);
             }
             Turn::Free => {
-                if let Some((number, waker)) = self.begun.pop_first().or_else(|| self.new.pop_first()) {
+                let is_for_new = self.begun_in_a_row >= MOST_IN_A_ROW && !self.new.is_empty();
+                let begun = if is_for_new { None } else { self.begun.pop_first() };
+                self.begun_in_a_row = if begun.is_some() { self.begun_in_a_row.saturating_add(1) } else { 0 };
+                if let Some((number, waker)) = begun.or_else(|| self.new.pop_first()) {
                     self.turn = Turn::Of(number);
                     waker.wake();
                 }

@@ -55,6 +55,23 @@ fn turns_are_taken_in_order_and_finishing_comes_before_beginning() {
 }
 
 #[test]
+fn clients_that_drip_their_handshakes_do_not_keep_new_ones_out() {
+    on_a_worker(async {
+        let (gate, log) = (Handshakes::start(), Log::default());
+        let drip = || spawn_local(shake(Rc::clone(&gate), Rc::clone(&log), vec!["drip"; 1000]));
+        let drips: Vec<_> = (0..10).map(|_| drip()).collect();
+        while log.borrow().len() < 50 {
+            yield_now().await;
+        }
+        let before = log.borrow().len();
+        shake(Rc::clone(&gate), Rc::clone(&log), vec!["new"]).await.unwrap();
+        let waited = log.borrow().iter().position(|word| *word == "new").unwrap() - before;
+        assert!(waited <= 6, "{waited} turns");
+        drips.iter().for_each(tokio::task::JoinHandle::abort);
+    });
+}
+
+#[test]
 fn what_is_ready_runs_between_any_two_turns() {
     on_a_worker(async {
         let (gate, log) = (Handshakes::start(), Log::default());
