@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -83,6 +83,26 @@ pub(crate) struct UploadProgress {
     pub(crate) finished: Cell<bool>,
     /// Why it stopped, when it did before its end.
     pub(crate) failure: Cell<Option<Failure>>,
+    /// Who waits for the answer, where another task sends the body: its patience begins when the body is sent.
+    watcher: RefCell<Option<Waker>>,
+}
+
+impl UploadProgress {
+    /// Wakes the task of `cx` once the last byte was taken.
+    pub(crate) fn watched_by(&self, cx: &Context<'_>) {
+        if !self.finished.get() {
+            *self.watcher.borrow_mut() = Some(cx.waker().clone());
+        }
+    }
+
+    fn finish(&self) {
+        if !self.finished.replace(true) {
+            let watcher = self.watcher.borrow_mut().take();
+            if let Some(watcher) = watcher {
+                watcher.wake();
+            }
+        }
+    }
 }
 
 /// A request body that streams to the upstream.
@@ -182,7 +202,7 @@ impl Upload {
             },
         };
         let Some(len) = len else {
-            self.progress.finished.set(true);
+            self.progress.finish();
             return Poll::Ready(Ok(None));
         };
         let bytes = self.progress.bytes.get() + (len - self.counted.min(len)) as u64;
@@ -211,7 +231,7 @@ impl Upload {
         };
         self.counted -= taken.min(self.counted);
         if self.counted == 0 && self.is_over() {
-            self.progress.finished.set(true);
+            self.progress.finish();
         }
         looked
     }
@@ -224,8 +244,11 @@ impl Upload {
     /// All the data at hand, as a piece of its own.
     fn take_bytes(&mut self) -> Bytes {
         if let Source::H2 { at_hand, .. } = &mut self.source {
+            let bytes = std::mem::take(at_hand);
+            // Nothing is left of it: this only sees whether it was the last.
             self.counted = 0;
-            return std::mem::take(at_hand);
+            self.consume(0);
+            return bytes;
         }
         self.take(|data, taken| {
             *taken = data.len();
@@ -308,23 +331,26 @@ pub(crate) struct Sending {
     out: Outbox,
     upload: Option<Box<Upload>>,
     is_chunked: bool,
+    /// Whether any byte of it may have been seen by an upstream.
+    has_begun: bool,
     is_over: bool,
 }
 
 impl Sending {
     /// Sends `head` and then `upload`.
     pub(crate) fn new(head: Vec<u8>, upload: Option<Box<Upload>>, is_chunked: bool) -> Self {
-        Self { out: Outbox::new(head), upload, is_chunked, is_over: false }
+        Self { out: Outbox::new(head), upload, is_chunked, has_begun: false, is_over: false }
     }
 
     /// Whether no byte of it was written, so that it can be sent on another connection.
-    pub(crate) fn is_untouched(&self) -> bool {
-        self.out.is_untouched()
+    pub(crate) const fn is_untouched(&self) -> bool {
+        !self.has_begun
     }
 
-    /// Begins once more.
+    /// Begins once more: a request that is untouched, or has no body.
     pub(crate) fn rewind(&mut self) {
         self.out.rewind();
+        self.has_begun = false;
         self.is_over = false;
     }
 
@@ -344,7 +370,9 @@ impl Sending {
     /// The client's, when there will be no more of the body; the upstream's, when it takes no more.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, upstream: &mut UpstreamWire) -> Poll<Result<(), SendError>> {
         while !self.is_over {
-            ready!(upstream.poll_write(cx, &mut self.out)).map_err(|_| SendError::Upstream)?;
+            let written = upstream.poll_write(cx, &mut self.out);
+            self.has_begun |= !self.out.is_untouched();
+            ready!(written).map_err(|_| SendError::Upstream)?;
             let Some(upload) = &mut self.upload else {
                 ready!(upstream.poll_flush(cx)).map_err(|_| SendError::Upstream)?;
                 self.is_over = true;
@@ -424,13 +452,15 @@ impl Watched {
         self.0.borrow_mut().push(Rc::downgrade(&shared));
         if let Some(mut sending) = sending {
             let answer = Rc::downgrade(&shared);
-            drop(tokio::task::spawn_local(std::future::poll_fn(move |cx| {
+            let task = tokio::task::spawn_local(std::future::poll_fn(move |cx| {
                 let Some(answer) = answer.upgrade() else { return Poll::Ready(()) };
                 let mut answer = answer.borrow_mut();
                 let Some(Lease::H1(lease)) = &mut answer.lease else { return Poll::Ready(()) };
                 // An upstream that answers early may take no more of the request: that is its answer's business.
                 sending.poll(cx, &mut lease.connection.wire).map(drop)
-            })));
+            }));
+            // With the answer the connection goes, and then nothing would ever wake the task.
+            shared.borrow_mut().sending_task = Some(task.abort_handle());
         }
         ReplyBody::Watched(shared)
     }
@@ -458,6 +488,8 @@ pub(crate) struct Download {
     lease: Option<Lease>,
     /// What is left of the request.
     sending: Option<Sending>,
+    /// The task that sends it, where this does not.
+    sending_task: Option<tokio::task::AbortHandle>,
     asked_ms: u64,
     /// Whether the request had been taken whole when the answer began. Otherwise the upstream may not have read it
     /// all, and the next request would wait behind the rest.
@@ -514,6 +546,7 @@ impl Download {
             incoming: incoming.map(|incoming| H2Incoming { incoming, at_hand: Bytes::new() }),
             lease: Some(lease),
             sending,
+            sending_task: None,
             asked_ms: now,
             was_sent_whole,
             bytes: 0,
@@ -557,6 +590,9 @@ impl Download {
             }
         }
         self.sending = None;
+        if let Some(task) = self.sending_task.take() {
+            task.abort();
+        }
         if let Some(finish) = self.finish.take() {
             finish.finish(self.bytes, broken);
         }

@@ -113,7 +113,8 @@ impl Outgoing {
             match broken {
                 Broken::Unsent if tries < MAX_UNSENT => tries += 1,
                 Broken::Unsent => return Err(Failure::UpstreamUnreachable),
-                Broken::Sent(Failure::UpstreamUnreachable) if may_repeat => repeated = true,
+                Broken::Closed if may_repeat => repeated = true,
+                Broken::Closed => return Err(Failure::UpstreamUnreachable),
                 Broken::Sent(failure) => return Err(failure),
             }
         }
@@ -166,6 +167,9 @@ impl Outgoing {
             if let Poll::Ready(answer) = sent.as_mut().poll(cx) {
                 return Poll::Ready(Some(answer));
             }
+            if let Some(progress) = &self.progress {
+                progress.watched_by(cx);
+            }
             watch.poll_elapsed(cx).map(|()| None)
         })
         .await;
@@ -189,7 +193,10 @@ impl Outgoing {
                 }
                 None => {
                     tracing::debug!(error = %error.error(), "the exchange with the upstream broke");
-                    Err(Broken::Sent(self.failure_or(Failure::UpstreamUnreachable)))
+                    match self.failure_or(Failure::UpstreamUnreachable) {
+                        Failure::UpstreamUnreachable => Err(Broken::Closed),
+                        failure => Err(Broken::Sent(failure)),
+                    }
                 }
             },
         }
@@ -269,6 +276,21 @@ impl Outgoing {
             (_, None, Some(length)) if self.method != Method::HEAD && !cx.is_grpc => Length::Exact(length),
             (_, None, _) => Length::Unknown,
         };
+        if self.method == Method::HEAD || length_is_absent(parts.status) {
+            // Whatever comes behind such a head is no body, over whichever HTTP it goes on.
+            if let Some(exchange) = exchange.take() {
+                exchange.finish_with(parts.status, 0);
+            }
+            return Ok(Answer {
+                status: parts.status,
+                reason: None,
+                lines,
+                has_date: fields.view().has(Known::Date),
+                length,
+                body: ReplyBody::Empty,
+                tunnel: None,
+            });
+        }
         let download = Download::new(DownloadParts {
             incoming: Some(incoming),
             lease: Lease::H2(lease),
@@ -326,6 +348,11 @@ impl Outgoing {
     }
 }
 
+/// Whether an answer with this status ends with its head (RFC 9110 §6.4.1).
+fn length_is_absent(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// How often a request that was never written is tried again on another connection.
 const MAX_UNSENT: usize = 3;
 
@@ -336,6 +363,8 @@ const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 enum Broken {
     /// The upstream has seen nothing of it.
     Unsent,
+    /// It closed the connection without a byte: as if it had been about to, request or not.
+    Closed,
     /// It may have.
     Sent(Failure),
 }
@@ -379,16 +408,14 @@ impl H1Asking<'_> {
             }
             match wire.poll_answer(cx) {
                 Poll::Ready(Ok(answer)) => return Poll::Ready(Ok(answer.read)),
-                Poll::Ready(Err(fault)) => {
-                    match fault {
-                        AnswerFault::Fault(fault) => {
-                            tracing::debug!(fault = fault.reason(), "the upstream's answer has no single reading");
-                        }
-                        AnswerFault::Ended { has_begun } => {
-                            tracing::debug!(has_begun, "the upstream closed the connection before its answer");
-                        }
-                    }
+                Poll::Ready(Err(AnswerFault::Fault(fault))) => {
+                    tracing::debug!(fault = fault.reason(), "the upstream's answer has no single reading");
                     return Poll::Ready(Err(Broken::Sent(Failure::UpstreamUnreachable)));
+                }
+                Poll::Ready(Err(AnswerFault::Ended { has_begun })) => {
+                    tracing::debug!(has_begun, "the upstream closed the connection before its answer");
+                    let sent = Broken::Sent(Failure::UpstreamUnreachable);
+                    return Poll::Ready(Err(if has_begun { sent } else { Broken::Closed }));
                 }
                 Poll::Pending => {}
             }

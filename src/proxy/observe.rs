@@ -336,7 +336,13 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         // The client left before there was an answer: nginx's 499, said with a status that exists.
-        if !self.over {
+        if self.over {
+            return;
+        }
+        if std::thread::panicking() {
+            self.status = StatusCode::INTERNAL_SERVER_ERROR;
+            self.end(0, Some("internal_error"));
+        } else {
             self.status = StatusCode::REQUEST_TIMEOUT;
             self.end(0, Some("client_gone"));
         }

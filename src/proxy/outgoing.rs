@@ -360,8 +360,13 @@ fn client_fields(cx: &Context, writer: &mut Writer<'_>, fields: Fields<'_>, cred
 /// Who the client is and how it asked: rebuilt, so that only we and trusted proxies have a say.
 fn forwarding(cx: &Context, writer: &mut Writer<'_>, fields: Fields<'_>, version: Version, host: &str) {
     let connection = &cx.connection;
+    // What a trusted peer said goes on, unless its own `Connection` took it away.
+    let is_kept = |known: Known| {
+        let name = known.text().unwrap_or_default().as_bytes();
+        fields.has(known) && !(nominates(fields) && is_nominated(fields, name))
+    };
     let is_trusted = cx.trust == Peer::Trusted;
-    if is_trusted && fields.has(Known::XForwardedFor) {
+    if is_trusted && is_kept(Known::XForwardedFor) {
         let mut chain: Vec<u8> = Vec::new();
         for hop in fields.all(Known::XForwardedFor) {
             chain.extend_from_slice(hop);
@@ -372,10 +377,10 @@ fn forwarding(cx: &Context, writer: &mut Writer<'_>, fields: Fields<'_>, version
     } else {
         writer.push(b"x-forwarded-for", connection.address.as_bytes());
     }
-    if !(is_trusted && fields.has(Known::XForwardedProto)) {
+    if !(is_trusted && is_kept(Known::XForwardedProto)) {
         writer.push(b"x-forwarded-proto", connection.scheme().as_bytes());
     }
-    if !(is_trusted && fields.has(Known::XForwardedHost)) {
+    if !(is_trusted && is_kept(Known::XForwardedHost)) {
         writer.push(b"x-forwarded-host", host.as_bytes());
     }
     // RFC 7239 §4.
@@ -384,7 +389,7 @@ fn forwarding(cx: &Context, writer: &mut Writer<'_>, fields: Fields<'_>, version
     writer.push_pieces(b"forwarded", &[b"for=", node, b";host=\"", host.as_bytes(), b"\";proto=", scheme]);
     writer.push(b"via", via(version));
     writer.push(b"x-request-id", cx.request_id.as_bytes());
-    if !fields.has(Known::Traceparent) {
+    if !is_kept(Known::Traceparent) {
         // A W3C trace context of our own (Trace Context §3.2.2): the request id names the trace, nothing is sampled yet.
         let trace = cx.request_id.trace_id().unwrap_or(&NO_TRACE);
         writer.push_pieces(b"traceparent", &[b"00-", trace, b"-", &trace[..16], b"-00"]);

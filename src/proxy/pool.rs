@@ -27,6 +27,8 @@ const MAX_STREAMS: usize = 200;
 
 /// HTTP/1.1 connections that may be opened at a time where fewer are open.
 const FIRST_DIALS: usize = 32;
+/// How long a request waits for its turn to open one.
+const DIAL_PATIENCE: Duration = Duration::from_millis(100);
 
 /// One worker's connections.
 pub(crate) struct Pool {
@@ -102,12 +104,7 @@ impl Pool {
         protocol: Protocol,
     ) -> Option<Lease> {
         let pool = self.target_pool(target, settings);
-        let wants_h2 = match protocol {
-            Protocol::H2 | Protocol::H2c => true,
-            Protocol::Auto => pool.speaks_h2.get(),
-            Protocol::H1 => false,
-        };
-        if wants_h2 { None } else { pool.take_idle(self.timers.now_ms()) }
+        if pool.wants_h2(protocol) { None } else { pool.take_idle(self.timers.now_ms()) }
     }
 
     /// A connection to `target`, idle or newly opened.
@@ -123,16 +120,14 @@ impl Pool {
         connect_timeout: Duration,
     ) -> Result<Lease, Failure> {
         let pool = self.target_pool(target, settings);
-        let wants_h2 = match protocol {
-            Protocol::H2 | Protocol::H2c => true,
-            Protocol::Auto => pool.speaks_h2.get(),
-            Protocol::H1 => false,
-        };
-        if !wants_h2 && let Some(lease) = pool.take_idle(self.timers.now_ms()) {
-            return Ok(lease);
-        }
         let timer = self.timers.timer();
+        let mut has_waited = false;
         loop {
+            // What a target speaks may turn out meanwhile.
+            let wants_h2 = pool.wants_h2(protocol);
+            if !wants_h2 && let Some(lease) = pool.take_idle(self.timers.now_ms()) {
+                return Ok(lease);
+            }
             if wants_h2 {
                 if let Some(lease) = pool.take_shared(&self.timers) {
                     return Ok(lease);
@@ -142,11 +137,13 @@ impl Pool {
                     arrived.map_err(|Elapsed| Failure::UpstreamTimeout)?;
                     continue;
                 }
-            } else if !pool.may_dial() {
-                let freed = timer.bound(connect_timeout, pool.freed(&self.timers, TargetPool::may_dial)).await;
-                match freed.map_err(|Elapsed| Failure::UpstreamTimeout)? {
-                    Some(lease) => return Ok(lease),
-                    None => continue,
+            } else if !has_waited && !pool.may_dial() {
+                // A courtesy to the target, not a queue: whoever waited for a turn opens a connection in any case.
+                let freed = pool.freed(&self.timers, TargetPool::may_dial);
+                has_waited = true;
+                match timer.bound(DIAL_PATIENCE.min(connect_timeout), freed).await {
+                    Ok(Some(lease)) => return Ok(lease),
+                    Ok(None) | Err(Elapsed) => continue,
                 }
             }
             let permit = match Arc::clone(&target.permits).try_acquire_owned() {
@@ -286,6 +283,15 @@ enum Waited {
 }
 
 impl TargetPool {
+    /// Whether requests go over HTTP/2, as far as is known.
+    fn wants_h2(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::H2 | Protocol::H2c => true,
+            Protocol::Auto => self.speaks_h2.get(),
+            Protocol::H1 => false,
+        }
+    }
+
     fn take_idle(self: &Rc<Self>, now: u64) -> Option<Lease> {
         let mut idle = self.idle.borrow_mut();
         while let Some(entry) = idle.pop() {

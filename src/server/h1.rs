@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use http::StatusCode;
 
 use super::accept::Listener;
 use super::worker::{Entry, WorkerState};
@@ -176,11 +177,12 @@ impl Connection<'_> {
 
     /// Writes an answer. None when the next request may come.
     async fn answer(&self, mut answer: Answer, manner: Manner) -> Option<End> {
-        let may_have_body = !manner.is_head && answer.tunnel.is_none();
+        let ends_with_head = matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let may_have_body = !manner.is_head && !ends_with_head && answer.tunnel.is_none();
         let is_chunked = may_have_body && answer.length == Length::Unknown && manner.version == Version::Http11;
         let ends_with_connection = may_have_body && answer.length == Length::Unknown && !is_chunked;
-        // An answer of ours to a request whose body nobody will read.
-        let leaves_body = !matches!(answer.body, ReplyBody::Download(_)) && !self.wire.is_body_over();
+        // An answer to a request whose body is not read: nobody will, or not before the answer is over.
+        let leaves_body = !self.wire.is_body_over();
         let persists = manner.persists && !ends_with_connection && !leaves_body && !self.client.is_leaving();
         let tunnel = answer.tunnel.take();
         let connection: &[u8] = match (persists, &tunnel, manner.version) {
@@ -191,8 +193,8 @@ impl Connection<'_> {
         };
         let head = self.head(&answer, is_chunked, connection);
         self.engine.buffers.take_back_out(answer.lines.into_memory());
-        let body = if manner.is_head { ReplyBody::Empty } else { answer.body };
-        let mut writing = Writing { out: Outbox::new(head), body, is_chunked, is_over: false };
+        let body = if may_have_body { answer.body } else { ReplyBody::Empty };
+        let mut writing = Writing { out: Outbox::new(head), body, is_chunked, is_over: false, is_broken: false };
         let written = std::future::poll_fn(|cx| writing.poll(cx, self.wire)).await;
         self.engine.buffers.take_back_out(writing.out.into_memory());
         match (written, tunnel) {
@@ -252,6 +254,8 @@ struct Writing {
     is_chunked: bool,
     /// Whether the end of the body is among what is to be written.
     is_over: bool,
+    /// Whether there will be no more of it: what came before still goes out.
+    is_broken: bool,
 }
 
 /// Data up to this many bytes goes out together with what stands before it; copying it costs less than sending twice.
@@ -260,7 +264,7 @@ const COPIED: usize = 16 * 1024;
 impl Writing {
     fn poll(&mut self, cx: &mut Context<'_>, wire: &ClientWire) -> Poll<Result<(), Cut>> {
         loop {
-            self.gather(cx)?;
+            self.gather(cx);
             if let ReplyBody::Download(download) = &mut self.body {
                 // The client may have to be heard before it listens.
                 let drained = wire.poll_write(cx, &mut self.out);
@@ -274,13 +278,17 @@ impl Writing {
             if self.is_over {
                 return wire.poll_flush(cx).map_err(|_| Cut);
             }
+            if self.is_broken {
+                ready!(wire.poll_flush(cx)).map_err(|_| Cut)?;
+                return Poll::Ready(Err(Cut));
+            }
             ready!(self.poll_more(cx, wire))?;
         }
     }
 
     /// Adds what there is of the body to what is to be written anyway.
-    fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), Cut> {
-        while !self.is_over && !self.out.is_empty() && self.out.left().len() < COPIED {
+    fn gather(&mut self, cx: &mut Context<'_>) {
+        while !self.is_over && !self.is_broken && !self.out.is_empty() && self.out.left().len() < COPIED {
             match &mut self.body {
                 ReplyBody::Empty | ReplyBody::Watched(_) => self.is_over = true,
                 ReplyBody::Whole(bytes) => {
@@ -299,12 +307,11 @@ impl Writing {
                         }
                         self.is_over = true;
                     }
-                    Poll::Ready(Err(_)) => return Err(Cut),
+                    Poll::Ready(Err(_)) => self.is_broken = true,
                     Poll::Pending => break,
                 },
             }
         }
-        Ok(())
     }
 
     /// Waits for more of the body, once nothing is left to be written.

@@ -128,3 +128,46 @@ fn is_established_to(address: std::net::SocketAddr) -> bool {
         columns.next().is_some_and(|remote| remote.ends_with(&far)) && columns.next() == Some(ESTABLISHED)
     })
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_the_upstream_breaks_off_is_never_begun_in_the_middle_elsewhere() {
+    // Reads a part of the body, answers and closes; whatever begins a connection is noted.
+    let upstream = ScriptedOrigin::start(|mut peer| async move {
+        if peer.head().await.is_some() {
+            let _some = peer.bytes(256 * 1024).await;
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+        }
+    })
+    .await;
+    let gateway = scene::open_door(&upstream.authority(), "workers: 1").await;
+    for h2 in [false, true] {
+        for _ in 0..10 {
+            let call = gateway.post("/up").unsized_pattern(4 << 20);
+            // Whatever the client sees, an answer or a broken connection, nothing of its body is taken for a request.
+            let _seen = if h2 { call.h2().attempt().await } else { call.attempt().await };
+        }
+    }
+    for head in upstream.heads() {
+        assert!(head.starts_with("POST /up HTTP/1.1\r\n"), "{:?}", &head[..head.len().min(80)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interim_answer_is_an_answer_and_nothing_is_repeated_behind_it() {
+    let upstream = ScriptedOrigin::start(|mut peer| async move {
+        let mut served = 0;
+        while peer.head().await.is_some() {
+            served += 1;
+            if served == 1 {
+                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            } else {
+                return peer.send("HTTP/1.1 102 Processing\r\n\r\n").await;
+            }
+        }
+    })
+    .await;
+    let gateway = scene::open_door(&upstream.authority(), "workers: 1").await;
+    gateway.get("/one").await.expect(200);
+    gateway.call("DELETE", "/two").await.expect(502);
+    assert_eq!(upstream.heads().len(), 2, "{:?}", upstream.heads());
+}

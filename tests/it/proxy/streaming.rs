@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_testkit::{Answer, eventually, patient};
+use portcullis_testkit::{Answer, ScriptedOrigin, eventually, patient};
 
 use crate::scene;
 
@@ -179,4 +179,45 @@ async fn a_stream_is_cut_when_its_key_is_gone() {
     let cut = tokio::time::timeout(patient(Duration::from_secs(8)), streaming.piece()).await;
     assert!(matches!(cut, Ok(Err(_) | Ok(None))), "the stream outlives its key: {cut:?}");
     eventually!("the upstream is told", !feed.send("data: 2\n\n").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_beginning_of_an_answer_arrives_although_the_rest_never_does() {
+    let upstream = ScriptedOrigin::start(|mut peer| async move {
+        if peer.head().await.is_some() {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npartial").await;
+        }
+    })
+    .await;
+    let gateway = scene::open_door(&upstream.authority(), "workers: 1").await;
+    for _ in 0..20 {
+        let mut raw = gateway.raw().await;
+        raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let received = String::from_utf8_lossy(&raw.rest().await).into_owned();
+        assert!(received.starts_with("HTTP/1.1 200 OK\r\n") && received.ends_with("\r\n\r\npartial"), "{received:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_lets_go_of_its_upstream_even_when_it_owes_a_body() {
+    let upstream = ScriptedOrigin::start(|mut peer| async move {
+        if peer.head().await.is_some() {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+            peer.send(vec![b'x'; 64 << 20]).await;
+            peer.until_end().await;
+        }
+    })
+    .await;
+    let sections = "workers: 1\nlimits: { stall_timeout: 1s }";
+    let gateway = scene::open_door(&upstream.authority(), sections).await;
+    let mut raw = gateway.raw().await;
+    raw.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n0123456789").await;
+    let open = [("upstream", "far")];
+    eventually!("the exchange begins", gateway.metrics().await.sum("portcullis_upstream_connections", &open) == 1.0);
+    eventually!(
+        "the upstream's connection is let go",
+        within Duration::from_secs(10),
+        gateway.metrics().await.sum("portcullis_upstream_connections", &open) == 0.0
+    );
+    drop(raw);
 }
