@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::asked::{ClientBody, trailers_of};
 use super::headers::TrailerRule;
 use super::observe::Exchange;
-use super::pool::Lease;
+use super::pool::{H1Lease, Lease};
 use super::timer::{Timer, Timers};
 use super::watch::KeyWatch;
 use crate::framing::Fault;
@@ -64,7 +64,7 @@ impl fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
-/// What a client is told whose message the framing guard refused.
+/// What a client is told whose message has no single reading, or did not come in time.
 pub(crate) fn failure_of(fault: Fault) -> Failure {
     match fault.status() {
         408 => Failure::RequestTimeout,
@@ -364,6 +364,11 @@ impl Sending {
         self.is_over
     }
 
+    /// How many bytes of the body were taken from the client.
+    fn sent_bytes(&self) -> u64 {
+        self.upload.as_ref().map_or(0, |upload| upload.progress.bytes.get())
+    }
+
     /// Writes as much as can be written.
     ///
     /// # Errors
@@ -490,6 +495,8 @@ pub(crate) struct Download {
     sending: Option<Sending>,
     /// The task that sends it, where this does not.
     sending_task: Option<tokio::task::AbortHandle>,
+    /// What is left of the request although the answer is over, and where it goes.
+    rest: Option<Box<(H1Lease, Sending)>>,
     asked_ms: u64,
     /// Whether the request had been taken whole when the answer began. Otherwise the upstream may not have read it
     /// all, and the next request would wait behind the rest.
@@ -547,6 +554,7 @@ impl Download {
             lease: Some(lease),
             sending,
             sending_task: None,
+            rest: None,
             asked_ms: now,
             was_sent_whole,
             bytes: 0,
@@ -587,6 +595,10 @@ impl Download {
             }
             if self.was_sent_whole {
                 lease.give_back(self.timers.now_ms());
+            } else if let Some(sending) = self.sending.take() {
+                // An upstream that answers early may still want all of it.
+                self.rest = Some(Box::new((lease, sending)));
+                self.idle = None;
             }
         }
         self.sending = None;
@@ -651,6 +663,26 @@ impl Download {
             // To its end, or as far as the upstream wanted it.
             self.sending = None;
         }
+    }
+
+    /// Sends what is left of the request although the answer is over: to its end, or until either side wants no more.
+    pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((lease, sending)) = self.rest.as_deref_mut() else { return Poll::Ready(()) };
+        let before = sending.sent_bytes();
+        if sending.poll(cx, &mut lease.connection.wire).is_ready() {
+            self.rest = None;
+            return Poll::Ready(());
+        }
+        let has_moved = sending.sent_bytes() != before;
+        // The upstream's patience; the client's is its connection's business.
+        let is_armed = self.idle.is_some();
+        let idle = self.idle.get_or_insert_with(|| self.timers.timer());
+        if has_moved || !is_armed {
+            idle.arm(self.idle_after);
+        }
+        ready!(idle.poll_elapsed(cx));
+        self.rest = None;
+        Poll::Ready(())
     }
 
     /// Waits for data: how many bytes of it there are; none at the end. A panic costs this answer, not the worker.

@@ -130,7 +130,7 @@ async fn sniff(mut opened: Opened, listener: &Listener, worker: &WorkerState) ->
         match timer.bound(patience, reading).await {
             Ok(Ok(count)) if count > 0 => read.extend_from_slice(&chunk[..count]),
             Ok(Ok(_) | Err(_)) => return None,
-            // Silence, or a preface that stops half-way: an HTTP/1 head that starts with P is waited for by its guard.
+            // Silence, or a preface that stops half-way: an HTTP/1 head that starts with P has a time of its own.
             Err(_) if read.is_empty() => return None,
             Err(_) => break,
         }

@@ -196,6 +196,11 @@ impl Connection<'_> {
         let body = if may_have_body { answer.body } else { ReplyBody::Empty };
         let mut writing = Writing { out: Outbox::new(head), body, is_chunked, is_over: false, is_broken: false };
         let written = std::future::poll_fn(|cx| writing.poll(cx, self.wire)).await;
+        if written.is_ok()
+            && let ReplyBody::Download(download) = &mut writing.body
+        {
+            std::future::poll_fn(|cx| download.poll_rest(cx)).await;
+        }
         self.engine.buffers.take_back_out(writing.out.into_memory());
         match (written, tunnel) {
             (Ok(()), Some(pending)) => Some(End::Tunnel(pending)),

@@ -1,5 +1,7 @@
 //! Bodies of any length flow through without being held.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use portcullis_testkit::{Answer, ScriptedOrigin, eventually, patient};
@@ -220,4 +222,30 @@ async fn a_client_that_takes_nothing_lets_go_of_its_upstream_even_when_it_owes_a
         gateway.metrics().await.sum("portcullis_upstream_connections", &open) == 0.0
     );
     drop(raw);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_answers_at_once_still_gets_the_whole_body() {
+    let whole = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&whole);
+    let upstream = ScriptedOrigin::start(move |mut peer| {
+        let counter = Arc::clone(&counter);
+        async move {
+            if peer.head().await.is_some() {
+                peer.send("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok").await;
+                if peer.bytes(200_000).await.is_some() {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+                peer.until_end().await;
+            }
+        }
+    })
+    .await;
+    let gateway = scene::open_door(&upstream.authority(), "workers: 1").await;
+    let mut raw = gateway.raw().await;
+    raw.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n").await;
+    let answer = raw.response().await;
+    assert_eq!((answer.status, answer.header("connection")), (202, Some("close")), "{answer:?}");
+    raw.send(vec![b'x'; 200_000]).await;
+    eventually!("the upstream has the whole body", whole.load(Ordering::Relaxed) == 1);
 }
