@@ -43,7 +43,6 @@ impl Outgoing {
         }
         let mut tries = 0;
         let mut repeated = false;
-        let mut request: Option<Sending> = None;
         let is_bodiless = self.upload.is_none();
         loop {
             let target = &upstream.targets[(first + tries) % upstream.targets.len()];
@@ -70,16 +69,8 @@ impl Outgoing {
                 && self.wants_tunnel.is_none();
             let broken = match lease {
                 Lease::H1(mut lease) => {
-                    let sending = match request.take() {
-                        Some(mut sending) => {
-                            sending.rewind();
-                            sending
-                        }
-                        None => {
-                            let (head, is_chunked) = self.take_h1_head(&target.authority);
-                            Sending::new(head, self.upload.take(), is_chunked)
-                        }
-                    };
+                    let (head, is_chunked) = self.take_h1_head(&target.authority);
+                    let sending = Sending::new(head, self.upload.take(), is_chunked);
                     let timer = cx.engine.timers.timer();
                     let mut asking = H1Asking { lease: &mut lease, sending };
                     match asking.ask(self, &timer).await {
@@ -91,13 +82,15 @@ impl Outgoing {
                             return self.begin_h1_answer(cx, read, lease, sending, exchange);
                         }
                         Err(broken) => {
-                            request = Some(asking.sending);
+                            if is_bodiless || asking.sending.is_untouched() {
+                                self.put_back(asking.sending);
+                            }
                             broken
                         }
                     }
                 }
                 Lease::H2(mut lease) => {
-                    let (sent, body) = self.h2_request(target, request.take())?;
+                    let (sent, body) = self.h2_request(target)?;
                     // Boxed like dialing.
                     match Box::pin(self.ask_h2(cx, &mut lease, sent, body)).await {
                         Ok(answer) => {
@@ -125,14 +118,9 @@ impl Outgoing {
         self.progress.as_ref().and_then(|progress| progress.failure.get()).unwrap_or(other)
     }
 
-    /// The same request for HTTP/2: taken apart again. `tried` is one that was made for another connection and not sent.
-    fn h2_request(&mut self, target: &Target, tried: Option<Sending>) -> Result<(Request<()>, RequestBody), Failure> {
+    /// The same request for HTTP/2: taken apart again.
+    fn h2_request(&mut self, target: &Target) -> Result<(Request<()>, RequestBody), Failure> {
         let malformed = Failure::BadRequest { detail: "The Host field is malformed." };
-        if let Some(sending) = tried {
-            let (head, upload) = sending.into_parts();
-            self.put_back(head);
-            self.upload = upload;
-        }
         let mut lines = self.lines();
         let host = lines.all("host").next().unwrap_or(target.authority.as_bytes()).to_vec();
         ["host", "connection", "upgrade"].into_iter().for_each(|name| lines.remove(name));

@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, Method, Version};
 use smallvec::SmallVec;
 
 use super::asked::Asked;
-use super::body::{Upload, UploadProgress};
+use super::body::{Sending, Upload, UploadProgress};
 use super::engine::{Context, Routed};
 use super::headers::{Peer, TrailerRule, is_hop_by_hop, is_nominated, nominates};
 use super::live::Current;
@@ -33,7 +33,7 @@ pub(super) struct Outgoing {
     target: Range<usize>,
     /// Where the fields stand.
     fields: Range<usize>,
-    /// Whether `Host` stands in them. Where the client sent none, each target gets its own.
+    /// Whether `Host` stands in them. Where the client sent none, each target gets its own when the head is taken.
     has_host: bool,
     /// The body, when there is one.
     pub(crate) upload: Option<Box<Upload>>,
@@ -181,10 +181,15 @@ impl Outgoing {
         }
     }
 
-    /// Gives a head back that [`Outgoing::take_h1_head`] made.
-    pub(super) fn put_back(&mut self, mut head: Vec<u8>) {
-        head.truncate(self.fields.end);
+    /// Takes a request back that was made of this and of which nothing was sent, or that has no body: as it was before
+    /// [`Outgoing::take_h1_head`].
+    pub(super) fn put_back(&mut self, sending: Sending) {
+        let (mut head, upload) = sending.into_parts();
+        let host_len = if self.has_host { 0 } else { line_len(&head[self.fields.start..]) };
+        head.truncate(self.fields.end + host_len);
+        head.drain(self.fields.start..self.fields.start + host_len);
         self.head = head;
+        self.upload = upload;
     }
 
     /// Path and query.
@@ -205,9 +210,7 @@ impl Outgoing {
         if !self.has_host {
             let line = [b"host: ", authority.as_bytes(), b"\r\n"].concat();
             head.splice(self.fields.start..self.fields.start, line);
-            self.has_host = true;
         }
-        self.fields.end = head.len();
         let length = match &self.upload {
             None => self.says_empty.then_some(0),
             Some(upload) => upload.exact_len(),
@@ -434,6 +437,11 @@ fn identity(current: &Current, writer: &mut Writer<'_>, admitted: &Admitted) {
     push(&names.auth, auth);
 }
 
+/// How long the first line is, its end included.
+fn line_len(lines: &[u8]) -> usize {
+    lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1)
+}
+
 fn credential_names(accept: &[Place]) -> SmallVec<[HeaderName; 2]> {
     accept
         .iter()
@@ -444,3 +452,7 @@ fn credential_names(accept: &[Place]) -> SmallVec<[HeaderName; 2]> {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "outgoing_tests.rs"]
+mod tests;

@@ -34,11 +34,6 @@ impl Outbox {
         self.written == 0
     }
 
-    /// Begins anew: everything is to be written once more.
-    pub fn rewind(&mut self) {
-        self.written = 0;
-    }
-
     /// Where more can be added.
     pub fn tail(&mut self) -> &mut Vec<u8> {
         if self.written == self.bytes.len() {
@@ -51,11 +46,6 @@ impl Outbox {
     /// The memory, for something else.
     pub fn into_memory(self) -> Vec<u8> {
         self.bytes
-    }
-
-    /// Everything, written or not.
-    pub fn all(&self) -> &[u8] {
-        &self.bytes
     }
 
     /// Writes until nothing is left.

@@ -1,0 +1,424 @@
+//! Answer bodies on their way down, from either HTTP.
+
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use hyper::body::{Body, Frame, Incoming};
+
+use super::upload::Sending;
+use super::{BodyError, ReplyBody};
+use crate::proxy::asked::trailers_of;
+use crate::proxy::observe::Exchange;
+use crate::proxy::pool::{H1Lease, Lease};
+use crate::proxy::timer::{Timer, Timers};
+use crate::proxy::watch::KeyWatch;
+use crate::reply::Failure;
+
+/// Answers over HTTP/2 under way. HTTP/2 asks for the next piece only when the client has room for it, so a client that
+/// gives none would hold an upstream connection for ever, and a key that is gone would not be noticed.
+#[derive(Default)]
+pub(crate) struct Watched(RefCell<Vec<Weak<RefCell<Download>>>>);
+
+impl Watched {
+    /// Watches an answer. What is left of its request is sent by a task of its own, because nobody asks for an answer
+    /// whose client has no room.
+    pub(crate) fn watch(&self, mut download: Download) -> ReplyBody {
+        // Whether the client has room is not known yet.
+        download.waits();
+        let sending = download.sending.take();
+        let shared = Rc::new(RefCell::new(download));
+        self.0.borrow_mut().push(Rc::downgrade(&shared));
+        if let Some(mut sending) = sending {
+            let answer = Rc::downgrade(&shared);
+            let task = tokio::task::spawn_local(std::future::poll_fn(move |cx| {
+                let Some(answer) = answer.upgrade() else { return Poll::Ready(()) };
+                let mut answer = answer.borrow_mut();
+                let Some(Lease::H1(lease)) = &mut answer.lease else { return Poll::Ready(()) };
+                // An upstream that answers early may take no more of the request: that is its answer's business.
+                sending.poll(cx, &mut lease.connection.wire).map(drop)
+            }));
+            // With the answer the connection goes, and then nothing would ever wake the task.
+            shared.borrow_mut().sending_task = Some(task.abort_handle());
+        }
+        ReplyBody::Watched(shared)
+    }
+
+    /// Gives up answers that nobody has asked for in `stall_ms`, and those whose key no longer holds. Their upstream
+    /// connections are closed; their streams end in an error once the client listens again.
+    pub(crate) fn sweep(&self, stall_ms: u64) {
+        self.0.borrow_mut().retain(|entry| {
+            let Some(download) = entry.upgrade() else { return false };
+            let mut download = download.borrow_mut();
+            if download.state != State::Running {
+                return false;
+            }
+            download.sweep(stall_ms);
+            true
+        });
+    }
+}
+
+/// An answer body that streams.
+pub(crate) struct Download {
+    /// Over HTTP/2: what streams, and what of it is at hand. None once it was given up.
+    incoming: Option<H2Incoming>,
+    /// The connection it comes over; over HTTP/1 it is also where it is read from. None once it is over or given up.
+    lease: Option<Lease>,
+    /// What is left of the request.
+    sending: Option<Sending>,
+    /// The task that sends it, where this does not.
+    sending_task: Option<tokio::task::AbortHandle>,
+    /// What is left of the request although the answer is over, and where it goes.
+    rest: Option<Box<(H1Lease, Sending)>>,
+    asked_ms: u64,
+    /// Whether the request had been taken whole when the answer began. Otherwise the upstream may not have read it
+    /// all, and the next request would wait behind the rest.
+    was_sent_whole: bool,
+    bytes: u64,
+    /// How much of what is at hand was counted.
+    counted: usize,
+    idle: Option<Timer>,
+    idle_after: Duration,
+    waiting_since_ms: Option<u64>,
+    recheck: Option<KeyWatch>,
+    next_recheck_ms: u64,
+    finish: Option<Exchange>,
+    timers: Rc<Timers>,
+    trailers: Option<HeaderMap>,
+    /// Whether anyone has asked for data.
+    was_asked: bool,
+    state: State,
+}
+
+/// How far an answer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Data may follow.
+    Running,
+    /// Nothing follows, save trailers.
+    Over,
+    /// It was given up: whoever asks for more gets an error.
+    Broken,
+}
+
+/// What streams from an HTTP/2 upstream.
+struct H2Incoming {
+    incoming: Incoming,
+    at_hand: Bytes,
+}
+
+/// What an answer body that streams is made of.
+pub(crate) struct DownloadParts {
+    /// What streams over HTTP/2; over HTTP/1 the lease is read.
+    pub(crate) incoming: Option<Incoming>,
+    /// The connection; kept until the last byte, then given back.
+    pub(crate) lease: Lease,
+    /// What is left of the request.
+    pub(crate) sending: Option<Sending>,
+    /// Whether nothing is.
+    pub(crate) was_sent_whole: bool,
+    /// The clock, and where a timer is made once one is needed.
+    pub(crate) timers: Rc<Timers>,
+    /// Longest silence of the upstream.
+    pub(crate) idle_after: Duration,
+    /// Whether the key still holds.
+    pub(crate) recheck: Option<KeyWatch>,
+    /// Told when it is over.
+    pub(crate) finish: Option<Exchange>,
+}
+
+impl Download {
+    /// Streams an answer.
+    pub(crate) fn new(parts: DownloadParts) -> Self {
+        let DownloadParts { incoming, lease, sending, was_sent_whole, timers, idle_after, recheck, finish } = parts;
+        let now = timers.now_ms();
+        let next_recheck_ms = recheck.as_ref().map_or(u64::MAX, |r| now + as_ms(r.interval()));
+        let mut download = Self {
+            incoming: incoming.map(|incoming| H2Incoming { incoming, at_hand: Bytes::new() }),
+            lease: Some(lease),
+            sending,
+            sending_task: None,
+            rest: None,
+            asked_ms: now,
+            was_sent_whole,
+            bytes: 0,
+            counted: 0,
+            idle: None,
+            idle_after,
+            waiting_since_ms: None,
+            recheck,
+            next_recheck_ms,
+            finish,
+            timers,
+            trailers: None,
+            was_asked: false,
+            state: State::Running,
+        };
+        if download.is_at_end() {
+            download.end(None);
+        }
+        download
+    }
+
+    /// Notes that its end did not come together with its head.
+    fn waits(&mut self) {
+        if let Some(exchange) = &mut self.finish {
+            exchange.waits();
+        }
+    }
+
+    fn end(&mut self, broken: Option<&BodyError>) {
+        if self.state != State::Running {
+            return;
+        }
+        self.state = if broken.is_some() { State::Broken } else { State::Over };
+        let lease = self.lease.take();
+        if broken.is_some() {
+            self.incoming = None;
+        } else if let Some(Lease::H1(lease)) = lease {
+            if self.trailers.is_none() {
+                self.trailers = trailers_of(lease.connection.wire.trailers());
+            }
+            if self.was_sent_whole {
+                lease.give_back(self.timers.now_ms());
+            } else if let Some(sending) = self.sending.take() {
+                // An upstream that answers early may still want all of it.
+                self.rest = Some(Box::new((lease, sending)));
+                self.idle = None;
+            }
+        }
+        self.sending = None;
+        if let Some(task) = self.sending_task.take() {
+            task.abort();
+        }
+        if let Some(finish) = self.finish.take() {
+            finish.finish(self.bytes, broken);
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        match (&self.incoming, &self.lease) {
+            (Some(h2), _) => h2.at_hand.is_empty() && h2.incoming.is_end_stream(),
+            (None, Some(Lease::H1(lease))) => lease.connection.wire.is_body_over(),
+            (None, Some(Lease::H2(_)) | None) => true,
+        }
+    }
+
+    /// Looks at an answer that may not be asked for.
+    fn sweep(&mut self, stall_ms: u64) {
+        let now = self.timers.now_ms();
+        // While it waits for the upstream, it was asked and its own timer runs.
+        let is_stalled = self.waiting_since_ms.is_none() && now.saturating_sub(self.asked_ms) > stall_ms;
+        let is_gone = now >= self.next_recheck_ms && self.recheck.as_ref().is_some_and(|key| !key.still_holds());
+        let reason = match (is_stalled, is_gone) {
+            (true, _) => BodyError::Client(Failure::RequestTimeout),
+            (_, true) => BodyError::KeyGone,
+            (false, false) => return,
+        };
+        self.end(Some(&reason));
+    }
+
+    fn broke(&mut self, error: BodyError) -> Poll<Result<Option<usize>, BodyError>> {
+        self.end(Some(&error));
+        Poll::Ready(Err(error))
+    }
+
+    /// Whether no data follows, and no error either.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// Whether there is nothing more of it at all.
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.is_done() && self.trailers.is_none()
+    }
+
+    /// Sends what is left of the request, as far as that goes now.
+    pub(crate) fn poll_sending(&mut self, cx: &mut Context<'_>) {
+        if let (Some(sending), Some(Lease::H1(lease))) = (&mut self.sending, &mut self.lease)
+            && sending.poll(cx, &mut lease.connection.wire).is_ready()
+        {
+            // To its end, or as far as the upstream wanted it.
+            self.sending = None;
+        }
+    }
+
+    /// Sends what is left of the request although the answer is over: to its end, or until either side wants no more.
+    pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((lease, sending)) = self.rest.as_deref_mut() else { return Poll::Ready(()) };
+        let before = sending.sent_bytes();
+        if sending.poll(cx, &mut lease.connection.wire).is_ready() {
+            self.rest = None;
+            return Poll::Ready(());
+        }
+        let has_moved = sending.sent_bytes() != before;
+        // The upstream's patience; the client's is its connection's business.
+        let is_armed = self.idle.is_some();
+        let idle = self.idle.get_or_insert_with(|| self.timers.timer());
+        if has_moved || !is_armed {
+            idle.arm(self.idle_after);
+        }
+        ready!(idle.poll_elapsed(cx));
+        self.rest = None;
+        Poll::Ready(())
+    }
+
+    /// Waits for data: how many bytes of it there are; none at the end. A panic costs this answer, not the worker.
+    ///
+    /// # Errors
+    /// Why there will be no more.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.poll_data_unguarded(cx)));
+        polled.unwrap_or_else(|_| self.broke(BodyError::Panicked))
+    }
+
+    fn poll_data_unguarded(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
+        let now = self.timers.now_ms();
+        self.asked_ms = now;
+        if std::mem::replace(&mut self.was_asked, true) {
+            self.waits();
+        }
+        match self.state {
+            State::Running => {}
+            State::Over => return Poll::Ready(Ok(None)),
+            State::Broken => return Poll::Ready(Err(BodyError::Client(Failure::RequestTimeout))),
+        }
+        if now >= self.next_recheck_ms
+            && let Some(recheck) = &self.recheck
+        {
+            if !recheck.still_holds() {
+                return self.broke(BodyError::KeyGone);
+            }
+            self.next_recheck_ms = now + as_ms(recheck.interval());
+        }
+        self.poll_sending(cx);
+        match self.poll_source(cx) {
+            Poll::Ready(found) => {
+                if self.waiting_since_ms.take().is_some()
+                    && let Some(idle) = &self.idle
+                {
+                    idle.disarm();
+                }
+                match found {
+                    Ok(Some(len)) => {
+                        self.bytes += (len - self.counted.min(len)) as u64;
+                        self.counted = len;
+                        Poll::Ready(Ok(Some(len)))
+                    }
+                    Ok(None) => {
+                        self.end(None);
+                        Poll::Ready(Ok(None))
+                    }
+                    Err(()) => self.broke(BodyError::Upstream(Failure::UpstreamUnreachable)),
+                }
+            }
+            Poll::Pending => {
+                let since = *self.waiting_since_ms.get_or_insert(now);
+                if now.saturating_sub(since) > as_ms(self.idle_after) {
+                    return self.broke(BodyError::Upstream(Failure::UpstreamTimeout));
+                }
+                let until_recheck = self.next_recheck_ms.saturating_sub(now);
+                let until_idle = as_ms(self.idle_after).saturating_sub(now - since);
+                let idle = self.idle.get_or_insert_with(|| self.timers.timer());
+                idle.arm(Duration::from_millis(until_recheck.min(until_idle)));
+                // Not elapsed yet: it was armed a moment ago; this only leaves the waker.
+                let _armed = idle.poll_elapsed(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, ()>> {
+        let Some(h2) = &mut self.incoming else {
+            let Some(Lease::H1(lease)) = &mut self.lease else { return Poll::Ready(Err(())) };
+            return lease.connection.wire.poll_body(cx).map_err(drop);
+        };
+        loop {
+            if !h2.at_hand.is_empty() {
+                return Poll::Ready(Ok(Some(h2.at_hand.len())));
+            }
+            match ready!(Pin::new(&mut h2.incoming).poll_frame(cx)) {
+                None => return Poll::Ready(Ok(None)),
+                Some(Err(_)) => return Poll::Ready(Err(())),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => h2.at_hand = data,
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+
+    /// Looks at the data that [`Download::poll_data`] found, and takes as much of it away as `look` says. The answer is
+    /// over with its last byte, not when that is noticed.
+    pub(crate) fn take<R>(&mut self, look: impl FnOnce(&[u8], &mut usize) -> R) -> R {
+        let mut taken = 0;
+        let looked = match (&mut self.incoming, &mut self.lease) {
+            (Some(h2), _) => {
+                let looked = look(&h2.at_hand, &mut taken);
+                h2.at_hand.advance(taken.min(h2.at_hand.len()));
+                looked
+            }
+            (None, Some(Lease::H1(lease))) => {
+                let wire = &mut lease.connection.wire;
+                let looked = look(wire.data(), &mut taken);
+                wire.consume(taken);
+                looked
+            }
+            (None, Some(Lease::H2(_)) | None) => look(&[], &mut taken),
+        };
+        self.counted -= taken.min(self.counted);
+        if self.state == State::Running && self.counted == 0 && self.is_at_end() {
+            self.end(None);
+        }
+        looked
+    }
+
+    /// All the data at hand, as a piece of its own.
+    fn take_bytes(&mut self) -> Bytes {
+        if let Some(h2) = &mut self.incoming {
+            let bytes = std::mem::take(&mut h2.at_hand);
+            // Nothing is left of it: this only sees whether it was the last.
+            self.counted = 0;
+            self.take(|_, _| ());
+            return bytes;
+        }
+        self.take(|data, taken| {
+            *taken = data.len();
+            Bytes::copy_from_slice(data)
+        })
+    }
+
+    /// The next frame, for HTTP/2.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match ready!(self.poll_data(cx)) {
+            Ok(Some(_)) => Poll::Ready(Some(Ok(Frame::data(self.take_bytes())))),
+            Ok(None) => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+
+    /// How many bytes are left, when that is known.
+    pub(super) fn exact_len(&self) -> Option<u64> {
+        match (&self.incoming, &self.lease) {
+            (Some(h2), _) => h2.incoming.size_hint().exact().map(|left| left + h2.at_hand.len() as u64),
+            (None, Some(Lease::H1(lease))) => lease.connection.wire.body_len(),
+            (None, Some(Lease::H2(_)) | None) => Some(0),
+        }
+    }
+}
+
+fn as_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.end(Some(&BodyError::ClientGone));
+    }
+}

@@ -1,0 +1,366 @@
+//! Request bodies on their way up, over either HTTP.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::{BodyError, failure_of};
+use crate::proxy::asked::{ClientBody, trailers_of};
+use crate::proxy::headers::TrailerRule;
+use crate::proxy::timer::Timer;
+use crate::reply::Failure;
+use crate::wire::{BodyFault, ClientWire, Outbox, UpstreamWire, push_chunk_end, push_chunk_head};
+
+/// What the engine sees of an upload while it is sent.
+#[derive(Default)]
+pub(crate) struct UploadProgress {
+    /// Body bytes taken from the client.
+    pub(crate) bytes: Cell<u64>,
+    /// Whether the last byte was taken.
+    pub(crate) finished: Cell<bool>,
+    /// Why it stopped, when it did before its end.
+    pub(crate) failure: Cell<Option<Failure>>,
+    /// Who waits for the answer, where another task sends the body: its patience begins when the body is sent.
+    watcher: RefCell<Option<Waker>>,
+}
+
+impl UploadProgress {
+    /// Wakes the task of `cx` once the last byte was taken.
+    pub(crate) fn watched_by(&self, cx: &Context<'_>) {
+        if !self.finished.get() {
+            *self.watcher.borrow_mut() = Some(cx.waker().clone());
+        }
+    }
+
+    fn finish(&self) {
+        if !self.finished.replace(true) {
+            let watcher = self.watcher.borrow_mut().take();
+            if let Some(watcher) = watcher {
+                watcher.wake();
+            }
+        }
+    }
+}
+
+/// A request body that streams to the upstream.
+pub(crate) struct Upload {
+    source: Source,
+    max_bytes: Option<u64>,
+    trailers: TrailerRule,
+    progress: Rc<UploadProgress>,
+    /// How much of what is at hand was counted.
+    counted: usize,
+}
+
+/// Where the body comes from.
+enum Source {
+    /// The sweeper of the connection sees to clients that fall silent.
+    H1(Rc<ClientWire>),
+    H2 {
+        incoming: Incoming,
+        at_hand: Bytes,
+        trailers: Option<HeaderMap>,
+        stall: Timer,
+        stall_after: Duration,
+        waiting: bool,
+    },
+}
+
+impl Upload {
+    /// Streams `body`; none where there is none. Polling it is what invites a client that waits for `100 Continue`.
+    ///
+    /// `stall_after` is the longest pause of an HTTP/2 client, watched by `stall`.
+    pub(crate) fn new(
+        body: ClientBody,
+        max_bytes: Option<u64>,
+        stall: impl FnOnce() -> Timer,
+        stall_after: Duration,
+        trailers: TrailerRule,
+        progress: Rc<UploadProgress>,
+    ) -> Option<Self> {
+        let source = match body {
+            ClientBody::None => return None,
+            ClientBody::H1(wire, _) => Source::H1(wire),
+            ClientBody::H2(incoming) => Source::H2 {
+                incoming,
+                at_hand: Bytes::new(),
+                trailers: None,
+                stall: stall(),
+                stall_after,
+                waiting: false,
+            },
+        };
+        Some(Self { source, max_bytes, trailers, progress, counted: 0 })
+    }
+
+    /// How many bytes are left, when that is known.
+    pub(crate) fn exact_len(&self) -> Option<u64> {
+        match &self.source {
+            Source::H1(wire) => wire.body_len(),
+            Source::H2 { incoming, at_hand, .. } => {
+                incoming.size_hint().exact().map(|left| left + at_hand.len() as u64)
+            }
+        }
+    }
+
+    /// Waits for data: how many bytes of it there are; none at the end.
+    ///
+    /// # Errors
+    /// Why there will be no more. What the client is told about it stands in the progress.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
+        let len = match &mut self.source {
+            Source::H1(wire) => match ready!(wire.poll_body(cx)) {
+                Ok(len) => len,
+                Err(BodyFault::Fault(fault)) => return self.fail(failure_of(fault)),
+                Err(BodyFault::Gone) => return Poll::Ready(Err(BodyError::ClientGone)),
+            },
+            Source::H2 { incoming, at_hand, trailers, stall, stall_after, waiting } => loop {
+                if !at_hand.is_empty() {
+                    break Some(at_hand.len());
+                }
+                let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+                    if !std::mem::replace(waiting, true) {
+                        stall.arm(*stall_after);
+                    }
+                    ready!(stall.poll_elapsed(cx));
+                    return self.fail(Failure::RequestTimeout);
+                };
+                if std::mem::take(waiting) {
+                    stall.disarm();
+                }
+                match frame {
+                    None => break None,
+                    Some(Err(_)) => return Poll::Ready(Err(BodyError::ClientGone)),
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => *at_hand = data,
+                        Err(frame) => *trailers = frame.into_trailers().ok(),
+                    },
+                }
+            },
+        };
+        let Some(len) = len else {
+            self.progress.finish();
+            return Poll::Ready(Ok(None));
+        };
+        let bytes = self.progress.bytes.get() + (len - self.counted.min(len)) as u64;
+        self.counted = len;
+        self.progress.bytes.set(bytes);
+        if self.max_bytes.is_some_and(|max| bytes > max) {
+            return self.fail(Failure::BodyTooLarge);
+        }
+        Poll::Ready(Ok(Some(len)))
+    }
+
+    /// Looks at the data that [`Upload::poll_data`] found, and takes as much of it away as `look` says.
+    pub(crate) fn take<R>(&mut self, look: impl FnOnce(&[u8], &mut usize) -> R) -> R {
+        let mut taken = 0;
+        let looked = match &mut self.source {
+            Source::H1(wire) => wire.take_body(|data, consumed| {
+                let looked = look(data, &mut taken);
+                *consumed = taken;
+                looked
+            }),
+            Source::H2 { at_hand, .. } => {
+                let looked = look(at_hand, &mut taken);
+                at_hand.advance(taken.min(at_hand.len()));
+                looked
+            }
+        };
+        self.counted -= taken.min(self.counted);
+        if self.counted == 0 && self.is_over() {
+            self.progress.finish();
+        }
+        looked
+    }
+
+    /// Throws `len` bytes of the data away.
+    pub(crate) fn consume(&mut self, len: usize) {
+        self.take(|_, taken| *taken = len);
+    }
+
+    /// All the data at hand, as a piece of its own.
+    fn take_bytes(&mut self) -> Bytes {
+        if let Source::H2 { at_hand, .. } = &mut self.source {
+            let bytes = std::mem::take(at_hand);
+            // Nothing is left of it: this only sees whether it was the last.
+            self.counted = 0;
+            self.consume(0);
+            return bytes;
+        }
+        self.take(|data, taken| {
+            *taken = data.len();
+            Bytes::copy_from_slice(data)
+        })
+    }
+
+    /// What goes on of the trailers, once the data is over.
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        let trailers = match &mut self.source {
+            Source::H1(wire) => wire.with_trailers(trailers_of),
+            Source::H2 { trailers, .. } => trailers.take(),
+        };
+        trailers.and_then(|trailers| self.trailers.clean(trailers))
+    }
+
+    fn is_over(&self) -> bool {
+        match &self.source {
+            Source::H1(wire) => wire.is_body_over(),
+            Source::H2 { incoming, at_hand, .. } => at_hand.is_empty() && incoming.is_end_stream(),
+        }
+    }
+
+    fn fail<T>(&self, failure: Failure) -> Poll<Result<T, BodyError>> {
+        self.progress.failure.set(Some(failure));
+        Poll::Ready(Err(BodyError::Client(failure)))
+    }
+}
+
+/// A request body as it goes to an upstream over HTTP/2.
+pub(crate) enum RequestBody {
+    /// There is none.
+    Empty,
+    /// One that streams from the client.
+    Upload {
+        /// What streams.
+        upload: Box<Upload>,
+        /// Whether its end was given away.
+        over: bool,
+    },
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self::Upload { upload, over } = self.get_mut() else { return Poll::Ready(None) };
+        if *over {
+            return Poll::Ready(None);
+        }
+        match ready!(upload.poll_data(cx)) {
+            Ok(Some(_)) => Poll::Ready(Some(Ok(Frame::data(upload.take_bytes())))),
+            Ok(None) => {
+                *over = true;
+                Poll::Ready(upload.take_trailers().map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            // A body that may have trailers is over when it says so.
+            Self::Upload { over, upload } => *over || matches!(upload.trailers, TrailerRule::Drop) && upload.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Upload { upload, .. } => upload.exact_len().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+/// A request body as it goes to an upstream over HTTP/1: the head first, then the body in the frames of its kind.
+pub(crate) struct Sending {
+    out: Outbox,
+    upload: Option<Box<Upload>>,
+    is_chunked: bool,
+    /// Whether any byte of it may have been seen by an upstream.
+    has_begun: bool,
+    is_over: bool,
+}
+
+impl Sending {
+    /// Sends `head` and then `upload`.
+    pub(crate) fn new(head: Vec<u8>, upload: Option<Box<Upload>>, is_chunked: bool) -> Self {
+        Self { out: Outbox::new(head), upload, is_chunked, has_begun: false, is_over: false }
+    }
+
+    /// Whether no byte of it was written, so that it can be sent on another connection.
+    pub(crate) const fn is_untouched(&self) -> bool {
+        !self.has_begun
+    }
+
+    /// The whole request, when nothing of it was sent: its head and its body.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Option<Box<Upload>>) {
+        (self.out.into_memory(), self.upload)
+    }
+
+    /// Whether everything was written.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// How many bytes of the body were taken from the client.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.upload.as_ref().map_or(0, |upload| upload.progress.bytes.get())
+    }
+
+    /// Writes as much as can be written.
+    ///
+    /// # Errors
+    /// The client's, when there will be no more of the body; the upstream's, when it takes no more.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, upstream: &mut UpstreamWire) -> Poll<Result<(), SendError>> {
+        while !self.is_over {
+            let written = upstream.poll_write(cx, &mut self.out);
+            self.has_begun |= !self.out.is_untouched();
+            ready!(written).map_err(|_| SendError::Upstream)?;
+            let Some(upload) = &mut self.upload else {
+                ready!(upstream.poll_flush(cx)).map_err(|_| SendError::Upstream)?;
+                self.is_over = true;
+                break;
+            };
+            let Poll::Ready(data) = upload.poll_data(cx) else {
+                // Whatever TLS holds back must go before the client is waited for.
+                let _flushed = upstream.poll_flush(cx).map_err(|_| SendError::Upstream)?;
+                return Poll::Pending;
+            };
+            match data.map_err(SendError::Client)? {
+                Some(len) if self.is_chunked => {
+                    let out = self.out.tail();
+                    push_chunk_head(out, len);
+                    upload.take(|data, taken| {
+                        out.extend_from_slice(data);
+                        *taken = data.len();
+                    });
+                    out.extend_from_slice(b"\r\n");
+                }
+                Some(_) => {
+                    let written = upload.take(|data, taken| {
+                        let written = ready!(upstream.poll_write_some(cx, data))?;
+                        *taken = written;
+                        Poll::Ready(Ok::<_, std::io::Error>(written))
+                    });
+                    if ready!(written).map_err(|_| SendError::Upstream)? == 0 {
+                        return Poll::Ready(Err(SendError::Upstream));
+                    }
+                }
+                None => {
+                    if self.is_chunked {
+                        push_chunk_end(self.out.tail());
+                    }
+                    self.upload = None;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Why a request was not sent to its end.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// The client's body broke off.
+    Client(BodyError),
+    /// The upstream takes no more: it closed the connection, or answered early and will.
+    Upstream,
+}
