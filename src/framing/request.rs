@@ -12,11 +12,11 @@ use crate::domain::fields::{FieldTable, Known};
 /// Bounds of a request head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestLimits {
-    /// Largest head in bytes; beyond: [`Fault::HeadTooLarge`]. hyper's buffer must be at least as large.
+    /// Largest head in bytes; beyond: [`Fault::HeadTooLarge`].
     pub head_bytes: usize,
-    /// Most fields; beyond: [`Fault::TooManyFields`]. hyper's `max_headers` must be at least as many.
+    /// Most fields; beyond: [`Fault::TooManyFields`].
     pub head_fields: usize,
-    /// Longest target in bytes; beyond: [`Fault::TargetTooLong`]. Never above 65,534, which is hyper's bound.
+    /// Longest target in bytes; beyond: [`Fault::TargetTooLong`]. Never above 65,534, the bound of `http::Uri`.
     pub target_bytes: usize,
 }
 
@@ -86,11 +86,6 @@ impl RequestHeads {
         let Some(len) = self.head.advance(arrived, &self.limits, table)? else { return Ok(None) };
         let facts = std::mem::take(&mut self.head).facts;
         facts.close(&arrived[..len], self.target_bytes).map(Some)
-    }
-
-    /// Whether a head has begun and is not whole.
-    pub fn is_within(&self) -> bool {
-        !self.head.is_untouched()
     }
 }
 

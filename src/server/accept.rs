@@ -3,9 +3,11 @@
 //! One thread accepts for all workers because a long HTTP/2 connection weighs more than a short one: the kernel's
 //! `SO_REUSEPORT` would spread sockets by hash and could put three of them on one worker.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,6 +22,7 @@ use super::listen::Listening;
 use super::settings::{Limits, ListenerSettings};
 use super::tls::EdgeTls;
 use super::worker::{Command, Worker};
+use crate::proxy::{ClientConnection, HeadBounds};
 use crate::telemetry::ListenerLabel;
 
 /// A listener as its connections see it. Replaced by reloads; connections keep the one they came through.
@@ -57,6 +60,28 @@ impl Listener {
     /// Whether it was removed.
     pub(super) fn leaving(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.leaving)
+    }
+
+    /// A client that came through it, as the engine sees it; `h2_bounds` are those of heads over HTTP/2.
+    pub(super) fn client(
+        &self,
+        peer: Option<IpAddr>,
+        is_tls: bool,
+        h2_bounds: Option<HeadBounds>,
+        in_flight: Rc<Cell<usize>>,
+        draining: &Rc<Cell<bool>>,
+    ) -> ClientConnection {
+        ClientConnection::new(
+            peer,
+            self.label,
+            Arc::clone(&self.name),
+            is_tls,
+            self.settings.redirect_https,
+            h2_bounds,
+            in_flight,
+            Rc::clone(draining),
+            self.leaving(),
+        )
     }
 
     /// Peers that begin with a PROXY header.

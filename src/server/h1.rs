@@ -42,17 +42,7 @@ pub(super) async fn serve(
         leaving: listener.leaving(),
         ..Entry::default()
     });
-    let client = Rc::new(ClientConnection::new(
-        peer,
-        listener.label,
-        Arc::clone(&listener.name),
-        is_tls,
-        listener.settings.redirect_https,
-        None,
-        Rc::default(),
-        Rc::clone(&worker.draining),
-        listener.leaving(),
-    ));
+    let client = Rc::new(listener.client(peer, is_tls, None, Rc::default(), &worker.draining));
     let buffers = Rc::clone(&worker.engine.buffers);
     let wire = ClientWire::new(stream, &read, Rc::clone(&progress), buffers);
     drop(read);

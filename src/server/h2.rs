@@ -33,21 +33,13 @@ pub(super) async fn serve<S>(
 {
     let limits = worker.limits.load_full();
     let entry = worker.register(Entry { leaving: listener.leaving(), ..Entry::default() });
-    let client = Rc::new(ClientConnection::new(
-        peer,
-        listener.label,
-        Arc::clone(&listener.name),
-        is_tls,
-        listener.settings.redirect_https,
-        Some(HeadBounds {
-            list_bytes: limits.h2_header_list_bytes as usize,
-            fields: limits.head_fields,
-            target_bytes: limits.target_bytes,
-        }),
-        Rc::clone(&entry.in_flight),
-        Rc::clone(&worker.draining),
-        listener.leaving(),
-    ));
+    let bounds = HeadBounds {
+        list_bytes: limits.h2_header_list_bytes as usize,
+        fields: limits.head_fields,
+        target_bytes: limits.target_bytes,
+    };
+    let in_flight = Rc::clone(&entry.in_flight);
+    let client = Rc::new(listener.client(peer, is_tls, Some(bounds), in_flight, &worker.draining));
     let service = {
         let (client, worker) = (Rc::clone(&client), Rc::clone(worker));
         service_fn(move |request| answer(Rc::clone(&worker), Rc::clone(&client), request))

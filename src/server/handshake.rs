@@ -37,9 +37,9 @@ const MOST_OWED: Duration = Duration::from_millis(10);
 /// The gate of one worker.
 ///
 /// A handshake is worked on in *turns*, one at a time and in order of arrival; one that has begun goes before one that
-/// has not, but not for ever: clients that send theirs byte by byte have a turn for each. Between two turns the worker looks for events and runs everything that is ready. While that is much, turns
-/// take half of the worker's time; while it is nothing, all of it. So what is ready waits for one turn, however many
-/// handshakes there are.
+/// has not, but not for ever: clients that send theirs byte by byte have a turn for each. Between two turns the worker
+/// looks for events and runs everything that is ready. While that is much, turns take half of the worker's time; while
+/// it is nothing, all of it. So what is ready waits for one turn, however many handshakes there are.
 ///
 /// Handshakes that wait for their turn hold a socket and nothing else. Those that have begun hold keys and buffers while
 /// they wait for their clients; there is a bound on them, and beyond it the one whose client has kept it waiting longest

@@ -1,7 +1,7 @@
 //! Listeners, connections, TLS at the edge, and the threads that serve them.
 //!
-//! Owns accepting, the bounds of connections, draining, metrics and health endpoints. Must not know what a request is
-//! answered, nor YAML. Start at `Acceptor` and `Worker`.
+//! Owns accepting, TLS and its handshakes, HTTP/1 and 2 with clients, the bounds of connections, draining, metrics and
+//! health endpoints. Must not know what a request is answered, nor YAML. Start at `Acceptor`, `Worker` and `connection`.
 
 mod accept;
 mod connection;
