@@ -1,8 +1,8 @@
 //! The composition root: settings become a running gateway, and a running gateway becomes a drained one.
 //!
 //! Owns the order in which things start, are replaced and stop. Every part it joins knows nothing of the others.
-//! Threads: the caller's becomes the control runtime (store, metrics, reload, signals), one accepts connections, and
-//! `workers` of them serve.
+//! Threads: the caller's becomes the control runtime (sync, reload, signals, the local socket); the others stand in
+//! `ARCHITECTURE.md`, "Threads".
 
 mod error;
 mod generation;

@@ -1,8 +1,9 @@
 //! Bringing the key set to what the store says: changes onto the live map, a whole load beside it.
 //!
 //! Pure bookkeeping without I/O or clock. A map that was replaced is freed here and never by a request that happened to
-//! read it at that moment: freeing a million keys takes milliseconds. Names are published before the first key that needs them, keys that work come
-//! before keys that go, and a key that was seen revoked is never seen working again by the same process.
+//! read it at that moment: freeing a million keys takes milliseconds. Names are published before the first key that needs
+//! them, keys that work come before keys that go, and a key that was seen revoked is never seen working again by the same
+//! process.
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ use crate::domain::fields::{FieldTable, Known};
 pub struct AnswerLimits {
     /// Largest head in bytes, informational ones each for themselves. Default 64 KiB.
     pub head_bytes: usize,
-    /// Most fields of a head. Default 100, which is hyper's default too.
+    /// Most fields of a head. Default 100.
     pub head_fields: usize,
     /// Most informational answers (1xx) to one request. Default 8.
     pub informational: u32,

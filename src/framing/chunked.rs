@@ -8,7 +8,7 @@ use super::octets::{is_extension, is_token, is_value};
 
 /// Most bytes of extensions in one body, semicolons included; nobody who means well sends any.
 const EXTENSION_BYTES: u32 = 4 * 1024;
-/// Most bytes of a trailer section, and most fields in it. hyper stops at 16 KiB and 100.
+/// Most bytes of a trailer section, and most fields in it.
 const TRAILER_BYTES: u32 = 8 * 1024;
 const TRAILER_FIELDS: u32 = 100;
 const SIZE_DIGITS: u8 = 16;

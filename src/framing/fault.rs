@@ -78,10 +78,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The status a sender of such a request is answered with: 400, 408, 414 or 431; 502 for what only an upstream does.
+    /// The status a sender of such a request is answered with: 400, 408, 414, 417 or 431; 502 for
+    /// what only an upstream does.
     pub const fn status(self) -> u16 {
         match self {
             Self::TargetTooLong => 414,
+            Self::Expect => 417,
             Self::HeadTooLarge | Self::TooManyFields => 431,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::StatusLine | Self::Unrequested | Self::TooManyInformational | Self::UnexpectedUpgrade => 502,
@@ -101,7 +103,6 @@ impl Fault {
             | Self::TransferEncodingRepeated
             | Self::TransferEncodingInOldVersion
             | Self::LengthAndEncoding
-            | Self::Expect
             | Self::UnexpectedBody
             | Self::ChunkSize
             | Self::ChunkEnd
@@ -112,19 +113,7 @@ impl Fault {
         }
     }
 
-    /// The `code` of the error body: what a program may branch on.
-    pub const fn code(self) -> &'static str {
-        match self.status() {
-            408 => "request_timeout",
-            414 => "target_too_long",
-            431 => "headers_too_large",
-            502 => "upstream_unreachable",
-            _ if matches!(self, Self::Target) => "bad_path",
-            _ => "bad_request",
-        }
-    }
-
-    /// The name of this fault in logs and metrics.
+    /// The name of this fault in events.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::RequestLine => "request_line",

@@ -1,4 +1,4 @@
-//! The one reading of every HTTP/1 message, or none.
+//! The one reading of every HTTP/1 message of clients and upstreams, or none.
 //!
 //! Smuggling is a disagreement: two readers of the same bytes see different messages. Here there is one reader, towards
 //! clients ([`RequestHeads`]) and towards upstreams ([`AnswerHeads`]), and it is strict: a head has exactly the form that

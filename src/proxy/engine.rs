@@ -131,6 +131,11 @@ impl Engine {
         let current = self.live.current();
         let request_id = self.ids.next();
         let audience = bare_audience(&current, &request_id);
+        tracing::debug!(
+            request_id = request_id.as_str(),
+            code = failure.code(),
+            "a message that cannot be read was refused"
+        );
         reply::render_h1(Refusal::Failed(failure), &audience)
     }
 
