@@ -23,7 +23,7 @@ use super::settings::{ClientCertificates, EdgeCertificate, TlsSettings, TlsVersi
 use super::staple::{Staple, StapleFault};
 use crate::domain::{Timestamp, time};
 use crate::proxy::TlsError;
-use crate::proxy::certificate::{crypto, read_authorities, read_certificates, read_pair};
+use crate::proxy::certificate::{crypto, read_authorities, read_pair};
 
 /// What is known about one certificate, for metrics and warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,8 +109,7 @@ struct Live {
     certificates: Vec<CertificateInfo>,
     has_no_names: Vec<PathBuf>,
     not_stapled: Vec<StapleFault>,
-    client_certificates: ClientCertificates,
-    client_authorities: Vec<CertificateDer<'static>>,
+    /// Of sessions without client certificates.
     ticketer: Arc<dyn ProducesTickets>,
 }
 
@@ -124,8 +123,8 @@ impl EdgeTls {
         Ok(Self { settings, live: ArcSwap::from_pointee(live) })
     }
 
-    /// As [`load`](Self::load), in place of `before`: sessions begun with that one are resumed, unless what is asked of
-    /// clients changed.
+    /// As [`load`](Self::load), in place of `before`: sessions begun with that one are resumed, unless clients are
+    /// asked for certificates.
     ///
     /// # Errors
     /// Those of [`load`](Self::load); `before` is as it was.
@@ -225,32 +224,15 @@ impl Live {
         if settings.certificates.is_empty() {
             errors.push(TlsError::NoCertificates { name: settings.name.clone() });
         }
-        let client_authorities = client_authority_file(settings)
-            .map_or(Ok(Vec::new()), read_certificates)
-            .and_then(|authorities| Ok((authorities, client_verifier(settings, &crypto)?)))
-            .map_err(|error| errors.push(error));
-        let Ok((client_authorities, verifier)) = client_authorities else { return Err(errors) };
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let client_certificates = settings.client_certificates.clone();
+        let verifier = client_verifier(settings, &crypto).map_err(|error| errors.push(error));
+        let (Ok(verifier), true) = (verifier, errors.is_empty()) else { return Err(errors) };
         let ticketer = match before {
-            Some(before) if before.asks_the_same(&client_certificates, &client_authorities) => {
-                Arc::clone(&before.ticketer)
-            }
-            _ => Ticketer::new().map_err(refused)?,
+            Some(before) => Arc::clone(&before.ticketer),
+            None => Ticketer::new().map_err(refused)?,
         };
         let config = build(settings, crypto, verifier, by_name, Arc::clone(&ticketer)).map_err(refused)?;
         let config = Arc::new(config);
-        Ok(Self { config, certificates, has_no_names, not_stapled, client_certificates, client_authorities, ticketer })
-    }
-
-    /// Whether a client let in then would be let in now. A ticket speaks for the certificate its client showed, or did
-    /// not have to show: it must not outlive the demand, nor the authority that signed the certificate. The TLS
-    /// library looks at neither when it resumes a session.
-    fn asks_the_same(&self, demand: &ClientCertificates, authorities: &[CertificateDer<'static>]) -> bool {
-        std::mem::discriminant(&self.client_certificates) == std::mem::discriminant(demand)
-            && self.client_authorities == authorities
+        Ok(Self { config, certificates, has_no_names, not_stapled, ticketer })
     }
 }
 
@@ -271,17 +253,24 @@ fn build(
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
     let builder = ServerConfig::builder_with_provider(crypto).with_protocol_versions(versions)?;
+    let asks_clients = verifier.is_some();
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(by_name));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = ticketer;
     // Clients put what costs more first, and nobody is safer for it.
     config.ignore_client_order = true;
-    // One is what a client that comes back needs; rustls sends two, and each costs a write.
-    config.send_tls13_tickets = 1;
+    if asks_clients {
+        // A ticket stands in for the certificate its client showed, and the library looks at that no more, nor at the
+        // authority that signed it: a client that keeps coming back would outlive its certificate.
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = ticketer;
+        // One is what a client that comes back needs; rustls sends two, and each costs a write.
+        config.send_tls13_tickets = 1;
+    }
     // Tickets hold what a session needs, so nothing is kept here and no lock is shared.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)

@@ -145,21 +145,25 @@ fn clients_certificates_are_demanded_as_configured() {
 }
 
 #[test]
-fn sessions_are_resumed_across_a_reload_but_not_across_a_change_of_client_authorities() {
+fn a_session_never_stands_in_for_a_client_certificate() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let mut settings = settings(vec![ca.pair("a", &["a.example"])]);
     let authorities = ca.write("clients.pem", &std::fs::read_to_string(ca.ca()).unwrap());
-    settings.client_certificates = ClientCertificates::Required { ca: authorities };
     let client = ca.client(Some(ca.pair("client", &["client.example"])));
-    let edge = EdgeTls::load(settings).unwrap();
-    let kind = || handshake(edge.config(), Arc::clone(&client), "a.example").map(|shaken| shaken.kind);
-    assert_eq!(kind().unwrap(), HandshakeKind::Full);
-    assert_eq!(kind().unwrap(), HandshakeKind::Resumed);
-    edge.reload().unwrap();
-    assert_eq!(kind().unwrap(), HandshakeKind::Resumed);
+    let kind = |edge: &EdgeTls| handshake(edge.config(), Arc::clone(&client), "a.example").map(|shaken| shaken.kind);
+    let open = EdgeTls::load(settings.clone()).unwrap();
+    assert_eq!(kind(&open).unwrap(), HandshakeKind::Full);
+    assert_eq!(kind(&open).unwrap(), HandshakeKind::Resumed);
+    open.reload().unwrap();
+    assert_eq!(kind(&open).unwrap(), HandshakeKind::Resumed);
+    settings.client_certificates = ClientCertificates::Required { ca: authorities };
+    let asking = EdgeTls::load_in_place_of(&open, settings).unwrap();
+    for _ in 0..3 {
+        assert_eq!(kind(&asking).unwrap(), HandshakeKind::Full);
+    }
     ca.write("clients.pem", &std::fs::read_to_string(other.ca()).unwrap());
-    edge.reload().unwrap();
-    assert!(kind().is_err(), "a ticket must not stand in for a certificate that is no longer believed");
+    asking.reload().unwrap();
+    assert!(kind(&asking).is_err(), "the authority is no longer believed");
 }
 
 #[test]

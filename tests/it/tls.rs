@@ -277,7 +277,7 @@ async fn a_handshake_brings_one_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_does_not_outlive_a_change_of_what_clients_must_show() {
+async fn a_session_stands_in_for_no_client_certificate() {
     let (ca, origin) = (TestCa::new("test authority"), Origin::start().await);
     let one = ca.server(&["localhost"]);
     let asked = |required: bool| {
@@ -285,13 +285,20 @@ async fn a_session_does_not_outlive_a_change_of_what_clients_must_show() {
             "{{ certificates: [{{ cert: one.pem, key: one.key }}], client_certificates: {{ ca: ca.pem, required: {required} }} }}"
         )
     };
-    let site = edge(&origin, &asked(false)).file("one.pem", one.cert).file("one.key", one.key).file("ca.pem", ca.pem());
+    let site = edge_with(&origin, ONE, "").file("one.pem", one.cert).file("one.key", one.key).file("ca.pem", ca.pem());
     let gateway = site.start().await;
-    let anonymous = ca.believer().remembering();
-    open_and_ask(&gateway, &anonymous).await;
-    assert_eq!(open_and_ask(&gateway, &anonymous).await.0, HandshakeKind::Resumed);
-    assert!(gateway.reload_with(&edge_config(&asked(true), "")).await);
-    assert!(gateway.get("/").tls(&anonymous).attempt().await.is_err(), "its ticket stands in for no certificate");
+    for client in [ca.believer(), ca.believer().only_tls12()] {
+        assert!(gateway.reload_with(&edge_config(ONE, "")).await);
+        let anonymous = client.remembering();
+        open_and_ask(&gateway, &anonymous).await;
+        assert_eq!(open_and_ask(&gateway, &anonymous).await.0, HandshakeKind::Resumed);
+        assert!(gateway.reload_with(&edge_config(&asked(false), "")).await);
+        for _ in 0..2 {
+            assert_eq!(open_and_ask(&gateway, &anonymous).await.0, HandshakeKind::Full, "clients are asked");
+        }
+        assert!(gateway.reload_with(&edge_config(&asked(true), "")).await);
+        assert!(gateway.get("/").tls(&anonymous).attempt().await.is_err(), "its ticket stands in for no certificate");
+    }
 }
 
 /// Makes `FILE` a response of the authority about `cert`, valid for a day. `state` is as in an index of `openssl ca`.
