@@ -125,7 +125,7 @@ pub(super) struct Entry {
     pub(crate) idle_since_ms: Cell<u64>,
     /// Set when a reload removed the listener it came through.
     pub(crate) leaving: Arc<AtomicBool>,
-    /// When the connection was asked to end gracefully, on the coarse clock.
+    /// When the connection was asked to end gracefully, or last had something under way since; on the coarse clock.
     pub(crate) asked_ms: Cell<u64>,
     /// Set when it should end at once: it was asked, and nothing is under way on it.
     pub(crate) cut: Cell<bool>,
@@ -136,11 +136,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// HTTP/2 says GOAWAY. A peer that does not answer it is cut once it had its time and nothing is under way.
+    /// HTTP/2 says GOAWAY. A peer that does not answer it is cut once it had its time and nothing was under way for as
+    /// long: the end of its last answer may still be on its way.
     fn ask_to_leave(&self, now_ms: u64) {
-        if !self.leave.replace(true) {
+        if !self.leave.replace(true) || self.in_flight.get() > 0 {
             self.asked_ms.set(now_ms);
-        } else if self.in_flight.get() == 0 && now_ms.saturating_sub(self.asked_ms.get()) > GOODBYE_MS {
+        } else if now_ms.saturating_sub(self.asked_ms.get()) > GOODBYE_MS {
             self.cut.set(true);
         }
         if let Some(waker) = self.waker.borrow_mut().take() {
