@@ -331,14 +331,34 @@ impl OwnedFields {
 impl From<&HeaderMap> for OwnedFields {
     fn from(headers: &HeaderMap) -> Self {
         let mut fields = Self { bytes: Vec::with_capacity(512), table: FieldTable::with_capacity(headers.len()) };
-        headers.iter().for_each(|(name, value)| fields.push(name.as_str().as_bytes(), value.as_bytes()));
+        headers.iter().for_each(|(name, value)| fields.push(name.as_str().as_bytes(), trimmed(value.as_bytes())));
         fields
     }
+}
+
+/// A value without the white space around it: none of it belongs to it (RFC 9110 §5.5), and HTTP/2 libraries leave it
+/// there although it must not be sent (RFC 9113 §8.2.1).
+fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn white_space_around_a_value_is_none_of_it() {
+        let mut headers = HeaderMap::new();
+        for value in [" Bearer a", "\tBearer a \t", "Bearer a", " \t "] {
+            headers.append("authorization", value.parse().unwrap());
+        }
+        let fields = OwnedFields::from(&headers);
+        let values: Vec<&[u8]> = fields.view().all(Known::Authorization).collect();
+        assert_eq!(values, [b"Bearer a".as_slice(), b"Bearer a", b"Bearer a", b""]);
+    }
 
     #[test]
     fn every_known_name_is_recognised_in_any_case_and_nothing_else_is() {
