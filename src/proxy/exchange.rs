@@ -238,6 +238,7 @@ impl Outgoing {
             idle_after: self.timeouts.idle,
             recheck: self.recheck.take(),
             finish: exchange.take(),
+            is_watched: cx.connection.is_h2,
         });
         Ok(Answer { status, reason, lines, has_date, length, body: cx.stream(download), tunnel: None })
     }
@@ -288,6 +289,7 @@ impl Outgoing {
             idle_after: self.timeouts.idle,
             recheck: self.recheck.take(),
             finish: exchange.take(),
+            is_watched: cx.connection.is_h2,
         });
         Ok(Answer {
             status: parts.status,

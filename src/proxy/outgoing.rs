@@ -144,21 +144,22 @@ impl Outgoing {
         } else {
             TrailerRule::Drop
         };
+        let recheck = match admitted.identity() {
+            Identity::Key(authenticated) => Some(KeyWatch::new(&cx.engine.live, *authenticated)),
+            Identity::Anonymous | Identity::Reported { .. } => None,
+        };
         let upload = progress.as_ref().and_then(|progress| {
             exchange.watch_upload(progress);
             Upload::new(
                 asked.body,
                 route.forward.max_body,
-                || cx.engine.timers.timer(),
+                &cx.engine.timers,
                 current.plan.stall_timeout,
                 trailers,
                 Rc::clone(progress),
+                recheck.clone(),
             )
         });
-        let recheck = match admitted.identity() {
-            Identity::Key(authenticated) => Some(KeyWatch::new(&cx.engine.live, *authenticated)),
-            Identity::Anonymous | Identity::Reported { .. } => None,
-        };
         let head = writer.lines.into_memory();
         let bounds = &upstream.timeouts;
         let own = &route.forward.timeouts;

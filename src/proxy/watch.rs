@@ -9,6 +9,7 @@ use crate::domain::time;
 use crate::gate::{self, Freshness, Keys};
 
 /// A key that admitted something long.
+#[derive(Clone)]
 pub(crate) struct KeyWatch {
     live: Rc<LiveReader>,
     authenticated: Authenticated,

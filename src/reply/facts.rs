@@ -103,15 +103,7 @@ fn of_denial(denial: &Denial) -> Facts<'_> {
             ..plain(S::BAD_REQUEST, "invalid_request", "The credential is malformed", malformed.detail())
         },
         // Unknown, revoked, disabled, expired, suspended: one answer, to the byte.
-        Denial::InvalidKey(_) => Facts {
-            challenge: C::InvalidToken,
-            ..plain(
-                S::UNAUTHORIZED,
-                "invalid_key",
-                "The key is not valid",
-                "The key is unknown, expired, disabled or revoked. Check it, or ask its issuer for a new one.",
-            )
-        },
+        Denial::InvalidKey(_) => invalid_key(),
         Denial::KindNotAllowed => {
             plain(S::FORBIDDEN, "kind_not_allowed", "Wrong kind of key", "Keys of this kind cannot do this.")
         }
@@ -153,6 +145,18 @@ fn of_denial(denial: &Denial) -> Facts<'_> {
     }
 }
 
+fn invalid_key() -> Facts<'static> {
+    Facts {
+        challenge: ChallengeError::InvalidToken,
+        ..plain(
+            StatusCode::UNAUTHORIZED,
+            "invalid_key",
+            "The key is not valid",
+            "The key is unknown, expired, disabled or revoked. Check it, or ask its issuer for a new one.",
+        )
+    }
+}
+
 fn of_failure(failure: Failure) -> Facts<'static> {
     use StatusCode as S;
     let code = failure.code();
@@ -182,6 +186,7 @@ fn of_failure(failure: Failure) -> Facts<'static> {
             "Unknown expectation",
             "The only expectation understood here is 100-continue.",
         ),
+        Failure::KeyGone => invalid_key(),
         Failure::UpstreamUnreachable => plain(
             S::BAD_GATEWAY,
             code,

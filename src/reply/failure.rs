@@ -18,6 +18,8 @@ pub enum Failure {
     BodyTooLarge,
     /// `Expect` asks for something other than `100-continue` (RFC 9110 §10.1.1).
     ExpectationFailed,
+    /// The key stopped holding while the body was still coming.
+    KeyGone,
     /// No connection to the upstream, or it broke before it answered, or its answer has no single reading.
     UpstreamUnreachable,
     /// The upstream did not answer in time.
@@ -38,6 +40,7 @@ impl Failure {
             Self::RequestTimeout => "request_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::ExpectationFailed => "expectation_failed",
+            Self::KeyGone => "invalid_key",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamBusy => "upstream_busy",

@@ -183,11 +183,12 @@ impl Connection<'_> {
         };
         let head = self.head(&answer, is_chunked, connection);
         self.engine.buffers.take_back_out(answer.lines.into_memory());
-        let body = if may_have_body { answer.body } else { ReplyBody::Empty };
+        let (body, mut unsaid) =
+            if may_have_body { (answer.body, ReplyBody::Empty) } else { (ReplyBody::Empty, answer.body) };
         let mut writing = Writing { out: Outbox::new(head), body, is_chunked, is_over: false, is_broken: false };
         let written = std::future::poll_fn(|cx| writing.poll(cx, self.wire)).await;
         if written.is_ok()
-            && let ReplyBody::Download(download) = &mut writing.body
+            && let ReplyBody::Download(download) = if may_have_body { &mut writing.body } else { &mut unsaid }
         {
             std::future::poll_fn(|cx| download.poll_rest(cx)).await;
         }
@@ -264,7 +265,7 @@ impl Writing {
                 // The client may have to be heard before it listens.
                 let drained = wire.poll_write(cx, &mut self.out);
                 if drained.is_pending() {
-                    download.poll_sending(cx);
+                    let _sent = download.poll_sending(cx);
                 }
                 ready!(drained).map_err(|_| Cut)?;
             } else {
@@ -332,7 +333,7 @@ impl Writing {
                     Poll::Ready(Ok::<_, std::io::Error>(written))
                 });
                 if written.is_pending() {
-                    download.poll_sending(cx);
+                    let _sent = download.poll_sending(cx);
                 }
                 if ready!(written).map_err(|_| Cut)? == 0 {
                     return Poll::Ready(Err(Cut));

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming};
 
 use super::upload::Sending;
-use super::{BodyError, ReplyBody};
+use super::{BodyError, ReplyBody, as_ms, next_recheck};
 use crate::proxy::asked::trailers_of;
 use crate::proxy::observe::Exchange;
 use crate::proxy::pool::{H1Lease, Lease};
@@ -31,17 +31,14 @@ impl Watched {
     pub(crate) fn watch(&self, mut download: Download) -> ReplyBody {
         // Whether the client has room is not known yet.
         download.waits();
-        let sending = download.sending.take();
+        let is_sending = download.sending.is_some();
         let shared = Rc::new(RefCell::new(download));
         self.0.borrow_mut().push(Rc::downgrade(&shared));
-        if let Some(mut sending) = sending {
+        if is_sending {
             let answer = Rc::downgrade(&shared);
-            let task = tokio::task::spawn_local(std::future::poll_fn(move |cx| {
-                let Some(answer) = answer.upgrade() else { return Poll::Ready(()) };
-                let mut answer = answer.borrow_mut();
-                let Some(Lease::H1(lease)) = &mut answer.lease else { return Poll::Ready(()) };
-                // An upstream that answers early may take no more of the request: that is its answer's business.
-                sending.poll(cx, &mut lease.connection.wire).map(drop)
+            let task = tokio::task::spawn_local(std::future::poll_fn(move |cx| match answer.upgrade() {
+                Some(answer) => answer.borrow_mut().poll_sending(cx),
+                None => Poll::Ready(()),
             }));
             // With the answer the connection goes, and then nothing would ever wake the task.
             shared.borrow_mut().sending_task = Some(task.abort_handle());
@@ -74,8 +71,10 @@ pub(crate) struct Download {
     sending: Option<Sending>,
     /// The task that sends it, where this does not.
     sending_task: Option<tokio::task::AbortHandle>,
-    /// What is left of the request although the answer is over, and where it goes.
-    rest: Option<Box<(H1Lease, Sending)>>,
+    /// What is left of the request although the answer is over.
+    rest: Option<Box<Rest>>,
+    /// Whether it goes out over HTTP/2, where what is left of the request is sent by tasks.
+    is_watched: bool,
     asked_ms: u64,
     /// Whether the request had been taken whole when the answer began. Otherwise the upstream may not have read it
     /// all, and the next request would wait behind the rest.
@@ -107,6 +106,35 @@ enum State {
     Broken,
 }
 
+/// What is left of a request although its answer is over, and where it goes.
+struct Rest {
+    lease: H1Lease,
+    sending: Sending,
+    /// The upstream's patience; the client's is its connection's business.
+    idle: Timer,
+    idle_after: Duration,
+}
+
+impl Rest {
+    fn new(lease: H1Lease, sending: Sending, timers: &Rc<Timers>, idle_after: Duration) -> Self {
+        let idle = timers.timer();
+        idle.arm(idle_after);
+        Self { lease, sending, idle, idle_after }
+    }
+
+    /// Sends it to its end, or until either side wants no more.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let before = self.sending.sent_bytes();
+        if self.sending.poll(cx, &mut self.lease.connection.wire).is_ready() {
+            return Poll::Ready(());
+        }
+        if self.sending.sent_bytes() != before {
+            self.idle.arm(self.idle_after);
+        }
+        self.idle.poll_elapsed(cx)
+    }
+}
+
 /// What streams from an HTTP/2 upstream.
 struct H2Incoming {
     incoming: Incoming,
@@ -131,21 +159,24 @@ pub(crate) struct DownloadParts {
     pub(crate) recheck: Option<KeyWatch>,
     /// Told when it is over.
     pub(crate) finish: Option<Exchange>,
+    /// Whether it goes out over HTTP/2.
+    pub(crate) is_watched: bool,
 }
 
 impl Download {
     /// Streams an answer.
     pub(crate) fn new(parts: DownloadParts) -> Self {
-        let DownloadParts { incoming, lease, sending, was_sent_whole, timers, idle_after, recheck, finish } = parts;
-        let now = timers.now_ms();
-        let next_recheck_ms = recheck.as_ref().map_or(u64::MAX, |r| now + as_ms(r.interval()));
+        let DownloadParts { incoming, lease, sending, was_sent_whole, timers, idle_after, recheck, finish, is_watched } =
+            parts;
+        let next_recheck_ms = next_recheck(recheck.as_ref(), &timers);
         let mut download = Self {
             incoming: incoming.map(|incoming| H2Incoming { incoming, at_hand: Bytes::new() }),
             lease: Some(lease),
             sending,
             sending_task: None,
             rest: None,
-            asked_ms: now,
+            is_watched,
+            asked_ms: timers.now_ms(),
             was_sent_whole,
             bytes: 0,
             counted: 0,
@@ -189,8 +220,13 @@ impl Download {
                 lease.give_back(self.timers.now_ms());
             } else if let Some(sending) = self.sending.take() {
                 // An upstream that answers early may still want all of it.
-                self.rest = Some(Box::new((lease, sending)));
-                self.idle = None;
+                let mut rest = Rest::new(lease, sending, &self.timers, self.idle_after);
+                if self.is_watched {
+                    // Its stream is over, and with it whoever would ask.
+                    drop(tokio::task::spawn_local(std::future::poll_fn(move |cx| rest.poll(cx))));
+                } else {
+                    self.rest = Some(Box::new(rest));
+                }
             }
         }
         self.sending = None;
@@ -239,32 +275,20 @@ impl Download {
         self.is_done() && self.trailers.is_none()
     }
 
-    /// Sends what is left of the request, as far as that goes now.
-    pub(crate) fn poll_sending(&mut self, cx: &mut Context<'_>) {
-        if let (Some(sending), Some(Lease::H1(lease))) = (&mut self.sending, &mut self.lease)
-            && sending.poll(cx, &mut lease.connection.wire).is_ready()
-        {
-            // To its end, or as far as the upstream wanted it.
+    /// Sends what is left of the request, as far as that goes now. Ready once nothing is left.
+    pub(crate) fn poll_sending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let (Some(sending), Some(Lease::H1(lease))) = (&mut self.sending, &mut self.lease) {
+            // To its end, or as far as the upstream wanted it: no more than that is its answer's business.
+            let _sent = ready!(sending.poll(cx, &mut lease.connection.wire));
             self.sending = None;
         }
+        Poll::Ready(())
     }
 
     /// Sends what is left of the request although the answer is over: to its end, or until either side wants no more.
     pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((lease, sending)) = self.rest.as_deref_mut() else { return Poll::Ready(()) };
-        let before = sending.sent_bytes();
-        if sending.poll(cx, &mut lease.connection.wire).is_ready() {
-            self.rest = None;
-            return Poll::Ready(());
-        }
-        let has_moved = sending.sent_bytes() != before;
-        // The upstream's patience; the client's is its connection's business.
-        let is_armed = self.idle.is_some();
-        let idle = self.idle.get_or_insert_with(|| self.timers.timer());
-        if has_moved || !is_armed {
-            idle.arm(self.idle_after);
-        }
-        ready!(idle.poll_elapsed(cx));
+        let Some(rest) = self.rest.as_deref_mut() else { return Poll::Ready(()) };
+        ready!(rest.poll(cx));
         self.rest = None;
         Poll::Ready(())
     }
@@ -295,9 +319,11 @@ impl Download {
             if !recheck.still_holds() {
                 return self.broke(BodyError::KeyGone);
             }
-            self.next_recheck_ms = now + as_ms(recheck.interval());
+            self.next_recheck_ms = next_recheck(Some(recheck), &self.timers);
         }
-        self.poll_sending(cx);
+        if !self.is_watched {
+            let _sent = self.poll_sending(cx);
+        }
         match self.poll_source(cx) {
             Poll::Ready(found) => {
                 if self.waiting_since_ms.take().is_some()
@@ -411,10 +437,6 @@ impl Download {
             (None, Some(Lease::H2(_)) | None) => Some(0),
         }
     }
-}
-
-fn as_ms(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Download {

@@ -8,12 +8,15 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 pub(crate) use self::download::{Download, DownloadParts, Watched};
 pub(crate) use self::upload::{RequestBody, SendError, Sending, Upload, UploadProgress};
+use super::timer::Timers;
+use super::watch::KeyWatch;
 use crate::framing::Fault;
 use crate::reply::Failure;
 
@@ -67,6 +70,15 @@ pub(crate) fn failure_of(fault: Fault) -> Failure {
         431 => Failure::HeadersTooLarge,
         _ => Failure::BadRequest { detail: fault.detail() },
     }
+}
+
+/// When to ask next whether the key still holds, on the worker's clock.
+fn next_recheck(key: Option<&KeyWatch>, timers: &Timers) -> u64 {
+    key.map_or(u64::MAX, |key| timers.now_ms().saturating_add(as_ms(key.interval())))
+}
+
+fn as_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An answer body as it goes to the client.

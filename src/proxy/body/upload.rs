@@ -10,10 +10,11 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::{BodyError, failure_of};
+use super::{BodyError, failure_of, next_recheck};
 use crate::proxy::asked::{ClientBody, trailers_of};
 use crate::proxy::headers::TrailerRule;
-use crate::proxy::timer::Timer;
+use crate::proxy::timer::{Timer, Timers};
+use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
 use crate::wire::{BodyFault, ClientWire, Outbox, UpstreamWire, push_chunk_end, push_chunk_head};
 
@@ -56,6 +57,10 @@ pub(crate) struct Upload {
     progress: Rc<UploadProgress>,
     /// How much of what is at hand was counted.
     counted: usize,
+    /// Whether the key still holds. Asked when data is there: a client without any is nobody's long stream.
+    recheck: Option<KeyWatch>,
+    next_recheck_ms: u64,
+    timers: Rc<Timers>,
 }
 
 /// Where the body comes from.
@@ -75,14 +80,15 @@ enum Source {
 impl Upload {
     /// Streams `body`; none where there is none. Polling it is what invites a client that waits for `100 Continue`.
     ///
-    /// `stall_after` is the longest pause of an HTTP/2 client, watched by `stall`.
+    /// `stall_after` is the longest pause of an HTTP/2 client.
     pub(crate) fn new(
         body: ClientBody,
         max_bytes: Option<u64>,
-        stall: impl FnOnce() -> Timer,
+        timers: &Rc<Timers>,
         stall_after: Duration,
         trailers: TrailerRule,
         progress: Rc<UploadProgress>,
+        recheck: Option<KeyWatch>,
     ) -> Option<Self> {
         let source = match body {
             ClientBody::None => return None,
@@ -91,12 +97,14 @@ impl Upload {
                 incoming,
                 at_hand: Bytes::new(),
                 trailers: None,
-                stall: stall(),
+                stall: timers.timer(),
                 stall_after,
                 waiting: false,
             },
         };
-        Some(Self { source, max_bytes, trailers, progress, counted: 0 })
+        let next_recheck_ms = next_recheck(recheck.as_ref(), timers);
+        let timers = Rc::clone(timers);
+        Some(Self { source, max_bytes, trailers, progress, counted: 0, recheck, next_recheck_ms, timers })
     }
 
     /// How many bytes are left, when that is known.
@@ -153,6 +161,12 @@ impl Upload {
         self.progress.bytes.set(bytes);
         if self.max_bytes.is_some_and(|max| bytes > max) {
             return self.fail(Failure::BodyTooLarge);
+        }
+        if self.timers.now_ms() >= self.next_recheck_ms {
+            if self.recheck.as_ref().is_some_and(|key| !key.still_holds()) {
+                return self.fail(Failure::KeyGone);
+            }
+            self.next_recheck_ms = next_recheck(self.recheck.as_ref(), &self.timers);
         }
         Poll::Ready(Ok(Some(len)))
     }

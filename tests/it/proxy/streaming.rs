@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use portcullis_testkit::{Answer, ScriptedOrigin, eventually, patient};
+use portcullis_testkit::{Answer, Connection, ScriptedOrigin, eventually, patient};
 
 use crate::scene;
 
@@ -184,6 +184,44 @@ async fn a_stream_is_cut_when_its_key_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_ends_when_its_key_is_gone() {
+    let (gateway, origin) = scene::shop_with("", "auth: { recheck_interval: 1s }").await;
+    let key = gateway.key("sender", "").await;
+    let mut raw = gateway.raw().await;
+    raw.send(format!(
+        "POST /any/upload HTTP/1.1\r\nHost: shop.test\r\nAuthorization: Bearer {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        key.text
+    ))
+    .await;
+    raw.send("1\r\na\r\n").await;
+    eventually!("the upload begins", origin.connections() == 1);
+    let _ = gateway.cli(&["keys", "revoke", &key.id]).await.success();
+    for _ in 0..30 {
+        raw.send("1\r\na\r\n").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Its end would make it whole; what was said before that is an answer to a request that was not.
+    let answer = raw.response().await.expect(401);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(answer.text().contains("invalid_key"), "{answer:?}");
+    eventually!(
+        "the upstream's connection is let go",
+        gateway.metrics().await.sum("portcullis_upstream_connections", &[]) == 0.0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn white_space_hides_no_second_credential_over_h2() {
+    let (gateway, origin) = scene::shop().await;
+    let key = gateway.key("one", "").await;
+    for hidden in [" Bearer another", "\tBearer another", "Bearer another "] {
+        let call = gateway.get("/any/x").h2().header("x-api-key", &key.text).header("authorization", hidden);
+        call.await.expect(400);
+    }
+    origin.untouched();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_beginning_of_an_answer_arrives_although_the_rest_never_does() {
     let upstream = ScriptedOrigin::start(|mut peer| async move {
         if peer.head().await.is_some() {
@@ -226,13 +264,19 @@ async fn a_client_that_takes_nothing_lets_go_of_its_upstream_even_when_it_owes_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_answers_at_once_still_gets_the_whole_body() {
+    for (head, status) in [("202 Accepted\r\nContent-Length: 2\r\n\r\nok", 202), ("204 No Content\r\n\r\n", 204)] {
+        the_whole_body_arrives_behind(head, status).await;
+    }
+}
+
+async fn the_whole_body_arrives_behind(head: &'static str, status: u16) {
     let whole = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&whole);
     let upstream = ScriptedOrigin::start(move |mut peer| {
         let counter = Arc::clone(&counter);
         async move {
             if peer.head().await.is_some() {
-                peer.send("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok").await;
+                peer.send(format!("HTTP/1.1 {head}")).await;
                 if peer.bytes(200_000).await.is_some() {
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
@@ -245,7 +289,10 @@ async fn an_upstream_that_answers_at_once_still_gets_the_whole_body() {
     let mut raw = gateway.raw().await;
     raw.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n").await;
     let answer = raw.response().await;
-    assert_eq!((answer.status, answer.header("connection")), (202, Some("close")), "{answer:?}");
+    assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{answer:?}");
     raw.send(vec![b'x'; 200_000]).await;
     eventually!("the upstream has the whole body", whole.load(Ordering::Relaxed) == 1);
+    let mut h2 = Connection::h2(gateway.data()).await;
+    h2.send(gateway.post("/").body(vec![b'x'; 200_000])).await.expect(status);
+    eventually!("the upstream has the whole body over HTTP/2", whole.load(Ordering::Relaxed) == 2);
 }
