@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::certificate::TlsError;
 use super::settings::{Protocol, UpstreamKind, UpstreamSettings};
-use super::tls::TlsClient;
+use super::tls::{FilesDigest, TlsClient};
 
 /// Where one target is and how to speak to it.
 pub(crate) struct Endpoint {
@@ -54,6 +54,8 @@ pub(crate) struct Upstream {
     pub(crate) settings: UpstreamSettings,
     /// Its targets; empty for the built-in echo.
     pub(crate) targets: Vec<Arc<Target>>,
+    /// What the files of `settings.tls` held when they were read; `None` where that is not known.
+    files: Option<FilesDigest>,
 }
 
 /// Why an upstream cannot be set up.
@@ -89,19 +91,23 @@ static NEXT_TARGET: AtomicU64 = AtomicU64::new(1);
 impl Upstream {
     /// Sets up an upstream. Reads certificate files; opens no connection.
     ///
-    /// `previous` is the same-named upstream of the configuration before: where nothing changed its targets,
-    /// and with them their open connections, go on.
+    /// `previous` is the same-named upstream of the configuration before: where nothing changed, the contents of
+    /// certificate files included, its targets, and with them their open connections, go on.
     ///
     /// # Errors
     /// A target or certificate that cannot be used.
     pub(crate) fn open(settings: UpstreamSettings, previous: Option<&Self>) -> Result<Self, UpstreamError> {
+        // Before the files are loaded: one that is replaced meanwhile differs from this the next time.
+        let files = settings.tls.files_digest();
         if let Some(before) = previous
+            && files.is_some()
+            && before.files == files
             && before.settings.targets == settings.targets
             && before.settings.tls == settings.tls
             && before.settings.protocol == settings.protocol
             && before.settings.max_connections == settings.max_connections
         {
-            return Ok(Self { targets: before.targets.clone(), settings });
+            return Ok(Self { targets: before.targets.clone(), settings, files });
         }
         let targets = match settings.kind {
             UpstreamKind::Echo => Vec::new(),
@@ -109,7 +115,7 @@ impl Upstream {
                 settings.targets.iter().map(|target| open_target(&settings, &target.url)).collect::<Result<_, _>>()?
             }
         };
-        Ok(Self { settings, targets })
+        Ok(Self { settings, targets, files })
     }
 }
 

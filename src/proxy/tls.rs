@@ -7,6 +7,8 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls_pki_types::ServerName;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::certificate::{TlsError, crypto, read_authorities, read_pair};
 use super::settings::{Protocol, UpstreamTls};
@@ -66,6 +68,23 @@ impl TlsClient {
             Some(name) => Ok(name.clone()),
             None => parse_name(host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)),
         }
+    }
+}
+
+/// What the files of an [`UpstreamTls`] held at one moment.
+pub(super) type FilesDigest = [u8; 32];
+
+impl UpstreamTls {
+    /// The digest (SHA-256) of everything its files hold, `None` where one of them cannot be read. Blocks on the disk.
+    pub(super) fn files_digest(&self) -> Option<FilesDigest> {
+        let pair = self.client_certificate.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+        let mut digest = Sha256::new();
+        for file in self.ca.iter().chain(pair) {
+            let content = Zeroizing::new(std::fs::read(file).ok()?);
+            digest.update((content.len() as u64).to_be_bytes());
+            digest.update(&*content);
+        }
+        Some(digest.finalize().into())
     }
 }
 

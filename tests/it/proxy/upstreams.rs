@@ -53,6 +53,29 @@ async fn an_upstream_can_ask_the_gateway_who_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reads_the_files_about_upstreams_again_and_keeps_connections_where_they_are_the_same() {
+    let (ours, theirs) = (TestCa::new("ours"), TestCa::new("theirs"));
+    let origin = Origin::tls(&ours, &["http/1.1"]).await;
+    // One worker, so that a connection which is kept is a connection that is used.
+    let config = format!("{}workers: 1\n", tls_config(""));
+    let gateway = scene::site(&config).upstream("far", &origin).file("ca.pem", ours.pem()).start().await;
+    gateway.get("/").await.expect(200);
+    let _ = gateway.cli(&["reload"]).await.success();
+    gateway.get("/").await.expect(200);
+    assert_eq!(origin.connections(), 1);
+
+    gateway.write("ca.pem", theirs.pem());
+    let _ = gateway.cli(&["reload"]).await.success();
+    gateway.get("/").await.refused(502, "upstream_unreachable");
+
+    gateway.write("ca.pem", "none");
+    let _ = gateway.cli(&["reload"]).await.exit(3).says(&["ca.pem"]);
+    gateway.write("ca.pem", ours.pem());
+    let _ = gateway.cli(&["reload"]).await.success();
+    gateway.get("/").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_targets_share_the_work_and_a_dead_one_costs_nobody_an_answer() {
     let (one, two) = (Origin::start().await, Origin::start().await);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
