@@ -93,6 +93,59 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
     }
 }
 
+/// Units of spans of time, with their milliseconds.
+const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// Longest span of time that has a text: one hundred years.
+const LONGEST_SPAN_MS: u64 = 100 * 366 * 86_400_000;
+
+/// Why a text is not a span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotASpan {
+    /// It is not a number and a unit.
+    Form,
+    /// It is longer than a hundred years.
+    TooLong,
+}
+
+impl fmt::Display for NotASpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Form => "is not a span of time",
+            Self::TooLong => "is longer than a hundred years",
+        })
+    }
+}
+
+impl std::error::Error for NotASpan {}
+
+/// Reads `250ms`, `5s`, `10m`, `24h` or `90d`; `0` needs no unit.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn span_of_text(text: &str) -> Result<Duration, NotASpan> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let split = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(split);
+    let (_, ms) = SPAN_UNITS.into_iter().find(|(name, _)| *name == unit).ok_or(NotASpan::Form)?;
+    let number: u64 = number.parse().map_err(|_| NotASpan::Form)?;
+    match number.checked_mul(ms) {
+        Some(total) if total <= LONGEST_SPAN_MS => Ok(Duration::from_millis(total)),
+        Some(_) | None => Err(NotASpan::TooLong),
+    }
+}
+
+/// Writes a span of time so that [`span_of_text`] reads the same one; sub-milliseconds are lost.
+pub fn show_duration(span: Duration) -> String {
+    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let (name, unit) =
+        SPAN_UNITS.into_iter().rev().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit)).unwrap_or(("s", 1_000));
+    // A day of hours is clearer where nobody counts in days.
+    if name == "d" && ms / unit < 2 { format!("{}h", ms / 3_600_000) } else { format!("{}{name}", ms / unit) }
+}
+
 /// The wall clock now. For `exp`-like comparisons and records, never for measuring.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
 pub fn now() -> Timestamp {

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use serde_yaml::{Mapping, Value};
 
 use super::REDACTED;
-use crate::config::shape::numbers::{ByteSize, show_duration};
+use crate::config::shape::numbers::ByteSize;
 use crate::credential::Place;
 
 /// A map of what is there.

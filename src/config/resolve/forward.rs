@@ -183,7 +183,7 @@ pub(super) fn cors(file: &CorsFile, findings: &mut Findings) -> Cors {
         }
     }
     let max_age = file.max_age.as_ref().map(|age| {
-        let show = super::super::shape::numbers::show_duration;
+        let show = crate::domain::time::show_duration;
         bounded(Some(age), DAY, std::time::Duration::ZERO..=DAY, show, findings)
     });
     Cors {

@@ -25,7 +25,7 @@ use super::file::{AdminFile, Driver, File, LimitsFile, LoggingFile, MetricsFile,
 use super::place::PlaceId;
 use super::settings::{AdminSettings, ErrorProfile, Settings};
 use super::shape::At;
-use super::shape::numbers::{ByteSize, show_duration};
+use super::shape::numbers::ByteSize;
 use crate::gate::{GateSettings, OnStale};
 use crate::route::RouteTable;
 use crate::server::{Limits, ShutdownSettings, Workers};

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Definitions, Flaw, Shape, note_flaw, parsed, scalar};
 use crate::config::diagnostic::Findings;
 use crate::config::node::Node;
+use crate::domain::time::span_of_text;
 
 impl Shape for bool {
     fn decode(node: &Node, findings: &mut Findings) -> Option<Self> {
@@ -48,34 +49,10 @@ impl Shape for u64 {
 }
 
 const DURATION_FIX: &str = "Write a number and a unit: 250ms, 5s, 10m, 24h or 90d";
-const DURATION_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-
-/// Longest span of time: one hundred years.
-const LONGEST_MS: u64 = 100 * 366 * 86_400_000;
 
 /// Reads `250ms`, `5s`, `10m`, `24h` or `90d`; `0` needs no unit.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, Flaw> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let not_one = || Flaw::new("is not a span of time", DURATION_FIX);
-    let split = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(split);
-    let (_, ms) = DURATION_UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(not_one)?;
-    let number: u64 = number.parse().map_err(|_| not_one())?;
-    match number.checked_mul(ms) {
-        Some(total) if total <= LONGEST_MS => Ok(Duration::from_millis(total)),
-        Some(_) | None => Err(Flaw::new("is longer than a hundred years", DURATION_FIX)),
-    }
-}
-
-/// Writes a span of time so that [`parse_duration`] reads the same one; sub-milliseconds are lost.
-pub(crate) fn show_duration(span: Duration) -> String {
-    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    let (name, unit) =
-        DURATION_UNITS.into_iter().rev().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit)).unwrap_or(("s", 1_000));
-    // A day of seconds is clearer than `1d` only where nobody counts in days.
-    if name == "d" && ms / unit < 2 { format!("{}h", ms / 3_600_000) } else { format!("{}{name}", ms / unit) }
+    span_of_text(text).map_err(|error| Flaw::new(error.to_string(), DURATION_FIX))
 }
 
 impl Shape for Duration {
