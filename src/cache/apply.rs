@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::directory::{DirectoryWriter, Full, ProfileId};
-use super::key_map::KeyMap;
+use super::key_map::{KeyMap, Line};
 use super::key_set::KeySet;
 use super::slot::KeySlot;
 use super::sync::Publish;
@@ -191,6 +191,7 @@ impl Placing {
         let mut slot = KeySlot::new(key.id, profile, owner, environment, key.kind, key.dies_at, key.created_at);
         slot.active = key.active;
         slot.revoked = key.revoked_at.is_some();
+        slot.succeeds = key.lineage != key.id || key.ends_on_use.is_some();
         Ok(slot)
     }
 
@@ -204,6 +205,9 @@ impl Placing {
         if let Some(old) = known_as(map, &key.hash, key.id) {
             slot.revoked |= old.revoked;
             replaces(&old);
+        }
+        if slot.succeeds {
+            map.note_line(key.id, Line { lineage: key.lineage, ends_on_use: key.ends_on_use });
         }
         if let Err(full) = map.insert(&key.hash, slot) {
             self.note(full);

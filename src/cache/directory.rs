@@ -10,13 +10,13 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::chunked::ChunkedTable;
-use crate::domain::OwnerId;
+use crate::domain::{OwnerId, Quota, RateLimit};
 use crate::store::{OwnerFacts, Profile};
 
 /// Most profiles and most owners, by the bits they have in a slot.
 const MAX_NUMBERED: usize = 1 << 24;
 /// Most environments, by the bits they have in a slot.
-const MAX_ENVIRONMENTS: usize = 1 << 12;
+const MAX_ENVIRONMENTS: usize = 1 << 11;
 
 /// Number of a [`Profile`], from 0. Below 2^24.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -58,7 +58,7 @@ impl OwnerIx {
     }
 }
 
-/// Number of an environment, from 0. Below 2^12.
+/// Number of an environment, from 0. Below 2^11.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EnvIx(u16);
 
@@ -74,7 +74,7 @@ impl EnvIx {
     }
 
     pub(super) const fn from_bits(bits: u64) -> Self {
-        Self((bits & 0xfff) as u16)
+        Self((bits & 0x7ff) as u16)
     }
 }
 
@@ -85,6 +85,17 @@ pub struct OwnerState {
     pub id: OwnerId,
     /// While true, all its keys are refused.
     pub suspended: bool,
+    /// What its keys may ask for together.
+    pub rate_limit: Option<RateLimit>,
+    /// What its keys may ask for together in a day or a month.
+    pub quota: Option<Quota>,
+}
+
+impl OwnerState {
+    fn of(facts: OwnerFacts) -> Self {
+        let OwnerFacts { id, suspended, rate_limit, quota } = facts;
+        Self { id, suspended, rate_limit, quota }
+    }
 }
 
 /// The names at one moment. Cheap to copy; never changes once published.
@@ -189,13 +200,13 @@ impl DirectoryWriter {
         Ok(ix)
     }
 
-    /// Adds an owner, or notes its switch.
+    /// Adds an owner, or notes what changed about it.
     pub(super) fn owner(&mut self, facts: OwnerFacts) -> Result<OwnerIx, Full> {
-        let OwnerFacts { id, suspended } = facts;
-        if let Some(ix) = self.owners.get(&id).copied() {
-            if self.directory.owner(ix).is_some_and(|known| known.suspended != suspended) {
+        let state = OwnerState::of(facts);
+        if let Some(ix) = self.owners.get(&state.id).copied() {
+            if self.directory.owner(ix).is_some_and(|known| *known != state) {
                 self.unpublished = true;
-                self.directory.owners.update(ix.index(), |owner| owner.suspended = suspended);
+                self.directory.owners.update(ix.index(), |owner| *owner = state);
             }
             return Ok(ix);
         }
@@ -203,8 +214,8 @@ impl DirectoryWriter {
         let number = next_number(&self.directory.owners, MAX_NUMBERED - 1, "owners")? + 1;
         let ix = OwnerIx::from_bits(number).ok_or(Full { what: "owners", most: MAX_NUMBERED - 1 })?;
         self.unpublished = true;
-        self.directory.owners.push(OwnerState { id, suspended });
-        self.owners.insert(id, ix);
+        self.directory.owners.push(state);
+        self.owners.insert(state.id, ix);
         Ok(ix)
     }
 
@@ -213,7 +224,7 @@ impl DirectoryWriter {
     pub(super) fn owner_of_key(&mut self, id: OwnerId) -> Result<OwnerIx, Full> {
         match self.owners.get(&id) {
             Some(known) => Ok(*known),
-            None => self.owner(OwnerFacts { id, suspended: true }),
+            None => self.owner(OwnerFacts { id, suspended: true, rate_limit: None, quota: None }),
         }
     }
 }

@@ -33,7 +33,18 @@ pub struct KeyMap {
     /// Keys whose fingerprint was taken by another key's when they came. Practically always empty.
     collided: RwLock<HashMap<KeyHash, KeySlot>>,
     any_collided: AtomicBool,
+    /// What each key that succeeded another goes back to.
+    lines: DashMap<KeyId, Line>,
     len: AtomicUsize,
+}
+
+/// Where a key that succeeded another comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// The first key of its line of rotations.
+    pub lineage: KeyId,
+    /// The key whose grace its first use ends.
+    pub ends_on_use: Option<KeyId>,
 }
 
 impl KeyMap {
@@ -49,6 +60,7 @@ impl KeyMap {
             slots: Slots::default(),
             collided: RwLock::default(),
             any_collided: AtomicBool::new(false),
+            lines: DashMap::new(),
             len: AtomicUsize::new(0),
         }
     }
@@ -62,6 +74,16 @@ impl KeyMap {
             if slot.holds(hash) { slot.read() } else { None }
         });
         found.flatten().or_else(|| self.get_collided(hash))
+    }
+
+    /// Where a key comes from; `None` when it succeeded none.
+    pub fn line(&self, id: KeyId) -> Option<Line> {
+        self.lines.get(&id).map(|line| *line)
+    }
+
+    /// Notes where a key comes from, before it is visible.
+    pub(super) fn note_line(&self, id: KeyId, line: Line) {
+        self.lines.insert(id, line);
     }
 
     /// How many keys there are.
@@ -105,6 +127,10 @@ impl KeyMap {
     /// Takes a key out, unless the hash leads to another key by now.
     pub(super) fn remove(&self, hash: &KeyHash, id: KeyId) -> bool {
         let is_it = |slot: &KeySlot| slot.id == id;
+        // One that was not revoked is known under another hash by now: its secret was replaced.
+        if self.get(hash).filter(is_it).is_some_and(|slot| slot.revoked) {
+            self.lines.remove(&id);
+        }
         let collided = self.get_collided(hash).filter(is_it).and_then(|_| self.collided.write().remove(hash));
         let found = collided.is_some()
             || self

@@ -46,6 +46,17 @@ impl KeySet {
         self.map.load().get(hash)
     }
 
+    /// The key that the meters of this one go by: the first of its line of rotations.
+    pub fn lineage(&self, slot: &KeySlot) -> KeyId {
+        let line = if slot.succeeds { self.map.load().line(slot.id) } else { None };
+        line.map_or(slot.id, |line| line.lineage)
+    }
+
+    /// The key whose grace the first use of this one ends.
+    pub fn ends_on_use(&self, id: KeyId) -> Option<KeyId> {
+        self.map.load().line(id)?.ends_on_use
+    }
+
     /// The names, as they are now.
     pub fn directory(&self) -> Guard<Arc<Directory>> {
         self.directory.load()

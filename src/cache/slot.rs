@@ -26,6 +26,9 @@ pub struct KeySlot {
     pub active: bool,
     /// The final one.
     pub revoked: bool,
+    /// Whether it succeeded another key by rotation: its meters go by the first of that line
+    /// ([`KeySet::lineage`](super::KeySet::lineage)).
+    pub succeeds: bool,
     dies_at: DiesAt,
     created_at: u32,
 }
@@ -48,7 +51,18 @@ impl KeySlot {
     ) -> Self {
         let dies_at = DiesAt(dies_at.map_or(0, |moment| seconds(moment).max(1)));
         let created_at = seconds(created_at);
-        Self { id, profile, owner, environment, kind, active: true, revoked: false, dies_at, created_at }
+        Self {
+            id,
+            profile,
+            owner,
+            environment,
+            kind,
+            active: true,
+            revoked: false,
+            succeeds: false,
+            dies_at,
+            created_at,
+        }
     }
 
     /// Whether it is accepted at `now`, and if not, why. Its owner's suspension is not looked at.
@@ -93,7 +107,8 @@ fn seconds(moment: Timestamp) -> u32 {
 pub(super) struct StoredSlot {
     hash: [AtomicU64; 4],
     id: [AtomicU64; 2],
-    /// From the lowest bit: kind 2 (0: vacant), active 1, revoked 1, environment 12, profile 24, owner 24 (0: none).
+    /// From the lowest bit: kind 2 (0: vacant), active 1, revoked 1, environment 11, succeeds 1, profile 24,
+    /// owner 24 (0: none).
     names: AtomicU64,
     /// Low half: dies at; high half: created at.
     times: AtomicU64,
@@ -109,6 +124,7 @@ impl StoredSlot {
             | u64::from(slot.active) << 2
             | u64::from(slot.revoked) << 3
             | u64::from(slot.environment.number()) << 4
+            | u64::from(slot.succeeds) << 15
             | u64::from(slot.profile.number()) << 16
             | u64::from(slot.owner.map_or(0, OwnerIx::number_from_one)) << 40;
         self.names.store(names, Relaxed);
@@ -141,6 +157,7 @@ impl StoredSlot {
             kind: kind_from_bits(names)?,
             active: names & 1 << 2 != 0,
             revoked: names & 1 << 3 != 0,
+            succeeds: names & 1 << 15 != 0,
             environment: EnvIx::from_bits(names >> 4),
             profile: ProfileId::from_bits(names >> 16),
             owner: OwnerIx::from_bits(names >> 40),

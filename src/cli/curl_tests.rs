@@ -3,11 +3,12 @@ use std::path::Path;
 use super::*;
 use crate::cli::site::compile;
 use crate::config;
-use crate::domain::{GrantedScope, KeyHash, KeyId, KeyKind, Revision, Timestamp};
+use crate::domain::{Bounds, GrantedScope, KeyHash, KeyId, KeyKind, Revision, Timestamp};
 
 fn record(kind: KeyKind, scopes: &str) -> KeyRecord {
+    let id = KeyId::generate();
     KeyRecord {
-        id: KeyId::generate(),
+        id,
         name: "k".to_owned(),
         description: String::new(),
         owner: None,
@@ -15,11 +16,13 @@ fn record(kind: KeyKind, scopes: &str) -> KeyRecord {
         kind,
         prefix: String::new(),
         last4: String::new(),
+        paired: false,
         hash: KeyHash::from_bytes([0; 32]),
         pepper: None,
         scopes: scopes.split_whitespace().map(|scope| scope.parse::<GrantedScope>().unwrap()).collect(),
         roles: Vec::new(),
         may_grant: Vec::new(),
+        bounds: Bounds::default(),
         active: true,
         expires_at: None,
         created_at: Timestamp::from_unix_seconds(1),
@@ -27,6 +30,8 @@ fn record(kind: KeyKind, scopes: &str) -> KeyRecord {
         last_used_at: None,
         revoked_at: None,
         replaces: None,
+        lineage: id,
+        ends_on_use: false,
         grace_until: None,
         metadata: std::collections::BTreeMap::new(),
         revision: Revision::ZERO,

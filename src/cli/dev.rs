@@ -10,12 +10,12 @@ use clap::Args;
 use super::console::Console;
 use super::curl::shell_word;
 use super::failure::Failure;
-use super::keys::{Draft, mint};
 use super::run::refused;
 use super::vault::{Vault, local_actor};
 use crate::app::{self, Options, RunError, Started};
 use crate::config::{self, DevOptions, Settings};
-use crate::domain::{KeyKind, MintedKey, time};
+use crate::domain::{Bounds, KeyKind, MintedKey, time};
+use crate::manage::{Draft, mint};
 use crate::server::ListenError;
 use crate::store::Store;
 use crate::telemetry::LogOutput;
@@ -118,11 +118,13 @@ fn make_key(store: &Arc<Store>, settings: &Settings) -> Result<MintedKey, Failur
         scopes: SCOPE.parse().into_iter().collect(),
         roles: Vec::new(),
         may_grant: Vec::new(),
+        bounds: Bounds::default(),
         expires_at: None,
         metadata: BTreeMap::new(),
+        paired: false,
     };
     let word = settings.gate.environments.get(ENVIRONMENT).map_or(ENVIRONMENT, |environment| &environment.word);
-    let (record, key) = mint(draft, word, settings, &by, now)?;
+    let (record, key) = mint(draft, word, &settings.gate, &by.name, now)?;
     // This is called on the gateway's own runtime, which must not wait for itself.
     let insert = || Vault::over(Arc::clone(store))?.ask(|store| store.writer().insert_keys(vec![record], by, now));
     let inserted = std::thread::scope(|scope| scope.spawn(insert).join());

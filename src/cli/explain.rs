@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::console::Console;
 use super::failure::Failure;
-use super::keys::{Vocabulary, kind, split_list};
+use super::keys::kind;
 use super::output::{self, Output, OutputArgs};
 use super::request::TypedRequest;
 use super::routes::{demand_text, method_text};
@@ -16,6 +16,7 @@ use super::site::Site;
 use super::vault::Vault;
 use crate::domain::{KeyId, KeyKind, Scope, time};
 use crate::gate::{self, Answer, Denial, Explanation, MethodRule, RouteSettings, Rules, SupposedCaller, SupposedKey};
+use crate::manage::{Vocabulary, split_list};
 use crate::reply::Refusal;
 use crate::route::RuleRef;
 use crate::store::OpenMode;
@@ -79,7 +80,7 @@ fn caller(args: &ExplainArgs, site: &Site, rules: &Rules) -> Result<(SupposedCal
         return Ok((SupposedCaller::Key(SupposedKey::of_record(&record, suspended, rules, now)), who));
     }
     let Some(scopes) = &args.scopes else { return Ok((SupposedCaller::Nobody, "nobody: no key".to_owned())) };
-    let vocabulary = Vocabulary::of(&site.settings);
+    let vocabulary = Vocabulary::of(&site.settings.gate);
     vocabulary.environment_word(&args.environment).map_err(Failure::Usage)?;
     let scopes = vocabulary.scopes(&split_list(scopes), args.kind).map_err(Failure::Usage)?;
     let names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::manage::Refused;
 use crate::store::StoreError;
 
 /// Why a verb did not do what it was asked. Each has its exit code (contract §1).
@@ -69,6 +70,23 @@ impl From<io::Error> for Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::ReaderLeft,
             _ => Self::Runtime(format!("cannot write the output: {error}")),
+        }
+    }
+}
+
+impl From<Refused> for Failure {
+    /// What makes no sense to ask is 2.
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Flawed(flaw) => Self::Usage(flaw.problem),
+            Refused::Store(error) => error.into(),
+            Refused::NoSuchKey(id) => {
+                Self::Runtime(format!("there is no key {id}; `portcullis keys list` shows those there are"))
+            }
+            Refused::NoSuchOwner(id) => {
+                Self::Runtime(format!("there is no owner {id}; `portcullis owners list` shows those there are"))
+            }
+            refused => Self::Runtime(refused.to_string()),
         }
     }
 }

@@ -9,11 +9,11 @@ use clap::Args;
 
 use super::console::Console;
 use super::failure::Failure;
-use super::keys::{Draft, Vocabulary, mint};
 use super::site::{self, Site};
 use super::vault::{Vault, local_actor};
 use crate::config;
-use crate::domain::{GrantedScope, KeyKind, MintedKey, Scope, time};
+use crate::domain::{Bounds, GrantedScope, KeyKind, MintedKey, Scope, time};
+use crate::manage::{Draft, Vocabulary, mint};
 use crate::store::{OpenMode, StoreSettings};
 
 /// `init`.
@@ -91,7 +91,7 @@ fn make(files: &[(&Path, &str)], site: &Site, written: &mut Vec<PathBuf>) -> Res
 fn first_key(site: &Site) -> Result<MintedKey, Failure> {
     let (by, now) = (local_actor(), time::now());
     let environment = "live".to_owned();
-    let word = Vocabulary::of(&site.settings).environment_word(&environment).map_err(Failure::Runtime)?;
+    let word = Vocabulary::of(&site.settings.gate).environment_word(&environment).map_err(Failure::Runtime)?;
     let granted = |texts: &[&str]| -> Vec<GrantedScope> { texts.iter().flat_map(|text| text.parse()).collect() };
     let draft = Draft {
         name: "first management key".to_owned(),
@@ -102,10 +102,12 @@ fn first_key(site: &Site) -> Result<MintedKey, Failure> {
         scopes: granted(&Scope::RESERVED),
         roles: Vec::new(),
         may_grant: granted(&["*"]),
+        bounds: Bounds::default(),
         expires_at: None,
         metadata: BTreeMap::new(),
+        paired: false,
     };
-    let (record, key) = mint(draft, word, &site.settings, &by, now)?;
+    let (record, key) = mint(draft, word, &site.settings.gate, &by.name, now)?;
     Vault::open(site, OpenMode::Create, "init")?.ask(|store| store.writer().insert_keys(vec![record], by, now))?;
     Ok(key)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::site::Site;
 use crate::domain::{KeyId, KeyRecord};
+use crate::manage::Refused;
 use crate::store::{self, Actor, Answer, OpenMode, Store, StoreSettings};
 
 /// An open store, and what drives its answers.
@@ -42,6 +43,19 @@ impl Vault {
     /// The store's.
     pub(super) fn ask<'a, T>(&'a self, question: impl FnOnce(&'a Store) -> Answer<'a, T>) -> Result<T, Failure> {
         Ok(self.runtime.block_on(question(&self.store))?)
+    }
+
+    /// The store itself.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Waits for something that is done at a desk.
+    ///
+    /// # Errors
+    /// Its own.
+    pub(super) fn wait<T>(&self, work: impl Future<Output = Result<T, Refused>>) -> Result<T, Failure> {
+        Ok(self.runtime.block_on(work)?)
     }
 
     /// The record of a key.
@@ -92,7 +106,7 @@ pub(super) fn local_actor() -> Actor {
         // Directories of users that are no file (LDAP, macOS) are only known to the session.
         .or_else(|| std::env::var("USER").ok().filter(|name| is_plain(name)))
         .unwrap_or_else(|| format!("uid-{uid}"));
-    Actor(format!("local:{name}"))
+    Actor::named(format!("local:{name}"))
 }
 
 fn is_plain(name: &str) -> bool {
@@ -120,6 +134,6 @@ mod tests {
         assert_eq!(user_named(accounts, 1000), Some("anna"));
         assert_eq!(user_named(accounts, 7), None);
         assert_eq!(user_named(accounts, 10), None);
-        assert!(local_actor().0.starts_with("local:"));
+        assert!(local_actor().name.starts_with("local:"));
     }
 }

@@ -279,14 +279,3 @@ impl Findings {
         (self.sources, self.list)
     }
 }
-
-/// The word among `known` that `text` was probably meant to be.
-pub(crate) fn did_you_mean<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let folded = text.to_lowercase();
-    known
-        .into_iter()
-        .map(|word| (strsim::damerau_levenshtein(&folded, &word.to_lowercase()), word))
-        .filter(|(distance, word)| *distance <= (word.chars().count().max(folded.chars().count()) / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, word)| word)
-}

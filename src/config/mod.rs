@@ -24,7 +24,6 @@ mod substitute;
 mod traps;
 
 pub use dev::{DevOptions, dev_settings, init_template};
-pub(crate) use diagnostic::did_you_mean;
 pub use diagnostic::{Code, Diagnostic, Label, Location, Severity};
 pub use effective::{Origin, REDACTED, effective, effective_text, origins};
 pub use load::{Loaded, MAX_FILE_BYTES, MAX_FILES, load, load_text};

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ipnet::IpNet;
+
 use super::id::{KeyId, OwnerId};
+
+use super::rate::{Quota, RateLimit};
 use super::revision::Revision;
-use super::scope::GrantedScope;
+use super::scope::{GrantedScope, Scope};
 use super::secret::KeyHash;
 use super::time::Timestamp;
 
@@ -86,6 +90,31 @@ impl KeyState {
     }
 }
 
+/// What narrows the use of a key beyond its scopes. Nothing is bounded by default.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bounds {
+    /// Networks that its requests come from; empty: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_ips: Vec<IpNet>,
+    /// Origins (RFC 6454 §6.2) of the pages that may use it; empty: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_origins: Vec<String>,
+    /// Its own rate limit, instead of its environment's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// Its own quota, instead of its environment's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+}
+
+impl Bounds {
+    /// Whether nothing is bounded.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Everything the store keeps about one key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyRecord {
@@ -105,6 +134,8 @@ pub struct KeyRecord {
     pub prefix: String,
     /// The last four characters of its text; empty for a key imported by hash without them.
     pub last4: String,
+    /// Whether it is a pair: its credential is its id, a colon and a secret that can be replaced.
+    pub paired: bool,
     /// What a presented credential hashes to.
     pub hash: KeyHash,
     /// The pepper that `hash` was made with; none for plain SHA-256.
@@ -115,6 +146,8 @@ pub struct KeyRecord {
     pub roles: Vec<String>,
     /// What it may hand out to other keys.
     pub may_grant: Vec<GrantedScope>,
+    /// What narrows its use.
+    pub bounds: Bounds,
     /// The reversible switch.
     pub active: bool,
     /// From then on it is refused.
@@ -129,6 +162,10 @@ pub struct KeyRecord {
     pub revoked_at: Option<Timestamp>,
     /// The key it succeeded by rotation.
     pub replaces: Option<KeyId>,
+    /// The first key of its line of rotations; its own id where it succeeded none. Meters go by it.
+    pub lineage: KeyId,
+    /// Whether its first use ends the grace of the key that it succeeded.
+    pub ends_on_use: bool,
     /// Until when it is still accepted after its successor was made.
     pub grace_until: Option<Timestamp>,
     /// The operator's own notes.
@@ -144,6 +181,14 @@ impl KeyRecord {
             (Some(expiry), Some(grace)) => Some(expiry.min(grace)),
             (expiry, grace) => expiry.or(grace),
         }
+    }
+
+    /// Whether it may manage every key by itself: a management key without owner that holds `portcullis:keys`. What its
+    /// roles hold depends on the configuration and is not looked at.
+    pub fn is_operator(&self) -> bool {
+        self.kind == KeyKind::Management
+            && self.owner.is_none()
+            && self.scopes.iter().any(|scope| scope.as_str() == Scope::MANAGE_KEYS)
     }
 
     /// Whether it is accepted at `now`, and if not, why. Its owner's suspension is not looked at.
@@ -169,6 +214,14 @@ pub struct OwnerRecord {
     pub name: String,
     /// While true, all its keys are refused.
     pub suspended: bool,
+    /// What its keys may ask for together.
+    pub rate_limit: Option<RateLimit>,
+    /// What its keys may ask for together in a day or a month.
+    pub quota: Option<Quota>,
+    /// How many keys it may have that are not revoked.
+    pub max_keys: Option<u32>,
+    /// The ceiling of what may be granted to its keys; none: no ceiling.
+    pub may_grant: Option<Vec<GrantedScope>>,
     /// When it was made.
     pub created_at: Timestamp,
     /// The operator's own notes.

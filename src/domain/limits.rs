@@ -8,6 +8,10 @@ pub const MAX_DESCRIPTION_CHARS: usize = 2_000;
 pub const MAX_SCOPES_PER_KEY: usize = 200;
 /// Most roles on one key.
 pub const MAX_ROLES_PER_KEY: usize = 50;
+/// Most networks on one key.
+pub const MAX_NETWORKS_PER_KEY: usize = 100;
+/// Most origins on one key.
+pub const MAX_ORIGINS_PER_KEY: usize = 100;
 /// Longest scope, in bytes.
 pub const MAX_SCOPE_BYTES: usize = 128;
 /// Most metadata entries on one record.

@@ -16,13 +16,15 @@ pub mod revision;
 pub mod scope;
 pub mod secret;
 pub mod time;
+pub mod words;
 
 pub use field_lines::FieldLines;
 pub use fields::{Fields, Known, OwnedFields};
 pub use id::{KeyId, OwnerId};
-pub use key::{KeyKind, KeyRecord, KeyState, OwnerRecord};
+pub use key::{Bounds, KeyKind, KeyRecord, KeyState, OwnerRecord};
 pub use rate::{Quota, RateLimit};
 pub use revision::{Revision, RevisionToken, StoreHead};
 pub use scope::{GrantedScope, Scope, ScopeIndex, ScopeSet};
 pub use secret::{KeyHash, KeyHasher, MintedKey, Pepper, PresentedKey};
 pub use time::Timestamp;
+pub use words::did_you_mean;

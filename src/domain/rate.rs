@@ -55,7 +55,7 @@ impl RateLimit {
     pub fn new(requests: u32, per: Duration, burst: Option<u32>) -> Result<Self, NotARateLimit> {
         let at_least_one = |number| NonZeroU32::new(number).ok_or(NotARateLimit::Nothing);
         let (requests, burst) = (at_least_one(requests)?, at_least_one(burst.unwrap_or(requests))?);
-        if !(Self::SHORTEST..=Self::LONGEST).contains(&per) || per.subsec_nanos() % 1_000_000 != 0 {
+        if !(Self::SHORTEST..=Self::LONGEST).contains(&per) || !per.subsec_nanos().is_multiple_of(1_000_000) {
             return Err(NotARateLimit::Span);
         }
         if u128::from(requests.get()) > per.as_micros() {
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn limits_are_read_as_they_are_written_and_nonsense_is_refused() {
-        let read = serde_json::from_str::<RateLimit>;
+        let read = |text: &str| serde_json::from_str::<RateLimit>(text);
         let limit = read(r#"{"requests": 10, "per": "1s", "burst": 20}"#).unwrap();
         assert_eq!(limit, RateLimit::new(10, Duration::from_secs(1), Some(20)).unwrap());
         assert_eq!(read(&serde_json::to_string(&limit).unwrap()).unwrap(), limit);
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_quota_bounds_something_and_lets_something_pass() {
-        let read = serde_json::from_str::<Quota>;
+        let read = |text: &str| serde_json::from_str::<Quota>(text);
         let quota = read(r#"{"per_day": 1000}"#).unwrap();
         assert_eq!(serde_json::to_string(&quota).unwrap(), r#"{"per_day":1000}"#);
         for text in ["{}", r#"{"per_day": 0}"#, r#"{"per_month": 5, "per_day": 0}"#, r#"{"per_year": 5}"#] {

@@ -62,6 +62,9 @@ impl Scope {
     /// Scopes that begin with this are the gateway's own.
     pub const RESERVED_PREFIX: &'static str = "portcullis:";
 
+    /// Leave to manage keys; includes leave to read them.
+    pub const MANAGE_KEYS: &'static str = "portcullis:keys";
+
     /// Every scope of the gateway itself: what management keys may hold (contract §6).
     pub const RESERVED: [&'static str; 6] = [
         "portcullis:keys:read",
@@ -103,6 +106,11 @@ impl GrantedScope {
     /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is one of the gateway's own scopes.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(Scope::RESERVED_PREFIX)
     }
 
     /// Whether it ends in `*`.

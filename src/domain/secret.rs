@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::id::KeyId;
 use super::key::KeyKind;
 use super::key_text::{self, BASE62, Brand, PREFIX_CHARS, RANDOM_CHARS};
 use super::limits::MAX_CREDENTIAL_BYTES;
@@ -89,6 +90,12 @@ impl MintedKey {
     /// The last four characters.
     pub fn last4(&self) -> &str {
         &self.text[self.text.len() - 4..]
+    }
+
+    /// Shows `see` the credential of the pair that this secret makes with an id: id, colon, secret (RFC 7617 §2).
+    pub fn with_pair<T>(&self, id: KeyId, see: impl FnOnce(&PresentedKey<'_>) -> T) -> T {
+        let pair = Zeroizing::new(format!("{id}:{}", &*self.text));
+        see(&PresentedKey(&pair))
     }
 
     /// The same text as a client would present it.

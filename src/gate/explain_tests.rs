@@ -8,7 +8,7 @@ use http::Method;
 use super::*;
 use crate::cache::{Directory, KeySet, Publish, SyncTask};
 use crate::config::{self, Settings};
-use crate::domain::{Fields, KeyId, MintedKey, OwnedFields, Revision};
+use crate::domain::{Bounds, Fields, KeyId, MintedKey, OwnedFields, Revision};
 use crate::gate::{Freshness, Keys, Snapshot, judge};
 use crate::store::{Actor, OpenMode, StoreSettings, SyncSettings};
 
@@ -167,8 +167,9 @@ fn records(settings: &Settings) -> Vec<(KeyRecord, MintedKey)> {
     let mut add = |environment: &str, kind: KeyKind, scopes: &[&str], change: &dyn Fn(&mut KeyRecord)| {
         let key = MintedKey::mint(&settings.gate.brand, environment, kind).unwrap();
         let (hash, _) = settings.gate.hasher.hash_new(&key.as_presented());
+        let id = KeyId::generate();
         let mut record = KeyRecord {
-            id: KeyId::generate(),
+            id,
             name: "k".to_owned(),
             description: String::new(),
             owner: None,
@@ -176,11 +177,13 @@ fn records(settings: &Settings) -> Vec<(KeyRecord, MintedKey)> {
             kind,
             prefix: key.prefix().to_owned(),
             last4: key.last4().to_owned(),
+            paired: false,
             hash,
             pepper: None,
             scopes: scopes.iter().map(|scope| scope.parse().unwrap()).collect(),
             roles: Vec::new(),
             may_grant: Vec::new(),
+            bounds: Bounds::default(),
             active: true,
             expires_at: None,
             created_at: NOW.minus(Duration::from_secs(7200)),
@@ -188,6 +191,8 @@ fn records(settings: &Settings) -> Vec<(KeyRecord, MintedKey)> {
             last_used_at: None,
             revoked_at: None,
             replaces: None,
+            lineage: id,
+            ends_on_use: false,
             grace_until: None,
             metadata: Default::default(),
             revision: Revision::ZERO,
@@ -222,7 +227,7 @@ async fn an_explanation_says_what_live_traffic_is_told() {
         let store = crate::store::open(&StoreSettings::Memory, OpenMode::Create).unwrap();
         let keys = records(&settings);
         let inserted = keys.iter().map(|(record, _)| record.clone()).collect();
-        let revision = store.writer().insert_keys(inserted, Actor("local:test".to_owned()), NOW).await.unwrap();
+        let revision = store.writer().insert_keys(inserted, Actor::named("local:test"), NOW).await.unwrap();
         let (set, newest) = (KeySet::new(), Arc::new(Newest::default()));
         let pace = SyncSettings { poll_interval: Duration::from_millis(10), last_used_flush: Duration::from_secs(1) };
         let (task, mut handle) =

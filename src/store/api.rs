@@ -3,22 +3,42 @@
 //! Owns the three traits and the types that cross them. Must not know where records live, nor who asks.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::command::{Command, Effect, Order, Origin};
 use super::error::StoreError;
 use crate::domain::{
-    GrantedScope, KeyHash, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, StoreHead, Timestamp,
+    Bounds, GrantedScope, KeyHash, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, OwnerRecord, Quota, RateLimit,
+    Revision, StoreHead, Timestamp,
 };
 
 /// The answer of a store, some time later. Nothing happens before it is first polled; dropping it afterwards
 /// does not undo a write that was already queued.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Who changes something: `local:<user>` for the command line, a key id for the management API.
+/// Who changes something, and from where.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Actor(pub String);
+pub struct Actor {
+    /// `local:<user>` for the command line, `gateway:<task>` for the gateway itself, a key id for the management API.
+    pub name: String,
+    /// The client's address, where it came over the network.
+    pub address: Option<IpAddr>,
+}
+
+impl Actor {
+    /// Somebody on this machine, or the gateway itself.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), address: None }
+    }
+
+    /// Whether the guards of the management API hold for them: not for who can write to the store itself.
+    pub(super) fn is_guarded(&self) -> bool {
+        !self.name.starts_with("local:") && !self.name.starts_with("gateway:")
+    }
+}
 
 /// Reads records. Used by people's tools, never on the request path.
 pub trait KeyReader: Send + Sync {
@@ -28,22 +48,43 @@ pub trait KeyReader: Send + Sync {
     fn list_keys(&self, query: KeyQuery) -> Answer<'_, Page<KeyRecord>>;
     /// All owners in order of id.
     fn list_owners(&self) -> Answer<'_, Vec<OwnerRecord>>;
+    /// The owner with this id, if there is one.
+    fn find_owner(&self, id: OwnerId) -> Answer<'_, Option<OwnerRecord>>;
+    /// What was answered to a request that may be repeated, as long as it is kept, and the revision it was done in.
+    fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>>;
 }
 
 /// Changes records. When an answer arrives, the change is durable.
 ///
 /// A change that finds things already as it wants them commits nothing and answers the revision that made them so.
 pub trait KeyWriter: Send + Sync {
+    /// Applies one change in a transaction of its own: all of it or nothing.
+    fn submit(&self, order: Order) -> Answer<'_, Effect>;
     /// Adds keys in one transaction: all or none. A hash or id that exists already is [`StoreError::Duplicate`].
-    fn insert_keys(&self, records: Vec<KeyRecord>, by: Actor, now: Timestamp) -> Answer<'_, Revision>;
+    fn insert_keys(&self, records: Vec<KeyRecord>, by: Actor, now: Timestamp) -> Answer<'_, Revision> {
+        inserted(self.submit(Order::new(Command::InsertKeys { records, origin: Origin::Minted }, by, now)))
+    }
+
     /// As [`Self::insert_keys`], for keys that were made elsewhere: the audit trail calls it `key.import`.
-    fn import_keys(&self, records: Vec<KeyRecord>, by: Actor, now: Timestamp) -> Answer<'_, Revision>;
+    fn import_keys(&self, records: Vec<KeyRecord>, by: Actor, now: Timestamp) -> Answer<'_, Revision> {
+        inserted(self.submit(Order::new(Command::InsertKeys { records, origin: Origin::Imported }, by, now)))
+    }
+
     /// Switches a key on or off, reversibly. `None` when there is no such key; a revoked key is [`StoreError::Revoked`].
-    fn set_active(&self, id: KeyId, active: bool, by: Actor, now: Timestamp) -> Answer<'_, Option<Revision>>;
+    fn set_active(&self, id: KeyId, active: bool, by: Actor, now: Timestamp) -> Answer<'_, Option<Revision>> {
+        switched(self.submit(Order::new(Command::SetActive { id, active }, by, now)))
+    }
+
     /// Switches a key off for good; doing it again changes nothing. `None` when there is no such key.
-    fn revoke(&self, id: KeyId, by: Actor, now: Timestamp) -> Answer<'_, Option<Revision>>;
+    fn revoke(&self, id: KeyId, by: Actor, now: Timestamp) -> Answer<'_, Option<Revision>> {
+        switched(self.submit(Order::new(Command::Revoke { id }, by, now)))
+    }
+
     /// Adds an owner. An id that exists already is [`StoreError::Duplicate`].
-    fn insert_owner(&self, record: OwnerRecord, by: Actor, now: Timestamp) -> Answer<'_, Revision>;
+    fn insert_owner(&self, record: OwnerRecord, by: Actor, now: Timestamp) -> Answer<'_, Revision> {
+        inserted(self.submit(Order::new(Command::InsertOwner { record }, by, now)))
+    }
+
     /// Refuses, or accepts again, all keys of an owner at once. `None` when there is no such owner.
     fn set_owner_suspended(
         &self,
@@ -51,16 +92,33 @@ pub trait KeyWriter: Send + Sync {
         suspended: bool,
         by: Actor,
         now: Timestamp,
-    ) -> Answer<'_, Option<Revision>>;
+    ) -> Answer<'_, Option<Revision>> {
+        switched(self.submit(Order::new(Command::SetSuspended { id, suspended }, by, now)))
+    }
+
+    /// Drops rows of keys revoked before `before`, and the memory of changes made before it; returns how many rows
+    /// went. At most [`MAX_FORGOTTEN_AT_ONCE`] rows go in one call: call again until it
+    /// answers 0.
+    fn forget(&self, before: Timestamp, by: Actor, now: Timestamp) -> Answer<'_, u64> {
+        let answer = self.submit(Order::new(Command::Forget { before }, by, now));
+        Box::pin(async move { answer.await.map(Effect::rows) })
+    }
+
     /// Notes when keys were last used; an earlier moment never replaces a later one. Touches no revision and never
     /// delays a revocation.
     fn mark_used(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<'_, ()>;
-    /// Drops rows of keys revoked before `before`, and the memory of changes made before it; returns how many rows
-    /// went. At most [`MAX_FORGOTTEN_AT_ONCE`] rows go in one call: call again until it answers 0.
-    fn forget(&self, before: Timestamp, by: Actor, now: Timestamp) -> Answer<'_, u64>;
 }
 
-/// Most rows that one call of [`KeyWriter::forget`] drops, so that it never holds up a revocation for long.
+/// Inserts always change something or fail, so their revision exists.
+fn inserted(answer: Answer<'_, Effect>) -> Answer<'_, Revision> {
+    Box::pin(async move { answer.await.map(|effect| effect.revision().unwrap_or_default()) })
+}
+
+fn switched(answer: Answer<'_, Effect>) -> Answer<'_, Option<Revision>> {
+    Box::pin(async move { answer.await.map(Effect::revision) })
+}
+
+/// Most rows that one [`Command::Forget`](super::Command::Forget) drops, so that it never holds up a revocation for long.
 pub const MAX_FORGOTTEN_AT_ONCE: usize = 1_000;
 
 /// Follows changes. Used by the sync task alone.
@@ -90,6 +148,24 @@ pub enum LoadBatch {
     Keys(Vec<KeyFacts>),
 }
 
+/// Names a request that may be repeated: a digest of who asks, what they ask and the `Idempotency-Key` they gave.
+pub type RepeatName = [u8; 32];
+
+/// The answer to a request that may be repeated: kept in the transaction that does what was asked, for
+/// [`Repeatable::KEPT`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Repeatable {
+    /// A digest of the whole request: under the same name another request is refused.
+    pub request: [u8; 32],
+    /// The answer, sealed so that only who asked can read it.
+    pub sealed: Vec<u8>,
+}
+
+impl Repeatable {
+    /// How long it is kept.
+    pub const KEPT: Duration = Duration::from_secs(15 * 60);
+}
+
 /// What a key may use: one value shared by every key that holds the same.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Profile {
@@ -97,6 +173,15 @@ pub struct Profile {
     pub scopes: Vec<GrantedScope>,
     /// Roles, as the record lists them.
     pub roles: Vec<String>,
+    /// What narrows its use.
+    pub bounds: Bounds,
+}
+
+impl Profile {
+    /// That of a key.
+    pub fn of(record: &KeyRecord) -> Self {
+        Self { scopes: record.scopes.clone(), roles: record.roles.clone(), bounds: record.bounds.clone() }
+    }
 }
 
 /// What the decision needs to know of an owner.
@@ -106,6 +191,18 @@ pub struct OwnerFacts {
     pub id: OwnerId,
     /// While true, all its keys are refused.
     pub suspended: bool,
+    /// What its keys may ask for together.
+    pub rate_limit: Option<RateLimit>,
+    /// What its keys may ask for together in a day or a month.
+    pub quota: Option<Quota>,
+}
+
+impl OwnerFacts {
+    /// Those of an owner.
+    pub fn of(record: &OwnerRecord) -> Self {
+        let OwnerRecord { id, suspended, rate_limit, quota, .. } = *record;
+        Self { id, suspended, rate_limit, quota }
+    }
 }
 
 /// What the decision needs to know of a key.
@@ -131,6 +228,10 @@ pub struct KeyFacts {
     pub dies_at: Option<Timestamp>,
     /// When it was made, for the maximum age of its environment.
     pub created_at: Timestamp,
+    /// The first key of its line of rotations.
+    pub lineage: KeyId,
+    /// The key whose grace its first use ends.
+    pub ends_on_use: Option<KeyId>,
 }
 
 impl KeyFacts {

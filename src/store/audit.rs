@@ -12,8 +12,13 @@ pub(super) enum Action {
     KeyEnable,
     KeyDisable,
     KeyRevoke,
+    KeyUpdate,
+    KeyRotate,
+    KeyReplaceSecret,
+    KeyEndGrace,
     KeyForget,
     OwnerCreate,
+    OwnerUpdate,
     OwnerSuspend,
     OwnerResume,
 }
@@ -26,8 +31,13 @@ impl Action {
             Self::KeyEnable => "key.enable",
             Self::KeyDisable => "key.disable",
             Self::KeyRevoke => "key.revoke",
+            Self::KeyUpdate => "key.update",
+            Self::KeyRotate => "key.rotate",
+            Self::KeyReplaceSecret => "key.replace_secret",
+            Self::KeyEndGrace => "key.end_grace",
             Self::KeyForget => "key.forget",
             Self::OwnerCreate => "owner.create",
+            Self::OwnerUpdate => "owner.update",
             Self::OwnerSuspend => "owner.suspend",
             Self::OwnerResume => "owner.resume",
         }
@@ -50,6 +60,29 @@ impl Difference {
     /// An owner that did not exist.
     pub(super) fn new_owner(record: &OwnerRecord) -> Self {
         Self { before: None, after: Some(describe_owner(record)) }
+    }
+
+    /// What of a key is not as it was.
+    pub(super) fn of_keys(before: &KeyRecord, after: &KeyRecord) -> Self {
+        Self::between(describe_key(before), describe_key(after))
+    }
+
+    /// What of an owner is not as it was.
+    pub(super) fn of_owners(before: &OwnerRecord, after: &OwnerRecord) -> Self {
+        Self::between(describe_owner(before), describe_owner(after))
+    }
+
+    /// The entries of two descriptions of the same thing that differ.
+    fn between(mut before: Value, mut after: Value) -> Self {
+        if let (Value::Object(before), Value::Object(after)) = (&mut before, &mut after) {
+            let is_same = |(name, value): &(&String, &Value)| after.get(*name) == Some(*value);
+            let same: Vec<String> = before.iter().filter(is_same).map(|(name, _)| name.clone()).collect();
+            for name in same {
+                before.remove(&name);
+                after.remove(&name);
+            }
+        }
+        Self { before: Some(before), after: Some(after) }
     }
 
     /// A switch that was turned.
@@ -80,10 +113,13 @@ fn describe_key(record: &KeyRecord) -> Value {
         "scopes": record.scopes,
         "roles": record.roles,
         "may_grant": record.may_grant,
+        "bounds": record.bounds,
+        "paired": record.paired,
         "active": record.active,
         "expires_at": record.expires_at,
         "replaces": record.replaces,
         "grace_until": record.grace_until,
+        "ends_on_use": record.ends_on_use,
         "metadata": record.metadata,
     })
 }
@@ -92,6 +128,10 @@ fn describe_owner(record: &OwnerRecord) -> Value {
     json!({
         "name": record.name,
         "suspended": record.suspended,
+        "rate_limit": record.rate_limit,
+        "quota": record.quota,
+        "max_keys": record.max_keys,
+        "may_grant": record.may_grant,
         "metadata": record.metadata,
     })
 }

@@ -1,31 +1,83 @@
-//! What a write asks for, as a value: both stores apply the same commands, one in a transaction, one under a lock.
+//! What a write asks for, as a value: all stores apply the same commands, in a transaction or under a lock.
 
-use super::api::{Actor, Answer};
+use super::api::{Actor, Answer, RepeatName, Repeatable};
 use super::audit::Action;
 use super::error::StoreError;
 use crate::domain::{KeyId, KeyRecord, OwnerId, OwnerRecord, Revision, RevisionToken, Timestamp};
 
 /// One write.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Add keys, all or none.
-    InsertKeys { records: Vec<KeyRecord>, origin: Origin },
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Add keys, all or none. Too many of one owner are [`StoreError::TooManyKeys`].
+    InsertKeys {
+        /// The keys.
+        records: Vec<KeyRecord>,
+        /// Where they come from.
+        origin: Origin,
+    },
+    /// Put a changed record in place of the one that was read. [`StoreError::Stale`] when it changed meanwhile,
+    /// [`StoreError::Revoked`] when it is revoked. A new hash takes the place of the old one.
+    ReplaceKey {
+        /// The record as it shall be; its `revision` is the one that was read.
+        record: Box<KeyRecord>,
+    },
+    /// Add a successor and let the key it replaces live until `grace_until`, in one step. The errors are those of
+    /// adding and of replacing a key; the successor does not count against its owner's `max_keys`.
+    Rotate {
+        /// The new key; `replaces` names the old one.
+        successor: Box<KeyRecord>,
+        /// The revision of the old key that was read.
+        seen: Revision,
+        /// Until when the old key is accepted.
+        grace_until: Timestamp,
+    },
+    /// End the grace that its successor left a key, because the successor is used.
+    EndGrace {
+        /// The key that was replaced.
+        id: KeyId,
+    },
     /// The reversible switch.
-    SetActive { id: KeyId, active: bool },
+    SetActive {
+        /// The key.
+        id: KeyId,
+        /// On or off.
+        active: bool,
+    },
     /// The final one.
-    Revoke { id: KeyId },
+    Revoke {
+        /// The key.
+        id: KeyId,
+    },
     /// Add an owner.
-    InsertOwner { record: OwnerRecord },
+    InsertOwner {
+        /// The owner.
+        record: OwnerRecord,
+    },
+    /// Put a changed record in place of the one that was read. [`StoreError::Stale`] when it changed meanwhile.
+    ReplaceOwner {
+        /// The record as it shall be; its `revision` is the one that was read.
+        record: OwnerRecord,
+    },
     /// The owner's switch.
-    SetSuspended { id: OwnerId, suspended: bool },
+    SetSuspended {
+        /// The owner.
+        id: OwnerId,
+        /// Refuse all its keys, or accept them again.
+        suspended: bool,
+    },
     /// Drop what is old.
-    Forget { before: Timestamp },
+    Forget {
+        /// Older than this.
+        before: Timestamp,
+    },
 }
 
 /// Where inserted keys come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Origin {
+pub enum Origin {
+    /// Made here.
     Minted,
+    /// Made elsewhere.
     Imported,
 }
 
@@ -39,16 +91,28 @@ impl Origin {
 }
 
 /// A command with who gives it and when.
-#[derive(Debug)]
-pub(super) struct Order {
-    pub(super) command: Command,
-    pub(super) by: Actor,
-    pub(super) now: Timestamp,
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What is to be done.
+    pub command: Command,
+    /// Who wants it.
+    pub by: Actor,
+    /// When.
+    pub now: Timestamp,
+    /// What to keep in case the same is asked again; [`StoreError::Repeated`] when something is kept under the name.
+    pub repeatable: Option<(RepeatName, Repeatable)>,
+}
+
+impl Order {
+    /// An order that is not kept for repetition.
+    pub const fn new(command: Command, by: Actor, now: Timestamp) -> Self {
+        Self { command, by, now, repeatable: None }
+    }
 }
 
 /// What a command did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Effect {
+pub enum Effect {
     /// There was nothing of that id.
     NotFound,
     /// Things were already as wanted, since this revision.
@@ -65,14 +129,15 @@ impl Effect {
         }
     }
 
-    fn revision(self) -> Option<Revision> {
+    /// The revision that things are as wanted since; `None` when there was nothing of that id.
+    pub fn revision(self) -> Option<Revision> {
         match self {
             Self::NotFound => None,
             Self::Unchanged(revision) | Self::Changed(revision, _) => Some(revision),
         }
     }
 
-    fn rows(self) -> u64 {
+    pub(super) fn rows(self) -> u64 {
         match self {
             Self::NotFound | Self::Unchanged(_) => 0,
             Self::Changed(_, rows) => rows,
@@ -94,59 +159,17 @@ pub(super) fn draw_token() -> Result<RevisionToken, StoreError> {
 /// A store that applies commands; everything [`super::KeyWriter`] promises beyond that is the same for all.
 pub(super) trait Commands: Send + Sync {
     /// Applies one order durably.
-    fn submit(&self, order: Order) -> Answer<'_, Effect>;
+    fn apply_order(&self, order: Order) -> Answer<'_, Effect>;
     /// See [`super::KeyWriter::mark_used`].
     fn note_uses(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<'_, ()>;
 }
 
-/// Inserts always change something or fail, so their revision exists.
-fn inserted(effect: Effect) -> Revision {
-    effect.revision().unwrap_or_default()
-}
-
 impl<S: Commands> super::KeyWriter for S {
-    fn insert_keys(&self, records: Vec<KeyRecord>, by: Actor, now: Timestamp) -> Answer<'_, Revision> {
-        let order = Order { command: Command::InsertKeys { records, origin: Origin::Minted }, by, now };
-        Box::pin(async move { self.submit(order).await.map(inserted) })
-    }
-
-    fn import_keys(&self, records: Vec<KeyRecord>, by: Actor, now: Timestamp) -> Answer<'_, Revision> {
-        let order = Order { command: Command::InsertKeys { records, origin: Origin::Imported }, by, now };
-        Box::pin(async move { self.submit(order).await.map(inserted) })
-    }
-
-    fn set_active(&self, id: KeyId, active: bool, by: Actor, now: Timestamp) -> Answer<'_, Option<Revision>> {
-        let order = Order { command: Command::SetActive { id, active }, by, now };
-        Box::pin(async move { self.submit(order).await.map(Effect::revision) })
-    }
-
-    fn revoke(&self, id: KeyId, by: Actor, now: Timestamp) -> Answer<'_, Option<Revision>> {
-        let order = Order { command: Command::Revoke { id }, by, now };
-        Box::pin(async move { self.submit(order).await.map(Effect::revision) })
-    }
-
-    fn insert_owner(&self, record: OwnerRecord, by: Actor, now: Timestamp) -> Answer<'_, Revision> {
-        let order = Order { command: Command::InsertOwner { record }, by, now };
-        Box::pin(async move { self.submit(order).await.map(inserted) })
-    }
-
-    fn set_owner_suspended(
-        &self,
-        id: OwnerId,
-        suspended: bool,
-        by: Actor,
-        now: Timestamp,
-    ) -> Answer<'_, Option<Revision>> {
-        let order = Order { command: Command::SetSuspended { id, suspended }, by, now };
-        Box::pin(async move { self.submit(order).await.map(Effect::revision) })
+    fn submit(&self, order: Order) -> Answer<'_, Effect> {
+        self.apply_order(order)
     }
 
     fn mark_used(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<'_, ()> {
         self.note_uses(uses)
-    }
-
-    fn forget(&self, before: Timestamp, by: Actor, now: Timestamp) -> Answer<'_, u64> {
-        let order = Order { command: Command::Forget { before }, by, now };
-        Box::pin(async move { self.submit(order).await.map(Effect::rows) })
     }
 }

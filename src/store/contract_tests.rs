@@ -9,7 +9,10 @@ use serde_json::json;
 
 use super::fixtures::{NOW, by, hash, key, key_id, keys, owner, owner_id};
 use super::*;
-use crate::domain::{KeyId, KeyKind, KeyRecord, KeyState, OwnerRecord, Revision, RevisionToken, StoreHead, Timestamp};
+use crate::domain::{
+    Bounds, KeyId, KeyKind, KeyRecord, KeyState, OwnerRecord, Quota, RateLimit, Revision, RevisionToken, StoreHead,
+    Timestamp,
+};
 
 /// Opens the same store any number of times; a memory store only once.
 struct Place {
@@ -70,6 +73,13 @@ held_to_every_store!(
     loading_hands_over_everything_once,
     waiting_ends_with_a_commit_and_not_before,
     concurrent_writers_lose_nothing,
+    a_change_of_what_was_read_takes_its_place_and_of_nothing_else,
+    a_replaced_hash_is_fed_as_removed,
+    a_rotation_adds_and_ends_in_one_revision,
+    a_grace_ends_early_and_only_once,
+    an_owner_has_no_more_keys_than_it_may,
+    the_last_operator_key_stays_for_callers_over_the_network,
+    what_was_answered_is_kept_under_its_name_for_a_while,
 );
 
 async fn head(store: &Store) -> StoreHead {
@@ -137,6 +147,15 @@ fn full_record() -> KeyRecord {
         created_by: key_id(9).to_string(),
         revoked_at: Some(at(1)),
         replaces: Some(key_id(8)),
+        lineage: key_id(7),
+        ends_on_use: true,
+        paired: true,
+        bounds: Bounds {
+            allowed_ips: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            allowed_origins: vec!["https://app.example.com".to_owned()],
+            rate_limit: Some(RateLimit::new(10, Duration::from_secs(60), Some(20)).unwrap()),
+            quota: Some(Quota::new(Some(1_000), None).unwrap()),
+        },
         grace_until: Some(at(2)),
         metadata: BTreeMap::from([("team".to_owned(), json!({"cost centre": [1, 2.5, null]}))]),
         ..key(1)
@@ -159,11 +178,13 @@ async fn a_record_reads_back_as_it_was_written(place: Place) {
         owner: full.owner,
         environment: "staging".into(),
         kind: full.kind,
-        profile: Arc::new(Profile { scopes: full.scopes.clone(), roles: full.roles.clone() }),
+        profile: Arc::new(Profile::of(&full)),
         active: full.active,
         revoked_at: full.revoked_at,
         dies_at: full.dies_at(),
         created_at: full.created_at,
+        lineage: key_id(7),
+        ends_on_use: Some(key_id(8)),
     };
     assert_eq!(facts.into_iter().find(|facts| facts.id == full.id), Some(expected));
 }
@@ -171,7 +192,15 @@ async fn a_record_reads_back_as_it_was_written(place: Place) {
 async fn an_owner_reads_back_as_it_was_written(place: Place) {
     let store = place.open();
     let metadata = BTreeMap::from([("plan".to_owned(), json!("gold"))]);
-    let written = OwnerRecord { metadata, suspended: true, ..owner(2) };
+    let written = OwnerRecord {
+        metadata,
+        suspended: true,
+        rate_limit: Some(RateLimit::new(5, Duration::from_secs(1), None).unwrap()),
+        quota: Some(Quota::new(None, Some(9)).unwrap()),
+        max_keys: Some(3),
+        may_grant: Some(vec!["orders:*".parse().unwrap()]),
+        ..owner(2)
+    };
     let second = store.writer().insert_owner(written.clone(), by(), NOW).await.unwrap();
     let first = store.writer().insert_owner(owner(1), by(), NOW).await.unwrap();
     let expected = [OwnerRecord { revision: first, ..owner(1) }, OwnerRecord { revision: second, ..written }];
@@ -352,7 +381,7 @@ async fn changes_come_in_order_with_additions_before_removals(place: Place) {
     store.writer().set_owner_suspended(owner_id(1), true, by(), NOW).await.unwrap();
 
     let (owners, changed, removed, end) = since(&store, start).await;
-    assert_eq!(owners, [OwnerFacts { id: owner_id(1), suspended: true }]);
+    assert_eq!(owners, [OwnerFacts { suspended: true, ..OwnerFacts::of(&owner(1)) }]);
     assert_eq!(ids(&changed), [5, 6, 4, 1, 2].map(key_id));
     assert_eq!(changed.iter().map(KeyFacts::is_off).collect::<Vec<_>>(), [false, false, true, true, false]);
     assert_eq!((removed, end), (vec![], head(&store).await));
@@ -475,7 +504,7 @@ async fn loading_hands_over_everything_once(place: Place) {
     assert_eq!(loaded, head(&store).await);
     assert_eq!(expected, Some(keys.len()));
     owners.sort_by_key(|owner| owner.id);
-    let suspended = |number, suspended| OwnerFacts { id: owner_id(number), suspended };
+    let suspended = |number, suspended| OwnerFacts { suspended, ..OwnerFacts::of(&owner(number)) };
     assert_eq!(owners, [suspended(1, false), suspended(2, true)]);
     keys.sort_by_key(|key| key.id);
     assert_eq!(ids(&keys), (0..count).map(key_id).collect::<Vec<_>>());
@@ -525,4 +554,176 @@ async fn concurrent_writers_lose_nothing(place: Place) {
     assert_eq!(changed.iter().map(|key| key.id).collect::<HashSet<_>>(), (0..100).map(key_id).collect());
     assert!(changed.iter().all(|key| key.revoked_at == Some(NOW)));
     assert!(end.revision.number() <= start.revision.number() + 200);
+}
+
+async fn submit(store: &Store, command: Command) -> Result<Effect, StoreError> {
+    store.writer().submit(Order::new(command, by(), NOW)).await
+}
+
+fn replace(record: KeyRecord) -> Command {
+    Command::ReplaceKey { record: Box::new(record) }
+}
+
+async fn a_change_of_what_was_read_takes_its_place_and_of_nothing_else(place: Place) {
+    let store = place.open();
+    store.writer().insert_owner(owner(1), by(), NOW).await.unwrap();
+    let seen = insert(&store, keys([1])).await;
+    let wanted =
+        KeyRecord { owner: None, revision: seen, paired: false, hash: hash(1), lineage: key_id(1), ..full_record() };
+    let wanted = KeyRecord { revoked_at: None, ..wanted };
+    let effect = submit(&store, replace(wanted.clone())).await.unwrap();
+    let Effect::Changed(revision, 1) = effect else { panic!("{effect:?}") };
+    let now = find(&store, 1).await;
+    assert_eq!(now, KeyRecord { revision, ..wanted.clone() });
+    assert_eq!(submit(&store, replace(now.clone())).await.unwrap(), Effect::Unchanged(revision));
+
+    let error = submit(&store, replace(wanted)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Stale { now_at } if now_at == revision), "{error:?}");
+    let stray = KeyRecord { owner: Some(owner_id(9)), ..now.clone() };
+    assert!(matches!(submit(&store, replace(stray)).await, Err(StoreError::UnknownOwner { .. })));
+    assert_eq!(submit(&store, replace(key(7))).await.unwrap(), Effect::NotFound);
+    store.writer().revoke(key_id(1), by(), NOW).await.unwrap();
+    let revoked = find(&store, 1).await;
+    assert!(matches!(submit(&store, replace(revoked)).await, Err(StoreError::Revoked)));
+
+    let seen = store.reader().find_owner(owner_id(1)).await.unwrap().unwrap();
+    let renamed = OwnerRecord { name: "new".to_owned(), max_keys: Some(2), ..seen.clone() };
+    let effect = submit(&store, Command::ReplaceOwner { record: renamed.clone() }).await.unwrap();
+    let found = store.reader().find_owner(owner_id(1)).await.unwrap().unwrap();
+    assert_eq!(found, OwnerRecord { revision: effect.revision().unwrap(), ..renamed });
+    let error = submit(&store, Command::ReplaceOwner { record: seen }).await.unwrap_err();
+    assert!(matches!(error, StoreError::Stale { .. }), "{error:?}");
+    assert_eq!(submit(&store, Command::ReplaceOwner { record: owner(8) }).await.unwrap(), Effect::NotFound);
+}
+
+async fn a_replaced_hash_is_fed_as_removed(place: Place) {
+    let store = place.open();
+    insert(&store, keys([1, 2])).await;
+    let before = head(&store).await;
+    let record = find(&store, 1).await;
+    submit(&store, replace(KeyRecord { hash: hash(77), ..record.clone() })).await.unwrap();
+    let (_, facts, removed, _) = since(&store, before).await;
+    assert_eq!(facts.iter().map(|key| key.hash).collect::<Vec<_>>(), [hash(77)]);
+    assert_eq!(removed, [Removed { id: key_id(1), hash: hash(1) }]);
+    let taken = KeyRecord { hash: hash(2), ..find(&store, 1).await };
+    assert!(matches!(submit(&store, replace(taken)).await, Err(StoreError::Duplicate { .. })));
+    assert_eq!(insert(&store, vec![KeyRecord { hash: hash(1), ..key(3) }]).await, Revision::new(3), "it is free again");
+}
+
+fn later(seconds: u64) -> Timestamp {
+    NOW.plus(Duration::from_secs(seconds))
+}
+
+fn rotate(old: &KeyRecord, number: u32) -> Command {
+    let successor = KeyRecord { replaces: Some(old.id), lineage: old.lineage, ends_on_use: true, ..key(number) };
+    Command::Rotate { successor: Box::new(successor), seen: old.revision, grace_until: later(60) }
+}
+
+async fn a_rotation_adds_and_ends_in_one_revision(place: Place) {
+    let store = place.open();
+    insert(&store, keys([1])).await;
+    let before = head(&store).await;
+    let old = find(&store, 1).await;
+    let effect = submit(&store, rotate(&old, 2)).await.unwrap();
+    assert_eq!(effect, Effect::Changed(Revision::new(2), 2));
+    assert_eq!(find(&store, 1).await.grace_until, Some(later(60)));
+    let new = find(&store, 2).await;
+    assert_eq!((new.replaces, new.lineage, new.grace_until), (Some(key_id(1)), key_id(1), None));
+    let (_, mut facts, _, _) = since(&store, before).await;
+    facts.sort_by_key(|key| key.id);
+    assert_eq!(facts.iter().map(|key| key.dies_at).collect::<Vec<_>>(), [Some(later(60)), None]);
+    assert_eq!(facts.iter().map(|key| key.lineage).collect::<Vec<_>>(), [key_id(1), key_id(1)]);
+    assert_eq!(facts.iter().map(|key| key.ends_on_use).collect::<Vec<_>>(), [None, Some(key_id(1))]);
+
+    assert!(matches!(submit(&store, rotate(&old, 3)).await, Err(StoreError::Stale { .. })), "it changed meanwhile");
+    assert_eq!(submit(&store, rotate(&key(9), 3)).await.unwrap(), Effect::NotFound);
+    let twice = rotate(&find(&store, 1).await, 2);
+    assert!(matches!(submit(&store, twice).await, Err(StoreError::Duplicate { .. })));
+    assert_eq!(head(&store).await.revision, Revision::new(2), "what was refused left nothing");
+}
+
+async fn a_grace_ends_early_and_only_once(place: Place) {
+    let store = place.open();
+    insert(&store, keys([1])).await;
+    let end = || Command::EndGrace { id: key_id(1) };
+    assert_eq!(submit(&store, end()).await.unwrap(), Effect::Unchanged(Revision::new(1)), "there is no grace");
+    submit(&store, rotate(&find(&store, 1).await, 2)).await.unwrap();
+    assert_eq!(submit(&store, end()).await.unwrap(), Effect::Changed(Revision::new(3), 1));
+    assert_eq!(find(&store, 1).await.grace_until, Some(NOW));
+    assert_eq!(submit(&store, end()).await.unwrap(), Effect::Unchanged(Revision::new(3)));
+    assert_eq!(submit(&store, Command::EndGrace { id: key_id(5) }).await.unwrap(), Effect::NotFound);
+}
+
+async fn an_owner_has_no_more_keys_than_it_may(place: Place) {
+    let store = place.open();
+    store.writer().insert_owner(OwnerRecord { max_keys: Some(3), ..owner(1) }, by(), NOW).await.unwrap();
+    let of_owner = |number| KeyRecord { owner: Some(owner_id(1)), ..key(number) };
+    insert(&store, vec![of_owner(1), of_owner(2)]).await;
+    let error = store.writer().insert_keys(vec![of_owner(3), of_owner(4)], by(), NOW).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooManyKeys { index: 1, most: 3 }), "{error:?}");
+    insert(&store, vec![of_owner(3), KeyRecord { revoked_at: Some(NOW), ..of_owner(5) }]).await;
+    let error = store.writer().insert_keys(vec![key(8), of_owner(4)], by(), NOW).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooManyKeys { index: 1, most: 3 }), "{error:?}");
+    // A successor takes the place of a key that is on its way out.
+    let old = find(&store, 1).await;
+    let successor = KeyRecord { replaces: Some(old.id), ..of_owner(6) };
+    let rotate = Command::Rotate { successor: Box::new(successor), seen: old.revision, grace_until: later(1) };
+    submit(&store, rotate).await.unwrap();
+    store.writer().revoke(key_id(1), by(), NOW).await.unwrap();
+    store.writer().revoke(key_id(2), by(), NOW).await.unwrap();
+    insert(&store, vec![of_owner(4)]).await;
+}
+
+async fn the_last_operator_key_stays_for_callers_over_the_network(place: Place) {
+    let store = place.open();
+    let operator = |number| KeyRecord {
+        kind: KeyKind::Management,
+        scopes: vec!["portcullis:keys".parse().unwrap()],
+        ..key(number)
+    };
+    let reader = KeyRecord { scopes: vec!["portcullis:keys:read".parse().unwrap()], ..operator(3) };
+    insert(&store, vec![operator(1), operator(2), reader]).await;
+    let caller = || Actor { name: key_id(1).to_string(), address: Some([192, 0, 2, 1].into()) };
+    let guarded = async |command| store.writer().submit(Order::new(command, caller(), NOW)).await;
+    guarded(Command::Revoke { id: key_id(2) }).await.unwrap();
+    let last = find(&store, 1).await;
+    let weaker = KeyRecord { scopes: Vec::new(), ..last.clone() };
+    let ways = [
+        Command::Revoke { id: key_id(1) },
+        Command::SetActive { id: key_id(1), active: false },
+        replace(weaker),
+        replace(KeyRecord { active: false, ..last.clone() }),
+        rotate(&last, 4),
+    ];
+    for command in ways {
+        let what = format!("{command:?}");
+        assert!(matches!(guarded(command).await, Err(StoreError::LastOperator)), "{what}");
+    }
+    assert_eq!(find(&store, 1).await, last, "what was refused left nothing");
+    let successor = KeyRecord { replaces: Some(last.id), ..operator(5) };
+    let good = Command::Rotate { successor: Box::new(successor), seen: last.revision, grace_until: later(60) };
+    guarded(good).await.unwrap();
+    guarded(Command::Revoke { id: key_id(1) }).await.unwrap();
+    guarded(Command::Revoke { id: key_id(3) }).await.unwrap();
+    submit(&store, Command::Revoke { id: key_id(5) }).await.expect("who has the store may do as they please");
+}
+
+async fn what_was_answered_is_kept_under_its_name_for_a_while(place: Place) {
+    let store = place.open();
+    let kept = || Repeatable { request: [1; 32], sealed: b"sealed".to_vec() };
+    let insert_once = |number, now| Order {
+        repeatable: Some(([7; 32], kept())),
+        ..Order::new(Command::InsertKeys { records: keys([number]), origin: Origin::Minted }, by(), now)
+    };
+    let found = async |now| store.reader().find_repeatable([7; 32], now).await.unwrap();
+    assert_eq!(found(NOW).await, None);
+    // What is refused is not kept either.
+    insert(&store, keys([1])).await;
+    assert!(matches!(store.writer().submit(insert_once(1, NOW)).await, Err(StoreError::Duplicate { .. })));
+    assert_eq!(found(NOW).await, None);
+    store.writer().submit(insert_once(2, NOW)).await.unwrap();
+    assert_eq!(found(NOW).await, Some((kept(), Revision::new(2))));
+    assert!(matches!(store.writer().submit(insert_once(3, later(1))).await, Err(StoreError::Repeated)));
+    assert_eq!(found(later(15 * 60 + 1)).await, None);
+    store.writer().submit(insert_once(3, later(15 * 60 + 1))).await.unwrap();
 }

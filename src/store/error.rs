@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::domain::Revision;
+
 /// Why a store did not do what it was asked.
 #[derive(Debug)]
 pub enum StoreError {
@@ -37,6 +39,22 @@ pub enum StoreError {
     },
     /// The key was revoked, which is final.
     Revoked,
+    /// The record changed since it was read.
+    Stale {
+        /// Its revision now.
+        now_at: Revision,
+    },
+    /// The owner has as many keys as it may have.
+    TooManyKeys {
+        /// Index in the records that were to be inserted.
+        index: usize,
+        /// How many it may have.
+        most: u32,
+    },
+    /// Nobody could manage keys any more.
+    LastOperator,
+    /// The same was asked for before, and what was answered is kept.
+    Repeated,
 }
 
 impl StoreError {
@@ -44,7 +62,13 @@ impl StoreError {
     pub fn is_trouble(&self) -> bool {
         match self {
             Self::Unavailable { .. } | Self::Damaged { .. } | Self::Newer { .. } => true,
-            Self::Duplicate { .. } | Self::UnknownOwner { .. } | Self::Revoked => false,
+            Self::Duplicate { .. }
+            | Self::UnknownOwner { .. }
+            | Self::Revoked
+            | Self::Stale { .. }
+            | Self::TooManyKeys { .. }
+            | Self::LastOperator
+            | Self::Repeated => false,
         }
     }
 
@@ -67,6 +91,16 @@ impl fmt::Display for StoreError {
             }
             Self::UnknownOwner { .. } => f.write_str("there is no such owner"),
             Self::Revoked => f.write_str("the key is revoked, which is final; create a new one"),
+            Self::Stale { now_at } => {
+                write!(f, "the record changed meanwhile, in revision {now_at}; read it again and repeat the change")
+            }
+            Self::TooManyKeys { most, .. } => {
+                write!(f, "the owner may have {most} keys and has as many; revoke one, or raise its `max_keys`")
+            }
+            Self::LastOperator => f.write_str(
+                "no other operator key (without owner, with the scope portcullis:keys) would be left; create one first",
+            ),
+            Self::Repeated => f.write_str("the same request was carried out before"),
         }
     }
 }
@@ -79,7 +113,11 @@ impl Error for StoreError {
             | Self::Newer { .. }
             | Self::Duplicate { .. }
             | Self::UnknownOwner { .. }
-            | Self::Revoked => None,
+            | Self::Revoked
+            | Self::Stale { .. }
+            | Self::TooManyKeys { .. }
+            | Self::LastOperator
+            | Self::Repeated => None,
         }
     }
 }

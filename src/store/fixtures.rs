@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::Actor;
-use crate::domain::{KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Revision, Timestamp};
+use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Revision, Timestamp};
 
 /// The moment at which tests happen unless they say otherwise.
 pub(crate) const NOW: Timestamp = Timestamp::from_unix_ms(1_700_000_000_123);
 
 /// Who acts in tests.
 pub(crate) fn by() -> Actor {
-    Actor("local:tester".to_owned())
+    Actor::named("local:tester")
 }
 
 /// The hash of [`key`] with the same number.
@@ -46,11 +46,13 @@ pub(crate) fn key(number: u32) -> KeyRecord {
         kind: KeyKind::Secret,
         prefix: "pc_live_sk_abcdefgh".to_owned(),
         last4: "wxyz".to_owned(),
+        paired: false,
         hash: hash(number),
         pepper: None,
         scopes: vec!["read:orders".parse().unwrap()],
         roles: Vec::new(),
         may_grant: Vec::new(),
+        bounds: Bounds::default(),
         active: true,
         expires_at: None,
         created_at: NOW,
@@ -58,6 +60,8 @@ pub(crate) fn key(number: u32) -> KeyRecord {
         last_used_at: None,
         revoked_at: None,
         replaces: None,
+        lineage: key_id(number),
+        ends_on_use: false,
         grace_until: None,
         metadata: BTreeMap::new(),
         revision: Revision::ZERO,
@@ -75,6 +79,10 @@ pub(crate) fn owner(number: u32) -> OwnerRecord {
         id: owner_id(number),
         name: format!("owner {number}"),
         suspended: false,
+        rate_limit: None,
+        quota: None,
+        max_keys: None,
+        may_grant: None,
         created_at: NOW,
         metadata: BTreeMap::new(),
         revision: Revision::ZERO,

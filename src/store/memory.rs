@@ -10,12 +10,14 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::api::{
-    Answer, ChangeFeed, Changes, KeyFacts, KeyQuery, KeyReader, LoadBatch, MAX_CHANGED_KEYS, MAX_FORGOTTEN_AT_ONCE,
-    OwnerFacts, Page, Profile, Removed,
+    Actor, Answer, ChangeFeed, Changes, KeyFacts, KeyQuery, KeyReader, LoadBatch, MAX_CHANGED_KEYS,
+    MAX_FORGOTTEN_AT_ONCE, OwnerFacts, Page, Profile, Removed, RepeatName, Repeatable,
 };
 use super::command::{Command, Commands, Effect, Order, draw_token};
 use super::error::StoreError;
-use crate::domain::{KeyHash, KeyId, KeyRecord, OwnerId, OwnerRecord, Revision, RevisionToken, StoreHead, Timestamp};
+use crate::domain::{
+    KeyHash, KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, RevisionToken, StoreHead, Timestamp,
+};
 
 /// Keys handed over at a time.
 const BATCH: usize = 4_096;
@@ -31,10 +33,17 @@ struct State {
     by_hash: HashMap<KeyHash, KeyId>,
     by_revision: BTreeSet<(Revision, KeyId)>,
     owners: BTreeMap<OwnerId, OwnerRecord>,
+    repeatable: HashMap<RepeatName, Kept>,
     removed: BTreeMap<Revision, Vec<Removed>>,
     /// What is remembered of the past; the last entry is the head.
     revisions: BTreeMap<Revision, (RevisionToken, Timestamp)>,
     head: StoreHead,
+}
+
+struct Kept {
+    repeatable: Repeatable,
+    at: Timestamp,
+    revision: Revision,
 }
 
 impl MemoryStore {
@@ -49,6 +58,7 @@ impl MemoryStore {
             by_hash: HashMap::new(),
             by_revision: BTreeSet::new(),
             owners: BTreeMap::new(),
+            repeatable: HashMap::new(),
             removed: BTreeMap::new(),
             revisions: BTreeMap::from([(head.revision, (head.token, Timestamp::default()))]),
             head,
@@ -68,7 +78,7 @@ impl MemoryStore {
 }
 
 impl Commands for MemoryStore {
-    fn submit(&self, order: Order) -> Answer<'_, Effect> {
+    fn apply_order(&self, order: Order) -> Answer<'_, Effect> {
         Box::pin(async move { self.apply(order) })
     }
 
@@ -87,16 +97,29 @@ impl Commands for MemoryStore {
 
 impl State {
     fn apply(&mut self, order: Order, token: RevisionToken) -> Result<Effect, StoreError> {
-        let Order { command, now, .. } = order;
+        let Order { command, now, by, repeatable } = order;
+        self.repeatable.retain(|_, kept| now.since(kept.at) < Repeatable::KEPT);
+        if repeatable.as_ref().is_some_and(|(name, _)| self.repeatable.contains_key(name)) {
+            return Err(StoreError::Repeated);
+        }
         let next = self.head.revision.next();
         let effect = match command {
             Command::InsertKeys { records, .. } => self.insert_keys(records, next)?,
-            Command::SetActive { id, active } => self.set_active(id, active, next)?,
-            Command::Revoke { id } => self.revoke(id, now, next),
+            Command::ReplaceKey { record } => self.replace_key(*record, &by, now, next)?,
+            Command::Rotate { successor, seen, grace_until } => {
+                self.rotate(*successor, seen, grace_until, &by, now, next)?
+            }
+            Command::EndGrace { id } => self.end_grace(id, now, next),
+            Command::SetActive { id, active } => self.set_active(id, active, &by, now, next)?,
+            Command::Revoke { id } => self.revoke(id, &by, now, next)?,
             Command::InsertOwner { record } => self.insert_owner(record, next)?,
+            Command::ReplaceOwner { record } => self.replace_owner(record, next)?,
             Command::SetSuspended { id, suspended } => self.set_suspended(id, suspended, next),
             Command::Forget { before } => self.forget(before, next),
         };
+        if let Some((name, repeatable)) = repeatable {
+            self.repeatable.insert(name, Kept { repeatable, at: now, revision: next });
+        }
         if effect.is_change() {
             self.head = StoreHead { revision: next, token };
             self.revisions.insert(next, (token, now));
@@ -115,49 +138,164 @@ impl State {
             if known || !hashes.insert(record.hash) || !ids.insert(record.id) {
                 return Err(StoreError::Duplicate { index });
             }
-            if record.owner.is_some_and(|owner| !self.owners.contains_key(&owner)) {
-                return Err(StoreError::UnknownOwner { index });
+            if let Some(id) = record.owner {
+                let owner = self.owners.get(&id).ok_or(StoreError::UnknownOwner { index })?;
+                let counts = |record: &&KeyRecord| record.owner == Some(id) && record.revoked_at.is_none();
+                let with = records[..=index].iter().filter(counts).count();
+                if let Some(most) = owner.max_keys.filter(|_| record.revoked_at.is_none())
+                    && self.keys.values().filter(counts).count() + with > most as usize
+                {
+                    return Err(StoreError::TooManyKeys { index, most });
+                }
             }
         }
         let rows = records.len() as u64;
-        for mut record in records {
-            record.revision = next;
-            self.by_hash.insert(record.hash, record.id);
-            self.by_revision.insert((next, record.id));
-            self.keys.insert(record.id, record);
+        for record in records {
+            self.put_key(record, next);
         }
         Ok(Effect::Changed(next, rows))
     }
 
-    fn set_active(&mut self, id: KeyId, active: bool, next: Revision) -> Result<Effect, StoreError> {
-        let Some(record) = self.keys.get_mut(&id) else { return Ok(Effect::NotFound) };
-        if record.revoked_at.is_some() {
-            return Err(StoreError::Revoked);
+    /// Adds a key or takes the place of what it was; returns that.
+    fn put_key(&mut self, mut record: KeyRecord, next: Revision) -> Option<KeyRecord> {
+        record.revision = next;
+        self.by_hash.insert(record.hash, record.id);
+        self.by_revision.insert((next, record.id));
+        let before = self.keys.insert(record.id, record);
+        if let Some(before) = &before {
+            self.by_revision.remove(&(before.revision, before.id));
         }
-        if record.active == active {
-            return Ok(Effect::Unchanged(record.revision));
+        before
+    }
+
+    fn find_unchanged(&self, id: KeyId, seen: Revision) -> Result<Option<KeyRecord>, StoreError> {
+        match self.keys.get(&id) {
+            None => Ok(None),
+            Some(found) if found.revoked_at.is_some() => Err(StoreError::Revoked),
+            Some(found) if found.revision != seen => Err(StoreError::Stale { now_at: found.revision }),
+            Some(found) => Ok(Some(found.clone())),
         }
-        record.active = active;
-        self.restamp(id, next);
+    }
+
+    fn replace_key(
+        &mut self,
+        record: KeyRecord,
+        by: &Actor,
+        now: Timestamp,
+        next: Revision,
+    ) -> Result<Effect, StoreError> {
+        let Some(before) = self.find_unchanged(record.id, record.revision)? else { return Ok(Effect::NotFound) };
+        let record = KeyRecord { last_used_at: before.last_used_at, ..record };
+        if before == record {
+            return Ok(Effect::Unchanged(before.revision));
+        }
+        if self.by_hash.get(&record.hash).is_some_and(|holder| *holder != record.id) {
+            return Err(StoreError::Duplicate { index: 0 });
+        }
+        if record.owner.is_some_and(|owner| !self.owners.contains_key(&owner)) {
+            return Err(StoreError::UnknownOwner { index: 0 });
+        }
+        self.keep_an_operator(&before, Some(&record), by, now)?;
+        if before.hash != record.hash {
+            self.by_hash.remove(&before.hash);
+            self.removed.entry(next).or_default().push(Removed { id: before.id, hash: before.hash });
+        }
+        self.put_key(record, next);
         Ok(Effect::Changed(next, 1))
     }
 
-    fn revoke(&mut self, id: KeyId, now: Timestamp, next: Revision) -> Effect {
-        let Some(record) = self.keys.get_mut(&id) else { return Effect::NotFound };
-        if record.revoked_at.is_some() {
+    fn rotate(
+        &mut self,
+        successor: KeyRecord,
+        seen: Revision,
+        grace_until: Timestamp,
+        by: &Actor,
+        now: Timestamp,
+        next: Revision,
+    ) -> Result<Effect, StoreError> {
+        let Some(old) = successor.replaces else { return Ok(Effect::NotFound) };
+        let Some(before) = self.find_unchanged(old, seen)? else { return Ok(Effect::NotFound) };
+        if self.by_hash.contains_key(&successor.hash) || self.keys.contains_key(&successor.id) {
+            return Err(StoreError::Duplicate { index: 0 });
+        }
+        if successor.owner.is_some_and(|owner| !self.owners.contains_key(&owner)) {
+            return Err(StoreError::UnknownOwner { index: 0 });
+        }
+        self.keep_an_operator(&before, Some(&successor), by, now)?;
+        self.put_key(successor, next);
+        self.put_key(KeyRecord { grace_until: Some(grace_until), ..before }, next);
+        Ok(Effect::Changed(next, 2))
+    }
+
+    fn end_grace(&mut self, id: KeyId, now: Timestamp, next: Revision) -> Effect {
+        let Some(record) = self.keys.get(&id) else { return Effect::NotFound };
+        if record.revoked_at.is_some() || record.grace_until.is_none_or(|grace| grace <= now) {
             return Effect::Unchanged(record.revision);
         }
-        record.revoked_at = Some(now);
-        self.restamp(id, next);
+        self.put_key(KeyRecord { grace_until: Some(now), ..record.clone() }, next);
         Effect::Changed(next, 1)
     }
 
-    fn restamp(&mut self, id: KeyId, next: Revision) {
-        if let Some(record) = self.keys.get_mut(&id) {
-            self.by_revision.remove(&(record.revision, id));
-            record.revision = next;
-            self.by_revision.insert((next, id));
+    /// Before `before` becomes `after`: refuses it when that is an operator key and none that works would be left.
+    fn keep_an_operator(
+        &self,
+        before: &KeyRecord,
+        after: Option<&KeyRecord>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let operates = |record: &KeyRecord| record.is_operator() && record.state(now) == KeyState::Active;
+        if !by.is_guarded() || !operates(before) {
+            return Ok(());
         }
+        // One that lives on for a grace only is as good as gone.
+        let stays = |record: &KeyRecord| operates(record) && record.grace_until.is_none();
+        let others = self.keys.values().filter(|record| record.id != before.id);
+        if others.chain(after).any(stays) { Ok(()) } else { Err(StoreError::LastOperator) }
+    }
+
+    fn replace_owner(&mut self, mut record: OwnerRecord, next: Revision) -> Result<Effect, StoreError> {
+        let Some(before) = self.owners.get(&record.id) else { return Ok(Effect::NotFound) };
+        if before.revision != record.revision {
+            return Err(StoreError::Stale { now_at: before.revision });
+        }
+        if *before == record {
+            return Ok(Effect::Unchanged(before.revision));
+        }
+        record.revision = next;
+        self.owners.insert(record.id, record);
+        Ok(Effect::Changed(next, 1))
+    }
+
+    fn set_active(
+        &mut self,
+        id: KeyId,
+        active: bool,
+        by: &Actor,
+        now: Timestamp,
+        next: Revision,
+    ) -> Result<Effect, StoreError> {
+        let Some(before) = self.keys.get(&id) else { return Ok(Effect::NotFound) };
+        if before.revoked_at.is_some() {
+            return Err(StoreError::Revoked);
+        }
+        if before.active == active {
+            return Ok(Effect::Unchanged(before.revision));
+        }
+        let after = KeyRecord { active, ..before.clone() };
+        self.keep_an_operator(before, Some(&after), by, now)?;
+        self.put_key(after, next);
+        Ok(Effect::Changed(next, 1))
+    }
+
+    fn revoke(&mut self, id: KeyId, by: &Actor, now: Timestamp, next: Revision) -> Result<Effect, StoreError> {
+        let Some(before) = self.keys.get(&id) else { return Ok(Effect::NotFound) };
+        if before.revoked_at.is_some() {
+            return Ok(Effect::Unchanged(before.revision));
+        }
+        self.keep_an_operator(before, None, by, now)?;
+        self.put_key(KeyRecord { revoked_at: Some(now), ..before.clone() }, next);
+        Ok(Effect::Changed(next, 1))
     }
 
     fn insert_owner(&mut self, mut record: OwnerRecord, next: Revision) -> Result<Effect, StoreError> {
@@ -223,16 +361,12 @@ impl State {
             changed.into_iter().map(|record| (record.revision, facts.of(record))).collect();
         keys.sort_by_key(|(revision, key)| (*revision, key.is_off()));
         Changes::Since {
-            owners: self.owners.values().filter(|o| o.revision > since.revision).map(owner_facts).collect(),
+            owners: self.owners.values().filter(|o| o.revision > since.revision).map(OwnerFacts::of).collect(),
             keys: keys.into_iter().map(|(_, key)| key).collect(),
             removed: self.removed.range(after).flat_map(|(_, gone)| gone.iter().copied()).collect(),
             head: self.head,
         }
     }
-}
-
-fn owner_facts(record: &OwnerRecord) -> OwnerFacts {
-    OwnerFacts { id: record.id, suspended: record.suspended }
 }
 
 /// Reduces records to facts, sharing equal profiles and names.
@@ -244,8 +378,7 @@ struct FactsOf {
 
 impl FactsOf {
     fn of(&mut self, record: &KeyRecord) -> KeyFacts {
-        let profile = Profile { scopes: record.scopes.clone(), roles: record.roles.clone() };
-        let shared = self.profiles.entry(profile).or_insert_with_key(|profile| Arc::new(profile.clone()));
+        let shared = self.profiles.entry(Profile::of(record)).or_insert_with_key(|profile| Arc::new(profile.clone()));
         let environment = self.environments.entry(record.environment.clone());
         KeyFacts {
             id: record.id,
@@ -258,6 +391,8 @@ impl FactsOf {
             revoked_at: record.revoked_at,
             dies_at: record.dies_at(),
             created_at: record.created_at,
+            lineage: record.lineage,
+            ends_on_use: record.replaces.filter(|_| record.ends_on_use),
         }
     }
 }
@@ -281,6 +416,18 @@ impl KeyReader for MemoryStore {
     fn list_owners(&self) -> Answer<'_, Vec<OwnerRecord>> {
         Box::pin(async move { Ok(self.state.lock().owners.values().cloned().collect()) })
     }
+
+    fn find_owner(&self, id: OwnerId) -> Answer<'_, Option<OwnerRecord>> {
+        Box::pin(async move { Ok(self.state.lock().owners.get(&id).cloned()) })
+    }
+
+    fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            let kept = state.repeatable.get(&name).filter(|kept| now.since(kept.at) < Repeatable::KEPT);
+            Ok(kept.map(|kept| (kept.repeatable.clone(), kept.revision)))
+        })
+    }
 }
 
 fn is_wanted(query: &KeyQuery, record: &KeyRecord) -> bool {
@@ -301,7 +448,7 @@ impl ChangeFeed for MemoryStore {
         Box::pin(async move {
             let state = self.state.lock();
             sink(LoadBatch::Expect { keys: state.keys.len() });
-            sink(LoadBatch::Owners(state.owners.values().map(owner_facts).collect()));
+            sink(LoadBatch::Owners(state.owners.values().map(OwnerFacts::of).collect()));
             let mut facts = FactsOf::default();
             let mut records = state.keys.values();
             loop {

@@ -21,6 +21,7 @@ mod contract_tests;
 pub(crate) mod fixtures;
 
 pub use api::*;
+pub use command::{Command, Effect, Order, Origin};
 pub use error::StoreError;
 pub use retention::{RETENTION, forget_what_is_old};
 pub use settings::*;

@@ -19,7 +19,7 @@ pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub async fn forget_what_is_old(writer: &Arc<dyn KeyWriter>, now: Timestamp) -> Result<u64, StoreError> {
     let mut gone = 0;
     loop {
-        let by = Actor("gateway:retention".to_owned());
+        let by = Actor::named("gateway:retention");
         match writer.forget(now.minus(RETENTION), by, now).await? {
             0 => return Ok(gone),
             rows => gone += rows,

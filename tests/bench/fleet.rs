@@ -46,7 +46,7 @@ impl Fleet {
     pub fn new(keys: u64) -> Self {
         let profile = |scopes: &[&str]| {
             let scopes = scopes.iter().map(|scope| scope.parse().expect("these are scopes")).collect();
-            Arc::new(Profile { scopes, roles: Vec::new() })
+            Arc::new(Profile { scopes, ..Profile::default() })
         };
         Self {
             keys,
@@ -115,6 +115,8 @@ impl Fleet {
             revoked_at: None,
             dies_at: None,
             created_at: MADE_AT,
+            lineage: id(number),
+            ends_on_use: None,
         }
     }
 

@@ -26,6 +26,7 @@ const TABLE: &[(u8, &str, May)] = &[
     (2, "authn", Know(&["credential", "cache"])),
     (2, "authz", Know(&["route", "authn"])),
     (3, "gate", Know(&["route", "credential", "cache", "authn", "authz", "limit"])),
+    (4, "manage", Know(&["store", "gate"])),
     // Challenges name the schemes a route accepts.
     (4, "reply", Know(&["gate", "credential"])),
     (5, "proxy", KnowLower),

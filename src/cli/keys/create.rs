@@ -1,13 +1,12 @@
 //! `keys create`: a new key, shown once.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::draft::{Draft, mint};
 use super::record::Shown;
-use super::vocabulary::{self, Vocabulary, split_list};
 use crate::cli::console::Console;
 use crate::cli::curl::{self, Trial};
 use crate::cli::failure::Failure;
@@ -15,7 +14,8 @@ use crate::cli::output::{self, Output, OutputArgs};
 use crate::cli::site::Site;
 use crate::cli::vault::{Vault, local_actor};
 use crate::config::parse_duration;
-use crate::domain::{KeyKind, KeyRecord, MintedKey, Timestamp, time};
+use crate::domain::{KeyKind, KeyRecord, MintedKey, OwnerId, Quota, RateLimit, time};
+use crate::manage::{Authority, Desk, NewKey, check_description, check_name, plan_key, split_list};
 use crate::store::OpenMode;
 
 /// `keys create`.
@@ -36,15 +36,36 @@ pub(in crate::cli) struct CreateArgs {
     /// secret (servers), publishable (web pages, safe methods only) or management
     #[arg(long, default_value = "secret", value_parser = kind)]
     kind: KeyKind,
+    /// The account it belongs to
+    #[arg(long, value_name = "ID")]
+    owner: Option<OwnerId>,
     /// From when on it is refused, from now: 90d, 24h, 30m
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
-    expires_in: Option<std::time::Duration>,
+    expires_in: Option<Duration>,
     /// Free text
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = description)]
     description: String,
-    /// What it may hand out to other keys, separated by commas; for management keys
+    /// What it may hand out to other keys, separated by commas; for management keys and keys of an owner
     #[arg(long, value_name = "SCOPE,…")]
     may_grant: Option<String>,
+    /// Networks that its requests come from, separated by commas
+    #[arg(long, value_name = "CIDR,…")]
+    allowed_ips: Option<String>,
+    /// Origins of the pages that may use it, separated by commas; for publishable keys
+    #[arg(long, value_name = "ORIGIN,…")]
+    allowed_origins: Option<String>,
+    /// Its own rate limit: 10/1s, or 10/1s+20 where 20 may come at once
+    #[arg(long, value_name = "LIMIT", value_parser = rate_limit)]
+    rate_limit: Option<RateLimit>,
+    /// Its own quota: 1000/day, 20000/month or both, separated by a comma
+    #[arg(long, value_name = "QUOTA", value_parser = quota)]
+    quota: Option<Quota>,
+    /// A note of your own; may be repeated
+    #[arg(long, value_name = "NAME=TEXT", value_parser = note)]
+    metadata: Vec<(String, String)>,
+    /// Make a pair of a public id and a secret, sent as `Basic`
+    #[arg(long)]
+    paired: bool,
     /// Print the key alone
     #[arg(long, conflicts_with = "output")]
     quiet: bool,
@@ -54,44 +75,41 @@ pub(in crate::cli) struct CreateArgs {
 
 /// Makes the key and prints it.
 pub(super) fn run(site: &Site, args: CreateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let vocabulary = Vocabulary::of(&site.settings);
     let now = time::now();
     let (quiet, output) = (args.quiet, args.output.output);
-    let word = vocabulary.environment_word(&args.environment).map_err(Failure::Usage)?;
-    let draft = draft(args, &vocabulary, now).map_err(Failure::Usage)?;
-    // Opened last: a mistake in the flags creates no store.
-    let vault = Vault::open(site, OpenMode::Create, "keys create")?;
-    let by = local_actor();
-    let (record, key) = mint(draft, word, &site.settings, &by, now)?;
-    let inserted = vec![record.clone()];
-    let revision = vault.ask(|store| store.writer().insert_keys(inserted, by, now))?;
-    show(site, &KeyRecord { revision, ..record }, &key, quiet, output, console)
-}
-
-fn draft(args: CreateArgs, vocabulary: &Vocabulary<'_>, now: Timestamp) -> Result<Draft, String> {
     let list = |text: Option<String>| text.as_deref().map(split_list).unwrap_or_default();
-    let kind = args.kind;
-    let may_grant = vocabulary.scopes(&list(args.may_grant), KeyKind::Management)?;
-    if !may_grant.is_empty() && kind != KeyKind::Management {
-        return Err(
-            "only management keys hand out anything; add `--kind management`, or leave `--may-grant` out".to_owned()
-        );
-    }
-    Ok(Draft {
+    let asked = NewKey {
         name: args.name,
         description: args.description,
-        owner: None,
-        environment: args.environment,
-        kind,
-        scopes: vocabulary.scopes(&list(args.scopes), kind)?,
-        roles: vocabulary.roles(&list(args.roles))?,
-        may_grant,
+        owner: args.owner,
+        environment: Some(args.environment),
+        kind: Some(args.kind),
+        scopes: list(args.scopes),
+        roles: list(args.roles),
+        may_grant: list(args.may_grant),
         expires_at: args.expires_in.map(|span| now.plus(span)),
-        metadata: BTreeMap::new(),
-    })
+        allowed_ips: list(args.allowed_ips),
+        allowed_origins: list(args.allowed_origins),
+        rate_limit: args.rate_limit,
+        quota: args.quota,
+        metadata: args.metadata.into_iter().map(|(name, text)| (name, Value::String(text))).collect::<BTreeMap<_, _>>(),
+        paired: args.paired,
+    };
+    let authority = Authority::Local(local_actor());
+    let _plan = plan_key(asked.clone(), args.owner, &site.settings.gate, &authority, now)?;
+    // Opened last: a mistake in the flags creates no store.
+    let vault = Vault::open(site, OpenMode::Create, "keys create")?;
+    let desk = Desk { store: vault.store(), settings: &site.settings.gate, authority: &authority, now };
+    let (record, key) = vault.wait(async {
+        let made = desk.make_key(asked).await?;
+        let revision = desk.submit(made.command, None).await?.unwrap_or_default();
+        Ok((KeyRecord { revision, ..made.record }, made.key))
+    })?;
+    show(site, &record, &key, quiet, output, console)
 }
 
-fn show(
+/// Prints a key that was just made, with its text.
+pub(super) fn show(
     site: &Site,
     record: &KeyRecord,
     key: &MintedKey,
@@ -99,7 +117,7 @@ fn show(
     output: Output,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    let shown = Shown { record, now: record.created_at };
+    let shown = Shown { record, now: time::now() };
     if quiet {
         writeln!(console.out, "{}", key.reveal())?;
         return Ok(());
@@ -126,12 +144,12 @@ fn show(
     Ok(())
 }
 
-fn name(text: &str) -> Result<String, String> {
-    vocabulary::check_name(text).map(|()| text.to_owned())
+pub(super) fn name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned())
 }
 
-fn description(text: &str) -> Result<String, String> {
-    vocabulary::check_description(text).map(|()| text.to_owned())
+pub(super) fn description(text: &str) -> Result<String, String> {
+    check_description(text).map(|()| text.to_owned())
 }
 
 /// A kind by its name.
@@ -139,10 +157,42 @@ pub(in crate::cli) fn kind(text: &str) -> Result<KeyKind, String> {
     KeyKind::from_name(text).ok_or_else(|| "a key is secret, publishable or management".to_owned())
 }
 
-fn lifetime(text: &str) -> Result<std::time::Duration, String> {
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
         Ok(span) if span.is_zero() => Err("a key that expires at once is of no use; write for example 90d".to_owned()),
         Ok(span) => Ok(span),
         Err(_) => Err("a span of time is a number and a unit: 30m, 24h or 90d".to_owned()),
     }
+}
+
+/// `10/1s`, or `10/1s+20`.
+pub(in crate::cli) fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    let form = || format!("{text:?} is no rate limit such as 10/1s, or 10/1s+20 where 20 may come at once");
+    let (requests, rest) = text.split_once('/').ok_or_else(form)?;
+    let (per, burst) = rest.split_once('+').map_or((rest, None), |(per, burst)| (per, Some(burst)));
+    let requests = requests.parse().map_err(|_| form())?;
+    let per = parse_duration(per).map_err(|_| form())?;
+    let burst = burst.map(str::parse).transpose().map_err(|_| form())?;
+    RateLimit::new(requests, per, burst).map_err(|error| error.to_string())
+}
+
+/// `1000/day`, `20000/month`, or both.
+pub(in crate::cli) fn quota(text: &str) -> Result<Quota, String> {
+    let form = || format!("{text:?} is no quota such as 1000/day or 1000/day,20000/month");
+    let (mut per_day, mut per_month) = (None, None);
+    for part in split_list(text) {
+        let (number, span) = part.split_once('/').ok_or_else(form)?;
+        let place = match span {
+            "day" => &mut per_day,
+            "month" => &mut per_month,
+            _ => return Err(form()),
+        };
+        *place = Some(number.parse().map_err(|_| form())?);
+    }
+    Quota::new(per_day, per_month).map_err(|error| error.to_string())
+}
+
+pub(in crate::cli) fn note(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a note is NAME=TEXT")?;
+    Ok((name.to_owned(), value.to_owned()))
 }

@@ -10,13 +10,13 @@ use serde_json::json;
 
 use super::import_row::Reader;
 use super::rows::{self, Format};
-use super::vocabulary::Vocabulary;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output, OutputArgs, visible};
 use crate::cli::site::Site;
 use crate::cli::vault::{Vault, check_on_disk, local_actor};
 use crate::domain::{KeyHash, KeyId, KeyRecord, OwnerId, time};
+use crate::manage::Vocabulary;
 use crate::store::{LoadBatch, OpenMode};
 
 /// `keys import`.
@@ -96,7 +96,7 @@ impl Batch {
         site: &Site,
         console: &mut Console<'_>,
     ) -> Result<(), Failure> {
-        let vocabulary = Vocabulary::of(&site.settings);
+        let vocabulary = Vocabulary::of(&site.settings.gate);
         let by = local_actor();
         let reader = Reader { vocabulary: &vocabulary, settings: &site.settings, by: &by, now: time::now() };
         let mut file;

@@ -4,17 +4,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::draft::{Draft, Stored};
-use super::vocabulary::{self, Vocabulary};
-use crate::config::{Settings, did_you_mean};
+use crate::config::Settings;
 use crate::domain::key_text::KeyTextForm;
 use crate::domain::limits::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES};
-use crate::domain::{KeyHash, KeyId, KeyKind, KeyRecord, PresentedKey, Timestamp};
+use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, PresentedKey, Timestamp, did_you_mean};
+use crate::manage::{Draft, Stored, Vocabulary, check_description, check_name};
 use crate::store::Actor;
 
 /// What rows are read with.
@@ -37,9 +39,9 @@ impl Reader<'_> {
         let mut row = Fields(fields);
         let id = row.parsed::<KeyId>("id")?;
         let name = row.text("name")?.ok_or("`name` is missing")?;
-        vocabulary::check_name(&name)?;
+        check_name(&name)?;
         let description = row.text("description")?.unwrap_or_default();
-        vocabulary::check_description(&description)?;
+        check_description(&description)?;
         let identity = self.identity(&mut row)?;
         let kind = self.agreed("kind", row.kind()?, identity.kind)?.unwrap_or(KeyKind::Secret);
         let environment = row.text("environment")?;
@@ -58,11 +60,13 @@ impl Reader<'_> {
             scopes: self.vocabulary.scopes(&scopes, kind)?,
             roles: self.vocabulary.roles(&row.list("roles")?.unwrap_or_default())?,
             may_grant: self.vocabulary.scopes(&may_grant, KeyKind::Management)?,
+            bounds: row.bounds()?,
             expires_at: row.parsed("expires_at")?,
             metadata: row.metadata()?,
+            paired: false,
         };
-        let mut record = draft.record(identity.stored, self.by, self.now);
-        record.id = id.unwrap_or(record.id);
+        let id = id.unwrap_or_else(KeyId::generate);
+        let mut record = draft.record(id, identity.stored, &self.by.name, self.now);
         record.active = row.flag("active")?.unwrap_or(true);
         record.created_at = row.parsed("created_at")?.unwrap_or(record.created_at);
         record.created_by = row.text("created_by")?.unwrap_or(record.created_by);
@@ -160,7 +164,7 @@ fn visible_parts(text: &str) -> (&str, &str) {
 }
 
 /// Fields that a row may have.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 26] = [
     "id",
     "name",
     "description",
@@ -174,6 +178,10 @@ const KNOWN: [&str; 22] = [
     "scopes",
     "roles",
     "may_grant",
+    "allowed_ips",
+    "allowed_origins",
+    "rate_limit",
+    "quota",
     "active",
     "expires_at",
     "created_at",
@@ -240,6 +248,34 @@ impl Fields {
             }
             Some(_) => Err(format!("`{name}` is not a list of texts")),
         }
+    }
+
+    /// What narrows the key's use; in a table `rate_limit` and `quota` are JSON texts.
+    fn bounds(&mut self) -> Result<Bounds, String> {
+        let network = |text: String| match text.parse::<IpAddr>() {
+            Ok(address) => Ok(IpNet::from(address)),
+            Err(_) => text.parse().map_err(|_| format!("`allowed_ips`: {text:?} is no network such as 10.0.0.0/8")),
+        };
+        Ok(Bounds {
+            allowed_ips: self
+                .list("allowed_ips")?
+                .unwrap_or_default()
+                .into_iter()
+                .map(network)
+                .collect::<Result<_, _>>()?,
+            allowed_origins: self.list("allowed_origins")?.unwrap_or_default(),
+            rate_limit: self.json("rate_limit")?,
+            quota: self.json("quota")?,
+        })
+    }
+
+    fn json<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, String> {
+        let read = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::String(text)) => serde_json::from_str(&text),
+            Some(value) => serde_json::from_value(value),
+        };
+        read.map(Some).map_err(|error| format!("`{name}`: {error}"))
     }
 
     fn metadata(&mut self) -> Result<BTreeMap<String, Value>, String> {

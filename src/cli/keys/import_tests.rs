@@ -17,8 +17,8 @@ fn settings() -> Settings {
 
 fn record(row: Value) -> Result<KeyRecord, String> {
     let settings = settings();
-    let vocabulary = Vocabulary::of(&settings);
-    let by = Actor("local:test".to_owned());
+    let vocabulary = Vocabulary::of(&settings.gate);
+    let by = Actor::named("local:test");
     let reader = Reader { vocabulary: &vocabulary, settings: &settings, by: &by, now: Timestamp::from_unix_seconds(7) };
     let Value::Object(fields) = row else { panic!("{row}") };
     reader.record(fields)

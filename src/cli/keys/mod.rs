@@ -1,7 +1,6 @@
 //! `keys`: the whole life of a key, without a gateway running; one that runs follows by itself.
 
 mod create;
-mod draft;
 mod import;
 mod import_row;
 mod list;
@@ -10,7 +9,6 @@ mod rows;
 mod show;
 mod switch;
 mod verify;
-mod vocabulary;
 
 use std::path::Path;
 
@@ -21,14 +19,12 @@ use super::failure::Failure;
 use super::site::Site;
 
 pub(super) use create::kind;
-pub(super) use draft::{Draft, mint};
-pub(super) use vocabulary::{Vocabulary, split_list};
 
 /// Verbs about keys.
 #[derive(Subcommand, Debug)]
 pub(super) enum KeysVerb {
     /// Make a key and show it once
-    Create(create::CreateArgs),
+    Create(Box<create::CreateArgs>),
     /// List keys
     List(list::ListArgs),
     /// Show what is known about a key
@@ -49,7 +45,7 @@ pub(super) enum KeysVerb {
 pub(super) fn run(config: Option<&Path>, verb: KeysVerb, console: &mut Console<'_>) -> Result<(), Failure> {
     let site = Site::open(config)?;
     match verb {
-        KeysVerb::Create(args) => create::run(&site, args, console),
+        KeysVerb::Create(args) => create::run(&site, *args, console),
         KeysVerb::List(args) => list::run(&site, args, console),
         KeysVerb::Show(args) => show::run(&site, args, console),
         KeysVerb::Enable(args) => switch::run(&site, args, switch::Switch::Enable, console),

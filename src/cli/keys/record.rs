@@ -2,11 +2,13 @@
 
 use std::io;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::console::Console;
 use crate::cli::output::{self, Output, visible};
-use crate::domain::{GrantedScope, KeyRecord, Timestamp};
+use crate::domain::time::show_duration;
+use crate::domain::{GrantedScope, KeyRecord, Quota, RateLimit, Timestamp};
+use crate::manage::key_json;
 
 /// A record at a moment, which decides its state.
 pub(in crate::cli) struct Shown<'a> {
@@ -17,55 +19,7 @@ pub(in crate::cli) struct Shown<'a> {
 impl Shown<'_> {
     /// The record as scripts read it.
     pub(in crate::cli) fn json(&self) -> Value {
-        let KeyRecord {
-            id,
-            name,
-            description,
-            owner,
-            environment,
-            kind,
-            prefix,
-            last4,
-            hash: _,
-            pepper: _,
-            scopes,
-            roles,
-            may_grant,
-            active,
-            expires_at,
-            created_at,
-            created_by,
-            last_used_at,
-            revoked_at,
-            replaces,
-            grace_until,
-            metadata,
-            revision,
-        } = self.record;
-        json!({
-            "id": id,
-            "name": name,
-            "description": description,
-            "owner": owner,
-            "environment": environment,
-            "kind": kind,
-            "prefix": prefix,
-            "last4": last4,
-            "scopes": scopes,
-            "roles": roles,
-            "may_grant": may_grant,
-            "active": active,
-            "state": self.record.state(self.now),
-            "expires_at": expires_at,
-            "created_at": created_at,
-            "created_by": created_by,
-            "last_used_at": last_used_at,
-            "revoked_at": revoked_at,
-            "replaces": replaces,
-            "grace_until": grace_until,
-            "metadata": metadata,
-            "revision": revision,
-        })
+        key_json(self.record, self.now)
     }
 
     /// The record as people read it: what is set, name and value.
@@ -87,6 +41,11 @@ impl Shown<'_> {
         set("key", key_text(record));
         set("description", (!record.description.is_empty()).then(|| visible(&record.description)));
         set("owner", record.owner.map(|owner| owner.to_string()));
+        set("pair", record.paired.then(|| format!("{}:<secret>", record.id)));
+        set("networks", (!record.bounds.allowed_ips.is_empty()).then(|| joined(&record.bounds.allowed_ips)));
+        set("origins", words(&record.bounds.allowed_origins));
+        set("rate limit", record.bounds.rate_limit.map(|limit| rate_text(&limit)));
+        set("quota", record.bounds.quota.map(|quota| quota_text(&quota)));
         set("created", Some(format!("{} by {}", record.created_at, visible(&record.created_by))));
         set("expires", Some(record.expires_at.map_or_else(|| "never".to_owned(), |moment| moment.to_string())));
         set("last used", moment(record.last_used_at));
@@ -109,6 +68,22 @@ impl Shown<'_> {
             Output::Json => output::json(console, &self.json()),
         }
     }
+}
+
+fn joined<T: ToString>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// `10 in 1s, 20 at once`.
+pub(in crate::cli) fn rate_text(limit: &RateLimit) -> String {
+    format!("{} in {}, {} at once", limit.requests(), show_duration(limit.per()), limit.burst())
+}
+
+/// `1000 a day, 20000 a month`.
+pub(in crate::cli) fn quota_text(quota: &Quota) -> String {
+    let parts =
+        [quota.per_day().map(|most| format!("{most} a day")), quota.per_month().map(|most| format!("{most} a month"))];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Scopes in one cell; `-` when there are none.

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::expectations::{self, Expectation, Expected, ExpectedCaller};
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
-use crate::cli::keys::Vocabulary;
 use crate::cli::output::{self, Output, OutputArgs};
 use crate::cli::request::TypedRequest;
 use crate::cli::site::Site;
 use crate::domain::{KeyKind, Timestamp, time};
 use crate::gate::{self, Answer, Rules, SupposedCaller, SupposedKey};
+use crate::manage::Vocabulary;
 use crate::reply::Refusal;
 
 /// `routes test`.
@@ -46,7 +46,7 @@ pub(super) fn run(site: &Site, args: TestArgs, console: &mut Console<'_>) -> Res
         return Err(Failure::usage(format!("{name} expects nothing: it is an empty list")));
     }
     let rules = site.rules()?;
-    let vocabulary = Vocabulary::of(&site.settings);
+    let vocabulary = Vocabulary::of(&site.settings.gate);
     let now = time::now();
     let mut misses = Vec::new();
     for expectation in &expectations {

@@ -9,6 +9,7 @@ use serde_yaml::{Mapping, Value};
 use super::REDACTED;
 use crate::config::shape::numbers::ByteSize;
 use crate::credential::Place;
+use crate::domain::time::show_duration;
 
 /// A map of what is there.
 pub(super) fn map<'k>(entries: impl IntoIterator<Item = (&'k str, Option<Value>)>) -> Value {

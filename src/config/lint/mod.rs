@@ -6,9 +6,9 @@ mod shadow;
 
 use std::collections::HashSet;
 
-use super::diagnostic::{Code, Findings, Problem, did_you_mean};
+use super::diagnostic::{Code, Findings, Problem};
 use super::resolve::{Resolved, ResolvedRoute, rule_of};
-use crate::domain::{Scope, Timestamp};
+use crate::domain::{Scope, Timestamp, did_you_mean};
 use crate::gate::{Demand, Mode};
 use crate::route::Idle;
 use crate::server::staple_fault;

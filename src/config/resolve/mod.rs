@@ -26,6 +26,7 @@ use super::place::PlaceId;
 use super::settings::{AdminSettings, ErrorProfile, Settings};
 use super::shape::At;
 use super::shape::numbers::ByteSize;
+use crate::domain::time::show_duration;
 use crate::gate::{GateSettings, OnStale};
 use crate::route::RouteTable;
 use crate::server::{Limits, ShutdownSettings, Workers};

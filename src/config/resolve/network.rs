@@ -93,7 +93,7 @@ pub(super) fn note_unknown<'a>(
     let message = format!("there is no {what} called {:?}", findings.written(name.at));
     let problem = Problem::new(Code::UnknownReference, name.at, message);
     let known: Vec<&str> = known.into_iter().collect();
-    let problem = match super::super::diagnostic::did_you_mean(&name.value, known.iter().copied()) {
+    let problem = match crate::domain::did_you_mean(&name.value, known.iter().copied()) {
         Some(word) => problem.fix(format!("Did you mean `{word}`?")),
         None if known.is_empty() => problem.fix("Define it; none is defined yet"),
         None => problem.fix(format!("Define it, or use one of {}", known.join(", "))),

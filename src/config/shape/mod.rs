@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 
 pub(crate) use containers::{Items, Listed, Named, NamedEntry, Secret, Section};
 
-use super::diagnostic::{Code, Findings, Problem, did_you_mean};
+use super::diagnostic::{Code, Findings, Problem};
 use super::node::{Node, NodeKind, Scalar};
 use super::place::PlaceId;
+use crate::domain::did_you_mean;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]

@@ -1,14 +1,15 @@
 //! What each order does to the tables, its audit row included. Runs inside the writer's transaction.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::{Fault, is_duplicate};
-use super::rows;
+use super::rows::{self, Names};
 use super::writer::{number, revision_of};
-use crate::domain::{KeyId, KeyRecord, OwnerId, OwnerRecord, Revision, Timestamp};
-use crate::store::api::MAX_FORGOTTEN_AT_ONCE;
+use crate::domain::{Bounds, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, Timestamp};
+use crate::store::api::{MAX_FORGOTTEN_AT_ONCE, RepeatName, Repeatable};
 use crate::store::audit::{Action, Difference};
 use crate::store::command::{Command, Effect, Order, Origin};
 use crate::store::error::StoreError;
@@ -19,12 +20,19 @@ const MANY: usize = 1_000;
 /// Applies `order`; whatever changes is stamped with `next`. `newest` is the revision before this transaction.
 pub(super) fn apply(connection: &Connection, order: &Order, newest: Revision, next: Revision) -> Result<Effect, Fault> {
     let write = Write { connection, order, next };
+    if let Some((name, repeatable)) = &order.repeatable {
+        write.keep(name, repeatable)?;
+    }
     match &order.command {
         Command::InsertKeys { records, .. } if records.is_empty() => Ok(Effect::Unchanged(newest)),
         Command::InsertKeys { records, origin } => write.insert_keys(records, *origin),
+        Command::ReplaceKey { record } => write.replace_key(record),
+        Command::Rotate { successor, seen, grace_until } => write.rotate(successor, *seen, *grace_until),
+        Command::EndGrace { id } => write.end_grace(*id),
         Command::SetActive { id, active } => write.set_active(*id, *active),
         Command::Revoke { id } => write.revoke(*id),
         Command::InsertOwner { record } => write.insert_owner(record),
+        Command::ReplaceOwner { record } => write.replace_owner(record),
         Command::SetSuspended { id, suspended } => write.set_suspended(*id, *suspended),
         Command::Forget { before } => write.forget(*before, newest),
     }
@@ -50,44 +58,207 @@ impl Write<'_> {
     }
 
     fn insert_each(&self, records: &[KeyRecord], origin: Origin) -> Result<(), Fault> {
-        let mut interned =
-            Interned { connection: self.connection, profiles: HashMap::new(), environments: HashMap::new() };
-        let mut insert = self.connection.prepare_cached(rows::INSERT_KEY)?;
+        let mut interned = Interned::new(self.connection);
+        let mut room = HashMap::new();
         for (index, record) in records.iter().enumerate() {
-            let owner = match record.owner {
-                None => None,
-                Some(owner) => Some(self.owner_number(owner)?.ok_or(StoreError::UnknownOwner { index })?),
-            };
-            let inserted = insert.execute(params![
-                record.id.to_bytes(),
-                record.hash.as_bytes(),
-                interned.profile(record)?,
-                owner,
-                interned.environment(&record.environment)?,
-                rows::kind_number(record.kind),
-                record.active,
-                record.revoked_at.map(Timestamp::unix_ms),
-                record.expires_at.map(Timestamp::unix_ms),
-                record.grace_until.map(Timestamp::unix_ms),
-                record.created_at.unix_ms(),
-                number(self.next),
-                record.name,
-                Some(&record.description).filter(|text| !text.is_empty()),
-                record.prefix,
-                record.last4,
-                record.pepper,
-                rows::list_to_json(&record.may_grant)?,
-                record.created_by,
-                record.replaces.map(KeyId::to_bytes),
-                rows::metadata_to_json(&record.metadata)?,
-            ]);
-            match inserted {
-                Ok(_) => self.note(origin.action(), &record.id.to_string(), &Difference::new_key(record))?,
-                Err(error) if is_duplicate(&error) => return Err(StoreError::Duplicate { index }.into()),
-                Err(error) => return Err(error.into()),
+            if let Some(owner) = record.owner {
+                self.take_room(&mut room, owner, record, index)?;
             }
+            self.insert_key(record, index, &mut interned)?;
+            self.note(origin.action(), &record.id.to_string(), &Difference::new_key(record))?;
         }
         Ok(())
+    }
+
+    /// Refuses a key for which its owner has no room. `room` holds how many more each owner may have.
+    fn take_room(
+        &self,
+        room: &mut HashMap<OwnerId, Option<(u32, u32)>>,
+        owner: OwnerId,
+        record: &KeyRecord,
+        index: usize,
+    ) -> Result<(), Fault> {
+        let left = match room.entry(owner) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(self.room_of(owner, index)?),
+        };
+        match left {
+            Some((0, most)) if record.revoked_at.is_none() => {
+                Err(StoreError::TooManyKeys { index, most: *most }.into())
+            }
+            Some((left, _)) if record.revoked_at.is_none() => {
+                *left -= 1;
+                Ok(())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// How many more keys an owner may have, and how many at all; `None` when there is no bound.
+    fn room_of(&self, owner: OwnerId, index: usize) -> Result<Option<(u32, u32)>, Fault> {
+        let record = super::find_owner(self.connection, owner)?.ok_or(StoreError::UnknownOwner { index })?;
+        let Some(most) = record.max_keys else { return Ok(None) };
+        let mut count = self.connection.prepare_cached(
+            "SELECT count(*) FROM keys WHERE owner = (SELECT owner FROM owners WHERE id = ?1) AND revoked_at IS NULL",
+        )?;
+        let has: u32 = count.query_row([owner.to_bytes()], |row| row.get(0))?;
+        Ok(Some((most.saturating_sub(has), most)))
+    }
+
+    fn insert_key(&self, record: &KeyRecord, index: usize, interned: &mut Interned<'_>) -> Result<(), Fault> {
+        match self.write_key(rows::INSERT_KEY, record, index, interned) {
+            Err(Fault::Sqlite(error)) if is_duplicate(&error) => Err(StoreError::Duplicate { index }.into()),
+            result => result,
+        }
+    }
+
+    /// Binds all columns of a key to a statement, stamped with the next revision.
+    fn write_key(
+        &self,
+        statement: &str,
+        record: &KeyRecord,
+        index: usize,
+        interned: &mut Interned<'_>,
+    ) -> Result<(), Fault> {
+        let owner = match record.owner {
+            None => None,
+            Some(owner) => Some(self.owner_number(owner)?.ok_or(StoreError::UnknownOwner { index })?),
+        };
+        self.connection.prepare_cached(statement)?.execute(params![
+            record.id.to_bytes(),
+            record.hash.as_bytes(),
+            interned.profile(record)?,
+            owner,
+            interned.environment(&record.environment)?,
+            rows::kind_number(record.kind),
+            record.active,
+            record.revoked_at.map(Timestamp::unix_ms),
+            record.expires_at.map(Timestamp::unix_ms),
+            record.grace_until.map(Timestamp::unix_ms),
+            record.created_at.unix_ms(),
+            number(self.next),
+            record.name,
+            Some(&record.description).filter(|text| !text.is_empty()),
+            record.prefix,
+            record.last4,
+            record.pepper,
+            rows::list_to_json(&record.may_grant)?,
+            record.created_by,
+            record.replaces.map(KeyId::to_bytes),
+            rows::metadata_to_json(&record.metadata)?,
+            interned.bounds(&record.bounds)?,
+            Some(record.lineage).filter(|lineage| *lineage != record.id).map(KeyId::to_bytes),
+            record.paired,
+            record.ends_on_use,
+        ])?;
+        Ok(())
+    }
+
+    fn read_key(&self, id: KeyId) -> Result<Option<KeyRecord>, Fault> {
+        super::read_key(self.connection, &mut Names::new(self.connection), id)
+    }
+
+    /// The key as it is, unless it is not as it was when it was read, or is revoked.
+    fn read_unchanged(&self, id: KeyId, seen: Revision) -> Result<Option<KeyRecord>, Fault> {
+        let Some(found) = self.read_key(id)? else { return Ok(None) };
+        if found.revoked_at.is_some() {
+            return Err(StoreError::Revoked.into());
+        }
+        if found.revision != seen {
+            return Err(StoreError::Stale { now_at: found.revision }.into());
+        }
+        Ok(Some(found))
+    }
+
+    fn replace_key(&self, record: &KeyRecord) -> Result<Effect, Fault> {
+        let Some(before) = self.read_unchanged(record.id, record.revision)? else { return Ok(Effect::NotFound) };
+        let known_as = KeyRecord { last_used_at: record.last_used_at, ..before.clone() };
+        if known_as == *record {
+            return Ok(Effect::Unchanged(before.revision));
+        }
+        match self.write_key(rows::UPDATE_KEY, record, 0, &mut Interned::new(self.connection)) {
+            Err(Fault::Sqlite(error)) if is_duplicate(&error) => {
+                return Err(StoreError::Duplicate { index: 0 }.into());
+            }
+            result => result?,
+        }
+        let action = if before.hash == record.hash { Action::KeyUpdate } else { Action::KeyReplaceSecret };
+        if before.hash != record.hash {
+            self.note_removed(&record.id.to_bytes(), before.hash.as_bytes())?;
+        }
+        self.note(action, &record.id.to_string(), &Difference::of_keys(&before, record))?;
+        self.keep_an_operator(&before)?;
+        Ok(Effect::Changed(self.next, 1))
+    }
+
+    fn rotate(&self, successor: &KeyRecord, seen: Revision, grace_until: Timestamp) -> Result<Effect, Fault> {
+        let Some(old) = successor.replaces else { return Ok(Effect::NotFound) };
+        let Some(before) = self.read_unchanged(old, seen)? else { return Ok(Effect::NotFound) };
+        self.insert_key(successor, 0, &mut Interned::new(self.connection))?;
+        let after = KeyRecord { grace_until: Some(grace_until), ..before.clone() };
+        self.set_grace(old, grace_until)?;
+        self.note(Action::KeyCreate, &successor.id.to_string(), &Difference::new_key(successor))?;
+        self.note(Action::KeyRotate, &old.to_string(), &Difference::of_keys(&before, &after))?;
+        self.keep_an_operator(&before)?;
+        Ok(Effect::Changed(self.next, 2))
+    }
+
+    fn end_grace(&self, id: KeyId) -> Result<Effect, Fault> {
+        let Some(before) = self.read_key(id)? else { return Ok(Effect::NotFound) };
+        let ends = self.order.now;
+        if before.revoked_at.is_some() || before.grace_until.is_none_or(|grace| grace <= ends) {
+            return Ok(Effect::Unchanged(before.revision));
+        }
+        self.set_grace(id, ends)?;
+        let after = KeyRecord { grace_until: Some(ends), ..before.clone() };
+        self.note(Action::KeyEndGrace, &id.to_string(), &Difference::of_keys(&before, &after))?;
+        Ok(Effect::Changed(self.next, 1))
+    }
+
+    fn set_grace(&self, id: KeyId, until: Timestamp) -> Result<(), Fault> {
+        let mut update =
+            self.connection.prepare_cached("UPDATE keys SET grace_until = ?2, revision = ?3 WHERE id = ?1")?;
+        update.execute(params![id.to_bytes(), until.unix_ms(), number(self.next)])?;
+        Ok(())
+    }
+
+    /// After a change of `before`: refuses it when that was an operator key and none that works is left. Who works on
+    /// the store itself may do as they please.
+    fn keep_an_operator(&self, before: &KeyRecord) -> Result<(), Fault> {
+        let now = self.order.now;
+        if !self.order.by.is_guarded() || !before.is_operator() || before.state(now) != KeyState::Active {
+            return Ok(());
+        }
+        let mut names = Names::new(self.connection);
+        let mut select = self.connection.prepare_cached(&format!(
+            "SELECT {} FROM keys WHERE owner IS NULL AND kind = ?1 AND active AND revoked_at IS NULL",
+            rows::RECORD
+        ))?;
+        let mut found = select.query([rows::kind_number(KeyKind::Management)])?;
+        while let Some(row) = found.next()? {
+            let record = rows::read_record(row, &mut names)?;
+            // One that lives on for a grace only is as good as gone.
+            if record.is_operator() && record.state(now) == KeyState::Active && record.grace_until.is_none() {
+                return Ok(());
+            }
+        }
+        Err(StoreError::LastOperator.into())
+    }
+
+    /// Keeps an answer for whoever asks the same again, and drops those that are too old.
+    fn keep(&self, name: &RepeatName, repeatable: &Repeatable) -> Result<(), Fault> {
+        let now = self.order.now;
+        self.connection
+            .prepare_cached("DELETE FROM repeatable WHERE at <= ?1")?
+            .execute([now.minus(Repeatable::KEPT).unix_ms()])?;
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO repeatable (name, request, sealed, at, revision) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        match insert.execute(params![name, repeatable.request, repeatable.sealed, now.unix_ms(), number(self.next)]) {
+            Ok(_) => Ok(()),
+            Err(error) if is_duplicate(&error) => Err(StoreError::Repeated.into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn owner_number(&self, id: OwnerId) -> Result<Option<i64>, Fault> {
@@ -96,45 +267,38 @@ impl Write<'_> {
     }
 
     fn set_active(&self, id: KeyId, active: bool) -> Result<Effect, Fault> {
-        let Some(found) = self.find_switches(id)? else { return Ok(Effect::NotFound) };
-        if found.revoked {
+        let Some(before) = self.read_key(id)? else { return Ok(Effect::NotFound) };
+        if before.revoked_at.is_some() {
             return Err(StoreError::Revoked.into());
         }
-        if found.active == active {
-            return Ok(Effect::Unchanged(found.revision));
+        if before.active == active {
+            return Ok(Effect::Unchanged(before.revision));
         }
         let mut update = self.connection.prepare_cached("UPDATE keys SET active = ?2, revision = ?3 WHERE id = ?1")?;
         update.execute(params![id.to_bytes(), active, number(self.next)])?;
         let action = if active { Action::KeyEnable } else { Action::KeyDisable };
         self.note(action, &id.to_string(), &Difference::switch("active", active))?;
+        self.keep_an_operator(&before)?;
         Ok(Effect::Changed(self.next, 1))
     }
 
     fn revoke(&self, id: KeyId) -> Result<Effect, Fault> {
-        let Some(found) = self.find_switches(id)? else { return Ok(Effect::NotFound) };
-        if found.revoked {
-            return Ok(Effect::Unchanged(found.revision));
+        let Some(before) = self.read_key(id)? else { return Ok(Effect::NotFound) };
+        if before.revoked_at.is_some() {
+            return Ok(Effect::Unchanged(before.revision));
         }
         let mut update =
             self.connection.prepare_cached("UPDATE keys SET revoked_at = ?2, revision = ?3 WHERE id = ?1")?;
         update.execute(params![id.to_bytes(), self.order.now.unix_ms(), number(self.next)])?;
         self.note(Action::KeyRevoke, &id.to_string(), &Difference::revoked(self.order.now))?;
+        self.keep_an_operator(&before)?;
         Ok(Effect::Changed(self.next, 1))
-    }
-
-    fn find_switches(&self, id: KeyId) -> Result<Option<Switches>, Fault> {
-        let mut find = self
-            .connection
-            .prepare_cached("SELECT active, revoked_at IS NOT NULL, revision FROM keys WHERE id = ?1")?;
-        let found = find.query_row([id.to_bytes()], |row| {
-            Ok(Switches { active: row.get(0)?, revoked: row.get(1)?, revision: revision_of(row.get(2)?) })
-        });
-        Ok(found.optional()?)
     }
 
     fn insert_owner(&self, record: &OwnerRecord) -> Result<Effect, Fault> {
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO owners (id, name, suspended, created_at, metadata, revision) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO owners (id, name, suspended, created_at, metadata, revision, terms) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
         let inserted = insert.execute(params![
             record.id.to_bytes(),
@@ -143,12 +307,36 @@ impl Write<'_> {
             record.created_at.unix_ms(),
             rows::metadata_to_json(&record.metadata)?,
             number(self.next),
+            rows::terms_to_json(record)?,
         ]);
         match inserted {
             Ok(_) => self.note(Action::OwnerCreate, &record.id.to_string(), &Difference::new_owner(record))?,
             Err(error) if is_duplicate(&error) => return Err(StoreError::Duplicate { index: 0 }.into()),
             Err(error) => return Err(error.into()),
         }
+        Ok(Effect::Changed(self.next, 1))
+    }
+
+    fn replace_owner(&self, record: &OwnerRecord) -> Result<Effect, Fault> {
+        let Some(before) = super::find_owner(self.connection, record.id)? else { return Ok(Effect::NotFound) };
+        if before.revision != record.revision {
+            return Err(StoreError::Stale { now_at: before.revision }.into());
+        }
+        if before == *record {
+            return Ok(Effect::Unchanged(before.revision));
+        }
+        let mut update = self.connection.prepare_cached(
+            "UPDATE owners SET name = ?2, suspended = ?3, metadata = ?4, revision = ?5, terms = ?6 WHERE id = ?1",
+        )?;
+        update.execute(params![
+            record.id.to_bytes(),
+            record.name,
+            record.suspended,
+            rows::metadata_to_json(&record.metadata)?,
+            number(self.next),
+            rows::terms_to_json(record)?,
+        ])?;
+        self.note(Action::OwnerUpdate, &record.id.to_string(), &Difference::of_owners(&before, record))?;
         Ok(Effect::Changed(self.next, 1))
     }
 
@@ -183,9 +371,7 @@ impl Write<'_> {
         let gone = self.find_forgettable(before)?;
         for (key, id, hash, revoked_at) in &gone {
             self.connection.prepare_cached("DELETE FROM keys WHERE key = ?1")?.execute([key])?;
-            self.connection
-                .prepare_cached("INSERT INTO removed (revision, id, hash) VALUES (?1, ?2, ?3)")?
-                .execute(params![number(self.next), id, hash])?;
+            self.note_removed(id, hash)?;
             let difference = Difference::forgotten(Some(Timestamp::from_unix_ms(*revoked_at)));
             self.note(Action::KeyForget, &KeyId::from_bytes(*id).to_string(), &difference)?;
         }
@@ -205,19 +391,29 @@ impl Write<'_> {
         Ok(found.collect::<Result<_, _>>()?)
     }
 
+    /// Notes that a hash no longer leads to a key.
+    fn note_removed(&self, id: &[u8; 16], hash: &[u8; 32]) -> Result<(), Fault> {
+        let mut insert =
+            self.connection.prepare_cached("INSERT INTO removed (revision, id, hash) VALUES (?1, ?2, ?3)")?;
+        insert.execute(params![number(self.next), id, hash])?;
+        Ok(())
+    }
+
     /// Writes the audit row of what was just done.
     fn note(&self, action: Action, subject: &str, difference: &Difference) -> Result<(), Fault> {
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO audit (revision, at, actor, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO audit (revision, at, actor, action, subject, before, after, address) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
         insert.execute(params![
             number(self.next),
             self.order.now.unix_ms(),
-            self.order.by.0,
+            self.order.by.name,
             action.name(),
             subject,
             difference.before.as_ref().map(ToString::to_string),
             difference.after.as_ref().map(ToString::to_string),
+            self.order.by.address.map(|address| address.to_string()),
         ])?;
         Ok(())
     }
@@ -225,20 +421,38 @@ impl Write<'_> {
 
 type Forgettable = (i64, [u8; 16], [u8; 32], i64);
 
-struct Switches {
-    active: bool,
-    revoked: bool,
-    revision: Revision,
-}
-
 /// Row numbers of shared values, found or made once for each command.
 struct Interned<'a> {
     connection: &'a Connection,
     profiles: HashMap<(String, String), i64>,
     environments: HashMap<String, i64>,
+    bounds: HashMap<Bounds, i64>,
 }
 
-impl Interned<'_> {
+impl<'a> Interned<'a> {
+    fn new(connection: &'a Connection) -> Self {
+        Self { connection, profiles: HashMap::new(), environments: HashMap::new(), bounds: HashMap::new() }
+    }
+
+    /// Nothing for a key that nothing bounds.
+    fn bounds(&mut self, bounds: &Bounds) -> Result<Option<i64>, Fault> {
+        if bounds.is_empty() {
+            return Ok(None);
+        }
+        if let Some(known) = self.bounds.get(bounds) {
+            return Ok(Some(*known));
+        }
+        let text = rows::to_json(bounds)?;
+        let found = find_or_make(
+            self.connection,
+            "SELECT bound FROM bounds WHERE text = ?1",
+            "INSERT INTO bounds (text) VALUES (?1)",
+            [&text],
+        )?;
+        self.bounds.insert(bounds.clone(), found);
+        Ok(Some(found))
+    }
+
     fn profile(&mut self, record: &KeyRecord) -> Result<i64, Fault> {
         let texts = (rows::to_json(&record.scopes)?, rows::to_json(&record.roles)?);
         if let Some(known) = self.profiles.get(&texts) {

@@ -71,6 +71,7 @@ fn is_conversion(error: &rusqlite::Error) -> bool {
 
 /// Whether a row was refused because one like it exists.
 pub(super) fn is_duplicate(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
     matches!(error, rusqlite::Error::SqliteFailure(cause, _)
-        if cause.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)
+        if matches!(cause.extended_code, SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY))
 }

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::rows::{self, FACTS, Names};
 use super::seat::Open;
 use super::writer::{number, read_head};
-use crate::domain::{KeyHash, KeyId, OwnerId, StoreHead};
+use crate::domain::{KeyHash, KeyId, StoreHead};
 use crate::store::api::{Changes, KeyFacts, LoadBatch, MAX_CHANGED_KEYS, OwnerFacts, Removed};
 
 /// Rows handed over at a time.
@@ -42,11 +42,11 @@ pub(super) fn load_all(open: &mut Open, batches: &mpsc::Sender<LoadBatch>) -> Re
 }
 
 fn send_owners(snapshot: &Connection, names: &mut Names<'_>, batches: &mpsc::Sender<LoadBatch>) -> Result<bool, Fault> {
-    let mut select = snapshot.prepare("SELECT owner, id, suspended FROM owners")?;
+    let mut select = snapshot.prepare("SELECT owner, id, suspended, terms FROM owners")?;
     let mut found = select.query([])?;
     let mut batch = Vec::with_capacity(BATCH);
     while let Some(row) = found.next()? {
-        let owner = OwnerFacts { id: OwnerId::from_bytes(row.get(1)?), suspended: row.get(2)? };
+        let owner = rows::read_owner_facts(row, 1)?;
         names.learn_owner(row.get(0)?, owner.id);
         batch.push(owner);
         if batch.len() == BATCH && batches.blocking_send(LoadBatch::Owners(take_batch(&mut batch))).is_err() {
@@ -89,10 +89,7 @@ pub(super) fn changes_since(open: &mut Open, since: StoreHead) -> Result<Changes
     }
     let after = number(since.revision);
     let Some(keys) = changed_keys(&snapshot, after)? else { return Ok(Changes::TooOld) };
-    let owners = snapshot
-        .prepare_cached("SELECT id, suspended FROM owners WHERE revision > ?1 ORDER BY revision")?
-        .query_map([after], |row| Ok(OwnerFacts { id: OwnerId::from_bytes(row.get(0)?), suspended: row.get(1)? }))?
-        .collect::<Result<_, _>>()?;
+    let owners = changed_owners(&snapshot, after)?;
     let removed = snapshot
         .prepare_cached("SELECT id, hash FROM removed WHERE revision > ?1 ORDER BY revision")?
         .query_map([after], |row| {
@@ -100,6 +97,17 @@ pub(super) fn changes_since(open: &mut Open, since: StoreHead) -> Result<Changes
         })?
         .collect::<Result<_, _>>()?;
     Ok(Changes::Since { owners, keys, removed, head })
+}
+
+fn changed_owners(snapshot: &Connection, after: i64) -> Result<Vec<OwnerFacts>, Fault> {
+    let mut select =
+        snapshot.prepare_cached("SELECT id, suspended, terms FROM owners WHERE revision > ?1 ORDER BY revision")?;
+    let mut found = select.query([after])?;
+    let mut owners = Vec::new();
+    while let Some(row) = found.next()? {
+        owners.push(rows::read_owner_facts(row, 0)?);
+    }
+    Ok(owners)
 }
 
 /// `None` when there are more than one answer may hold.

@@ -24,7 +24,10 @@ pub(super) struct Schema {
 /// The store itself.
 pub(super) const KEYS: Schema = Schema {
     application_id: i32::from_be_bytes(*b"PcKs"),
-    migrations: &[Migration { version: 1, name: "keys", sql: include_str!("../migrations/sqlite/0001_keys.sql") }],
+    migrations: &[
+        Migration { version: 1, name: "keys", sql: include_str!("../migrations/sqlite/0001_keys.sql") },
+        Migration { version: 2, name: "life", sql: include_str!("../migrations/sqlite/0002_life.sql") },
+    ],
 };
 
 /// The file beside it that notes last use.

@@ -7,15 +7,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 use tokio::sync::{mpsc, watch};
 
 use super::OpenMode;
-use super::api::{Answer, ChangeFeed, Changes, KeyQuery, KeyReader, LoadBatch, Page};
+use super::api::{Answer, ChangeFeed, Changes, KeyQuery, KeyReader, LoadBatch, Page, RepeatName, Repeatable};
 use super::command::{Commands, Effect, Order};
 use super::error::StoreError;
 use super::memory::wait_for_commit;
-use crate::domain::{KeyId, KeyRecord, KeyState, OwnerRecord, StoreHead, Timestamp};
+use crate::domain::{KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, StoreHead, Timestamp};
 
 mod commands;
 mod connect;
@@ -32,7 +32,7 @@ mod sqlite_tests;
 
 use connect::Role;
 use fault::Fault;
-use rows::{Names, RECORD};
+use rows::{Names, OWNER, RECORD};
 use seat::{Open, Readers, Seat};
 
 /// Batches of a load that may wait to be taken.
@@ -68,7 +68,7 @@ impl SqliteStore {
 }
 
 impl Commands for SqliteStore {
-    fn submit(&self, order: Order) -> Answer<'_, Effect> {
+    fn apply_order(&self, order: Order) -> Answer<'_, Effect> {
         Box::pin(self.writer.submit(order))
     }
 
@@ -97,6 +97,14 @@ impl KeyReader for SqliteStore {
 
     fn list_owners(&self) -> Answer<'_, Vec<OwnerRecord>> {
         Box::pin(self.readers.ask("listing owners", list_owners))
+    }
+
+    fn find_owner(&self, id: OwnerId) -> Answer<'_, Option<OwnerRecord>> {
+        Box::pin(self.readers.ask("reading an owner", move |open| find_owner(&open.connection, id)))
+    }
+
+    fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>> {
+        Box::pin(self.readers.ask("reading an answer", move |open| find_repeatable(&open.connection, &name, now)))
     }
 }
 
@@ -131,9 +139,34 @@ impl ChangeFeed for SqliteStore {
 fn find_key(open: &mut Open, id: KeyId) -> Result<Option<KeyRecord>, Fault> {
     let snapshot = open.connection.transaction()?;
     let mut names = Names::new(&snapshot);
-    let mut select = snapshot.prepare_cached(&format!("SELECT {RECORD} FROM keys WHERE id = ?1"))?;
+    read_key(&snapshot, &mut names, id)
+}
+
+/// The record of a key, in the transaction that `names` was made for.
+fn read_key(connection: &Connection, names: &mut Names<'_>, id: KeyId) -> Result<Option<KeyRecord>, Fault> {
+    let mut select = connection.prepare_cached(&format!("SELECT {RECORD} FROM keys WHERE id = ?1"))?;
     let mut found = select.query([id.to_bytes()])?;
-    found.next()?.map(|row| rows::read_record(row, &mut names)).transpose()
+    found.next()?.map(|row| rows::read_record(row, names)).transpose()
+}
+
+fn find_owner(connection: &Connection, id: OwnerId) -> Result<Option<OwnerRecord>, Fault> {
+    let mut select = connection.prepare_cached(&format!("SELECT {OWNER} FROM owners WHERE id = ?1"))?;
+    let mut found = select.query([id.to_bytes()])?;
+    found.next()?.map(rows::read_owner).transpose()
+}
+
+fn find_repeatable(
+    connection: &Connection,
+    name: &RepeatName,
+    now: Timestamp,
+) -> Result<Option<(Repeatable, Revision)>, Fault> {
+    let mut select =
+        connection.prepare_cached("SELECT request, sealed, revision FROM repeatable WHERE name = ?1 AND at > ?2")?;
+    let oldest = now.minus(Repeatable::KEPT).unix_ms();
+    let found = select.query_row(params![name, oldest], |row| {
+        Ok((Repeatable { request: row.get(0)?, sealed: row.get(1)? }, writer::revision_of(row.get(2)?)))
+    });
+    Ok(found.optional()?)
 }
 
 /// Walks the keys in order of id; filters cost a look at each row.
@@ -199,9 +232,7 @@ const fn state_number(state: KeyState) -> i64 {
 }
 
 fn list_owners(open: &mut Open) -> Result<Vec<OwnerRecord>, Fault> {
-    let mut select = open
-        .connection
-        .prepare_cached("SELECT id, name, suspended, created_at, metadata, revision FROM owners ORDER BY id")?;
+    let mut select = open.connection.prepare_cached(&format!("SELECT {OWNER} FROM owners ORDER BY id"))?;
     let mut found = select.query([])?;
     let mut owners = Vec::new();
     while let Some(row) = found.next()? {

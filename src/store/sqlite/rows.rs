@@ -5,33 +5,46 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use rusqlite::{Connection, Row};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use super::writer::revision_of;
-use crate::domain::{KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Timestamp};
-use crate::store::api::{KeyFacts, Profile};
+use crate::domain::{
+    Bounds, GrantedScope, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Quota, RateLimit, Timestamp,
+};
+use crate::store::api::{KeyFacts, OwnerFacts, Profile};
 
 /// All columns of a key, in the order that `commands` binds them.
 pub(super) const INSERT_KEY: &str = "INSERT INTO keys (id, hash, profile, owner, environment, kind, active, \
      revoked_at, expires_at, grace_until, created_at, revision, name, description, prefix, last4, pepper, may_grant, \
-     created_by, replaces, metadata) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+     created_by, replaces, metadata, bound, lineage, paired, ends_on_use) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
+     ?24, ?25)";
+
+/// The same columns, in place of what a key had; its id, `?1`, stays.
+pub(super) const UPDATE_KEY: &str = "UPDATE keys SET hash = ?2, profile = ?3, owner = ?4, environment = ?5, kind = ?6, \
+     active = ?7, revoked_at = ?8, expires_at = ?9, grace_until = ?10, created_at = ?11, revision = ?12, name = ?13, \
+     description = ?14, prefix = ?15, last4 = ?16, pepper = ?17, may_grant = ?18, created_by = ?19, replaces = ?20, \
+     metadata = ?21, bound = ?22, lineage = ?23, paired = ?24, ends_on_use = ?25 WHERE id = ?1";
 
 /// The columns of [`read_record`].
 pub(super) const RECORD: &str = "id, hash, profile, owner, environment, kind, active, revoked_at, expires_at, \
      grace_until, created_at, revision, name, description, prefix, last4, pepper, may_grant, created_by, replaces, \
-     metadata";
+     metadata, bound, lineage, paired, ends_on_use";
 
 /// The columns of [`read_facts`].
-pub(super) const FACTS: &str =
-    "id, hash, profile, owner, environment, kind, active, revoked_at, expires_at, grace_until, created_at";
+pub(super) const FACTS: &str = "id, hash, profile, owner, environment, kind, active, revoked_at, expires_at, \
+     grace_until, created_at, bound, lineage, ends_on_use, replaces";
+
+/// The columns of [`read_owner`].
+pub(super) const OWNER: &str = "id, name, suspended, created_at, metadata, revision, terms";
 
 /// Shared values by row number, read when first met. Good for one read transaction.
 pub(super) struct Names<'a> {
     connection: &'a Connection,
-    profiles: HashMap<i64, Arc<Profile>>,
+    /// By the numbers of scopes with roles, and of bounds.
+    profiles: HashMap<(i64, Option<i64>), Arc<Profile>>,
     environments: HashMap<i64, Arc<str>>,
     owners: HashMap<i64, OwnerId>,
 }
@@ -46,8 +59,8 @@ impl<'a> Names<'a> {
         self.owners.insert(number, id);
     }
 
-    fn profile(&mut self, number: i64) -> Result<Arc<Profile>, Fault> {
-        if let Some(known) = self.profiles.get(&number) {
+    fn profile(&mut self, number: i64, bound: Option<i64>) -> Result<Arc<Profile>, Fault> {
+        if let Some(known) = self.profiles.get(&(number, bound)) {
             return Ok(known.clone());
         }
         let (scopes, roles): (String, String) = self
@@ -57,9 +70,18 @@ impl<'a> Names<'a> {
         let profile = Arc::new(Profile {
             scopes: from_json(&scopes, || format!("scopes of profile {number}"))?,
             roles: from_json(&roles, || format!("roles of profile {number}"))?,
+            bounds: bound.map(|bound| self.bounds(bound)).transpose()?.unwrap_or_default(),
         });
-        self.profiles.insert(number, profile.clone());
+        self.profiles.insert((number, bound), profile.clone());
         Ok(profile)
+    }
+
+    fn bounds(&self, number: i64) -> Result<Bounds, Fault> {
+        let text: String = self
+            .connection
+            .prepare_cached("SELECT text FROM bounds WHERE bound = ?1")?
+            .query_row([number], |row| row.get(0))?;
+        from_json(&text, || format!("bounds {number}"))
     }
 
     fn environment(&mut self, number: i64) -> Result<Arc<str>, Fault> {
@@ -91,10 +113,12 @@ impl<'a> Names<'a> {
 /// A row of [`FACTS`].
 pub(super) fn read_facts(row: &Row<'_>, names: &mut Names<'_>) -> Result<KeyFacts, Fault> {
     let (expires_at, grace_until) = (moment(row, 8)?, moment(row, 9)?);
+    let id = KeyId::from_bytes(row.get(0)?);
+    let ends_on_use: bool = row.get(13)?;
     Ok(KeyFacts {
-        id: KeyId::from_bytes(row.get(0)?),
+        id,
         hash: KeyHash::from_bytes(row.get(1)?),
-        profile: names.profile(row.get(2)?)?,
+        profile: names.profile(row.get(2)?, row.get(11)?)?,
         owner: names.owner(row.get(3)?)?,
         environment: names.environment(row.get(4)?)?,
         kind: kind_of(row.get(5)?)?,
@@ -102,19 +126,22 @@ pub(super) fn read_facts(row: &Row<'_>, names: &mut Names<'_>) -> Result<KeyFact
         revoked_at: moment(row, 7)?,
         dies_at: expires_at.into_iter().chain(grace_until).min(),
         created_at: Timestamp::from_unix_ms(row.get(10)?),
+        lineage: key_id(row, 12)?.unwrap_or(id),
+        ends_on_use: if ends_on_use { key_id(row, 14)? } else { None },
     })
 }
 
 /// A row of [`RECORD`], without last use, which lives elsewhere.
 pub(super) fn read_record(row: &Row<'_>, names: &mut Names<'_>) -> Result<KeyRecord, Fault> {
     let id = KeyId::from_bytes(row.get(0)?);
-    let profile = names.profile(row.get(2)?)?;
+    let profile = names.profile(row.get(2)?, row.get(21)?)?;
     let may_grant: Option<String> = row.get(17)?;
     Ok(KeyRecord {
         id,
         hash: KeyHash::from_bytes(row.get(1)?),
         scopes: profile.scopes.clone(),
         roles: profile.roles.clone(),
+        bounds: profile.bounds.clone(),
         owner: names.owner(row.get(3)?)?,
         environment: names.environment(row.get(4)?)?.as_ref().to_owned(),
         kind: kind_of(row.get(5)?)?,
@@ -134,16 +161,57 @@ pub(super) fn read_record(row: &Row<'_>, names: &mut Names<'_>) -> Result<KeyRec
             Some(text) => from_json(&text, || format!("may_grant of {id}"))?,
         },
         created_by: row.get(18)?,
-        replaces: row.get::<_, Option<[u8; 16]>>(19)?.map(KeyId::from_bytes),
+        replaces: key_id(row, 19)?,
+        lineage: key_id(row, 22)?.unwrap_or(id),
+        paired: row.get(23)?,
+        ends_on_use: row.get(24)?,
         metadata: read_metadata(row, 20, || format!("metadata of {id}"))?,
         last_used_at: None,
     })
 }
 
-/// A row of `id, name, suspended, created_at, metadata, revision`.
+/// What is agreed with an owner, as it stands in its row.
+#[derive(Serialize, Deserialize, PartialEq, Default)]
+#[serde(default)]
+struct Terms {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limit: Option<RateLimit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<Quota>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_keys: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    may_grant: Option<Vec<GrantedScope>>,
+}
+
+/// What is agreed with an owner; nothing where nothing is.
+pub(super) fn terms_to_json(record: &OwnerRecord) -> Result<Option<String>, Fault> {
+    let OwnerRecord { rate_limit, quota, max_keys, ref may_grant, .. } = *record;
+    let terms = Terms { rate_limit, quota, max_keys, may_grant: may_grant.clone() };
+    if terms == Terms::default() { Ok(None) } else { to_json(&terms).map(Some) }
+}
+
+fn read_terms(row: &Row<'_>, column: usize, id: OwnerId) -> Result<Terms, Fault> {
+    let text: Option<String> = row.get(column)?;
+    text.map_or_else(|| Ok(Terms::default()), |text| from_json(&text, || format!("terms of {id}")))
+}
+
+/// A row of `id, suspended, terms`, from this column on.
+pub(super) fn read_owner_facts(row: &Row<'_>, first: usize) -> Result<OwnerFacts, Fault> {
+    let id = OwnerId::from_bytes(row.get(first)?);
+    let Terms { rate_limit, quota, .. } = read_terms(row, first + 2, id)?;
+    Ok(OwnerFacts { id, suspended: row.get(first + 1)?, rate_limit, quota })
+}
+
+/// A row of [`OWNER`].
 pub(super) fn read_owner(row: &Row<'_>) -> Result<OwnerRecord, Fault> {
     let id = OwnerId::from_bytes(row.get(0)?);
+    let Terms { rate_limit, quota, max_keys, may_grant } = read_terms(row, 6, id)?;
     Ok(OwnerRecord {
+        rate_limit,
+        quota,
+        max_keys,
+        may_grant,
         id,
         name: row.get(1)?,
         suspended: row.get(2)?,
@@ -151,6 +219,10 @@ pub(super) fn read_owner(row: &Row<'_>) -> Result<OwnerRecord, Fault> {
         metadata: read_metadata(row, 4, || format!("metadata of {id}"))?,
         revision: revision_of(row.get(5)?),
     })
+}
+
+fn key_id(row: &Row<'_>, column: usize) -> Result<Option<KeyId>, Fault> {
+    Ok(row.get::<_, Option<[u8; 16]>>(column)?.map(KeyId::from_bytes))
 }
 
 fn moment(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, Fault> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::connect::usage_path;
+use super::migrate::{KEYS, Schema};
 use super::writer::{answer_all, transact};
 use super::*;
 use crate::domain::{KeyHash, Revision, RevisionToken};
@@ -146,11 +147,36 @@ fn a_directory_in_its_place_is_named() {
 fn a_newer_schema_is_refused() {
     let place = Place::new();
     drop(place.open());
-    place.raw().execute_batch("INSERT INTO migrations VALUES (2, 'later', 'x', 0), (7, 'later', 'x', 0)").unwrap();
+    place.raw().execute_batch("INSERT INTO migrations VALUES (98, 'later', 'x', 0), (99, 'later', 'x', 0)").unwrap();
     for mode in [OpenMode::Create, OpenMode::Existing] {
         let error = place.refusal(mode);
-        assert!(matches!(error, StoreError::Newer { found: 7, known: 1 }), "{error:?}");
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 2 }), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_schema_is_brought_up_to_date() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path.parent().unwrap()).unwrap();
+    let mut raw = place.raw();
+    let first = Schema { application_id: KEYS.application_id, migrations: &KEYS.migrations[..1] };
+    migrate::migrate(&mut raw, &first).unwrap();
+    raw.execute_batch(
+        r#"INSERT INTO environments VALUES (1, 'live');
+        INSERT INTO profiles VALUES (1, '["read:orders"]', '[]');
+        INSERT INTO owners VALUES (1, zeroblob(16), 'ACME', 1, 5, NULL, 1);
+        INSERT INTO keys (id, hash, profile, owner, environment, kind, active, created_at, revision, name, prefix, last4,
+            created_by) VALUES (zeroblob(16), zeroblob(32), 1, 1, 1, 1, 1, 5, 1, 'old', 'p', 'l', 'local:x');"#,
+    )
+    .unwrap();
+    drop(raw);
+    let store = place.open();
+    let id = KeyId::from_bytes([0; 16]);
+    let record = store.find_key(id).await.unwrap().unwrap();
+    assert_eq!((record.name.as_str(), record.lineage, record.paired), ("old", id, false));
+    assert!(record.bounds.is_empty() && !record.ends_on_use);
+    let owner = store.find_owner(OwnerId::from_bytes([0; 16])).await.unwrap().unwrap();
+    assert!(owner.suspended && owner.max_keys.is_none() && owner.may_grant.is_none());
 }
 
 #[test]
@@ -238,7 +264,7 @@ async fn two_processes_write_at_once_and_nothing_is_lost() {
 }
 
 fn order(command: Command) -> Order {
-    Order { command, by: by(), now: NOW }
+    Order::new(command, by(), NOW)
 }
 
 fn insertion(numbers: impl IntoIterator<Item = u32>) -> Order {
@@ -294,7 +320,7 @@ async fn every_change_has_its_audit_row_and_nothing_else_has() {
     store.set_owner_suspended(owner_id(1), false, by(), NOW).await.unwrap();
     store.forget(Timestamp::from_unix_ms(NOW.unix_ms() + 1), by(), NOW).await.unwrap();
 
-    let line = |revision, action: &str, subject: String| (revision, by().0, action.to_owned(), subject);
+    let line = |revision, action: &str, subject: String| (revision, by().name, action.to_owned(), subject);
     let expected = [
         line(1, "key.create", key_id(1).to_string()),
         line(2, "key.import", key_id(2).to_string()),

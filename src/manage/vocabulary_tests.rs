@@ -3,14 +3,14 @@ use std::path::Path;
 use super::*;
 use crate::config;
 
-fn settings() -> Settings {
+fn settings() -> GateSettings {
     let text = "version: 1\nlisteners: [{ bind: 127.0.0.1:0 }]\n\
                 upstreams: { u: { targets: [{ url: \"http://127.0.0.1:9\" }] } }\n\
                 scopes: { orders:read: { title: r }, orders:write: { title: w } }\n\
                 roles: { clerk: [orders:read] }\n\
                 routes: [{ path: /a, upstream: u, scopes: { all: [orders:read], any: [stock:read] } }]\n";
     let loaded = config::load_text(Path::new("test.yaml"), text, &|_| None);
-    loaded.settings.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics))
+    loaded.settings.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics)).gate
 }
 
 fn list(texts: &[&str]) -> Vec<String> {

@@ -4,34 +4,33 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Settings, did_you_mean};
 use crate::domain::limits::{MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, MAX_ROLES_PER_KEY, MAX_SCOPES_PER_KEY};
-use crate::domain::{GrantedScope, KeyKind, Scope};
-use crate::gate::Demand;
+use crate::domain::{GrantedScope, KeyKind, Scope, did_you_mean};
+use crate::gate::{Demand, GateSettings};
 
 /// What the configuration knows.
-pub(in crate::cli) struct Vocabulary<'a> {
-    settings: &'a Settings,
+pub struct Vocabulary<'a> {
+    settings: &'a GateSettings,
     /// The catalogue, and what rules demand beyond it.
     scopes: BTreeSet<&'a Scope>,
 }
 
 impl<'a> Vocabulary<'a> {
     /// The words of a configuration.
-    pub(in crate::cli) fn of(settings: &'a Settings) -> Self {
-        let demands = settings.gate.routes.iter().flat_map(|route| &route.methods).map(|method| &method.demand);
+    pub fn of(settings: &'a GateSettings) -> Self {
+        let demands = settings.routes.iter().flat_map(|route| &route.methods).map(|method| &method.demand);
         let demanded = demands.flat_map(|demand| match demand {
             Demand::Public | Demand::AnyKey => [].iter().chain(&[]),
             Demand::Scopes { all, any } => all.iter().chain(any),
         });
-        Self { settings, scopes: settings.gate.scopes.keys().chain(demanded).collect() }
+        Self { settings, scopes: settings.scopes.keys().chain(demanded).collect() }
     }
 
     /// Scopes that a key of this kind may hold.
     ///
     /// # Errors
     /// What is wrong with one of them, and how to mend it.
-    pub(in crate::cli) fn scopes(&self, texts: &[String], kind: KeyKind) -> Result<Vec<GrantedScope>, String> {
+    pub fn scopes(&self, texts: &[String], kind: KeyKind) -> Result<Vec<GrantedScope>, String> {
         let mut scopes = Vec::new();
         for text in texts {
             let scope = self.scope(text, kind)?;
@@ -77,8 +76,8 @@ impl<'a> Vocabulary<'a> {
     ///
     /// # Errors
     /// As [`Self::scopes`].
-    pub(in crate::cli) fn roles(&self, names: &[String]) -> Result<Vec<String>, String> {
-        let known = &self.settings.gate.roles;
+    pub fn roles(&self, names: &[String]) -> Result<Vec<String>, String> {
+        let known = &self.settings.roles;
         let mut roles: Vec<String> = Vec::new();
         for name in names {
             if !known.contains_key(name) {
@@ -98,8 +97,8 @@ impl<'a> Vocabulary<'a> {
     ///
     /// # Errors
     /// As [`Self::scopes`].
-    pub(in crate::cli) fn environment_word(&self, name: &str) -> Result<&'a str, String> {
-        let known = &self.settings.gate.environments;
+    pub fn environment_word(&self, name: &str) -> Result<&'a str, String> {
+        let known = &self.settings.environments;
         match known.get(name) {
             Some(environment) => Ok(&environment.word),
             None => Err(unknown("environment", "environments", name, known.keys().map(String::as_str))),
@@ -107,8 +106,8 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// The environment whose key texts hold this word.
-    pub(in crate::cli) fn environment_of_word(&self, word: &str) -> Option<&'a str> {
-        let mut known = self.settings.gate.environments.iter();
+    pub fn environment_of_word(&self, word: &str) -> Option<&'a str> {
+        let mut known = self.settings.environments.iter();
         known.find(|(_, environment)| environment.word == word).map(|(name, _)| name.as_str())
     }
 }
@@ -125,7 +124,7 @@ fn unknown<'n>(what: &str, section: &str, name: &str, known: impl Iterator<Item 
 ///
 /// # Errors
 /// What is wrong with it.
-pub(in crate::cli) fn check_name(name: &str) -> Result<(), String> {
+pub fn check_name(name: &str) -> Result<(), String> {
     let length = name.chars().count();
     if name.trim().is_empty() {
         return Err("a key needs a name; it is a label for people and need not be unique".to_owned());
@@ -143,7 +142,7 @@ pub(in crate::cli) fn check_name(name: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(in crate::cli) fn check_description(text: &str) -> Result<(), String> {
+pub fn check_description(text: &str) -> Result<(), String> {
     let length = text.chars().count();
     if length > MAX_DESCRIPTION_CHARS {
         return Err(format!("the description has {length} characters, at most {MAX_DESCRIPTION_CHARS} are kept"));
@@ -152,7 +151,7 @@ pub(in crate::cli) fn check_description(text: &str) -> Result<(), String> {
 }
 
 /// The entries of `a,b`; none for an empty text.
-pub(in crate::cli) fn split_list(text: &str) -> Vec<String> {
+pub fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
 }
 

@@ -1,0 +1,529 @@
+//! Where keys and owners are managed: requests become orders to the store, or are refused.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::authority::{Authority, spelled_out};
+use super::draft::{Draft, Stored, draw, mint};
+use super::fault::{Flaw, Refused};
+use super::origin::check_origin;
+use super::requests::{KeyChange, NewKey, NewOwner, OwnerChange, Retire, Rotation};
+use super::vocabulary::{Vocabulary, check_description, check_name};
+use crate::domain::limits::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, MAX_NETWORKS_PER_KEY, MAX_ORIGINS_PER_KEY};
+use crate::domain::time::span_of_text;
+use crate::domain::{
+    Bounds, GrantedScope, KeyId, KeyKind, KeyRecord, KeyState, MintedKey, OwnerId, OwnerRecord, Revision, Timestamp,
+};
+use crate::gate::GateSettings;
+use crate::store::{Command, Effect, Order, Origin, RepeatName, Repeatable, Store, StoreError};
+
+/// How often a change is tried anew when others change the same record at the same time.
+const TRIES: usize = 8;
+/// How long a key lives on beside its successor unless somebody says otherwise.
+const USUAL_GRACE: Duration = Duration::from_secs(24 * 3600);
+/// Longest grace.
+const LONGEST_GRACE: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// One request's view of the store.
+#[derive(Clone, Copy)]
+pub struct Desk<'a> {
+    /// Where records live.
+    pub store: &'a Store,
+    /// Scopes, roles, environments, brand and peppers.
+    pub settings: &'a GateSettings,
+    /// On whose behalf.
+    pub authority: &'a Authority,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// A key that is about to be stored, its text, and the command that stores it.
+#[derive(Debug)]
+pub struct Made {
+    /// The record as it will be, without its revision.
+    pub record: KeyRecord,
+    /// What is shown this once.
+    pub key: MintedKey,
+    /// What the store is told.
+    pub command: Command,
+}
+
+/// What a request for a new key means by itself, and the word that stands in the key's text.
+///
+/// # Errors
+/// Whatever is wrong with it. Whether the owner exists, and whether as much may be granted, is not looked at.
+pub fn plan_key(
+    asked: NewKey,
+    owner: Option<OwnerId>,
+    settings: &GateSettings,
+    authority: &Authority,
+    now: Timestamp,
+) -> Result<(Draft, String), Refused> {
+    let vocabulary = Vocabulary::of(settings);
+    let environment = environment_of(authority, asked.environment)?;
+    let word = vocabulary.environment_word(&environment).map_err(of("environment"))?.to_owned();
+    let kind = asked.kind.unwrap_or(KeyKind::Secret);
+    if asked.rate_limit.is_some() || asked.quota.is_some() {
+        authority.check_operator("rate limits and quotas")?;
+    }
+    let draft = Draft {
+        name: checked_name(asked.name)?,
+        description: checked_description(asked.description)?,
+        owner,
+        environment,
+        kind,
+        scopes: vocabulary.scopes(&asked.scopes, kind).map_err(of("scopes"))?,
+        roles: vocabulary.roles(&asked.roles).map_err(of("roles"))?,
+        may_grant: vocabulary.scopes(&asked.may_grant, KeyKind::Management).map_err(of("may_grant"))?,
+        bounds: Bounds {
+            allowed_ips: networks(&asked.allowed_ips)?,
+            allowed_origins: origins(asked.allowed_origins, kind)?,
+            rate_limit: asked.rate_limit,
+            quota: asked.quota,
+        },
+        expires_at: checked_expiry(asked.expires_at, now)?,
+        metadata: checked_metadata(asked.metadata)?,
+        paired: asked.paired,
+    };
+    check_powers(kind, owner, &draft.scopes, &draft.roles, &draft.may_grant, settings)?;
+    Ok((draft, word))
+}
+
+impl Desk<'_> {
+    /// The key with this id.
+    ///
+    /// # Errors
+    /// [`Refused::NoSuchKey`], also where it is not the caller's to see.
+    pub async fn key(&self, id: KeyId) -> Result<KeyRecord, Refused> {
+        let found = self.store.reader().find_key(id).await?;
+        found.filter(|record| self.authority.sees(record.owner)).ok_or(Refused::NoSuchKey(id))
+    }
+
+    /// The owner with this id.
+    ///
+    /// # Errors
+    /// [`Refused::NoSuchOwner`], also where it is not the caller's to see.
+    pub async fn owner(&self, id: OwnerId) -> Result<OwnerRecord, Refused> {
+        if !self.authority.sees(Some(id)) {
+            return Err(Refused::NoSuchOwner(id));
+        }
+        self.store.reader().find_owner(id).await?.ok_or(Refused::NoSuchOwner(id))
+    }
+
+    /// A new key, ready to be stored.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the request, or more than may be granted.
+    pub async fn make_key(&self, asked: NewKey) -> Result<Made, Refused> {
+        let owner = self.owner_of(asked.owner).await?;
+        let (draft, word) =
+            plan_key(asked, owner.as_ref().map(|owner| owner.id), self.settings, self.authority, self.now)?;
+        let (record, key) = mint(draft, &word, self.settings, &self.authority.actor().name, self.now)?;
+        self.authority.check_grant(&record, owner.as_ref(), self.settings)?;
+        let command = Command::InsertKeys { records: vec![record.clone()], origin: Origin::Minted };
+        Ok(Made { record, key, command })
+    }
+
+    /// A successor for a key, ready to be stored.
+    ///
+    /// # Errors
+    /// As [`Self::make_key`]; a key that is not accepted any longer has no successor.
+    pub async fn make_successor(&self, id: KeyId, asked: Rotation) -> Result<Made, Refused> {
+        let old = self.key(id).await?;
+        match old.state(self.now) {
+            KeyState::Active | KeyState::Disabled if old.grace_until.is_none() => {}
+            KeyState::Active | KeyState::Disabled => {
+                return Err(Refused::flawed("id", "the key was rotated already; rotate its successor"));
+            }
+            KeyState::Revoked => return Err(StoreError::Revoked.into()),
+            KeyState::Expired => {
+                return Err(Refused::flawed("id", "the key has expired; create a new one"));
+            }
+        }
+        let grace = match &asked.grace {
+            None => USUAL_GRACE,
+            Some(text) => span_of_text(text).ok().filter(|span| *span <= LONGEST_GRACE).ok_or_else(|| {
+                Refused::flawed("grace", format!("{text:?} is not a span of time up to 90d, such as 24h"))
+            })?,
+        };
+        let word = Vocabulary::of(self.settings).environment_word(&old.environment).map_err(of("environment"))?;
+        let key = draw(word, old.kind, self.settings)?;
+        let successor = KeyId::generate();
+        let stored = Stored::of(&key, old.paired.then_some(successor), self.settings);
+        let expires_at = match asked.expires_at {
+            None => old.expires_at,
+            Some(moment) => checked_expiry(Some(moment), self.now)?,
+        };
+        let record = KeyRecord {
+            id: successor,
+            hash: stored.hash,
+            pepper: stored.pepper,
+            prefix: stored.prefix,
+            last4: stored.last4,
+            active: true,
+            expires_at,
+            created_at: self.now,
+            created_by: self.authority.actor().name.clone(),
+            last_used_at: None,
+            replaces: Some(old.id),
+            ends_on_use: asked.retire == Retire::OnFirstUse,
+            revision: Revision::ZERO,
+            ..old.clone()
+        };
+        self.check_result(&record).await?;
+        let command = Command::Rotate {
+            successor: Box::new(record.clone()),
+            seen: old.revision,
+            grace_until: self.now.plus(grace),
+        };
+        Ok(Made { record, key, command })
+    }
+
+    /// Another secret for a key that keeps its id, ready to be stored. The old one is refused at once.
+    ///
+    /// # Errors
+    /// As [`Self::make_successor`].
+    pub async fn make_secret(&self, id: KeyId) -> Result<Made, Refused> {
+        let old = self.key(id).await?;
+        if old.revoked_at.is_some() {
+            return Err(StoreError::Revoked.into());
+        }
+        let word = Vocabulary::of(self.settings).environment_word(&old.environment).map_err(of("environment"))?;
+        let key = draw(word, old.kind, self.settings)?;
+        let Stored { hash, pepper, prefix, last4 } = Stored::of(&key, old.paired.then_some(old.id), self.settings);
+        let record = KeyRecord { hash, pepper, prefix, last4, ..old };
+        self.check_result(&record).await?;
+        Ok(Made { command: Command::ReplaceKey { record: Box::new(record.clone()) }, record, key })
+    }
+
+    /// Changes a key; `seen` is the revision that the caller read, if it says so.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the request, more than may be granted, or [`Refused::Changed`].
+    pub async fn change_key(&self, id: KeyId, change: &KeyChange, seen: Option<Revision>) -> Result<Revision, Refused> {
+        for _ in 0..TRIES {
+            let before = self.key(id).await?;
+            if seen.is_some_and(|seen| seen != before.revision) {
+                return Err(Refused::Changed);
+            }
+            let after = self.changed(&before, change)?;
+            if is_wider(&before, &after, self.settings) {
+                self.check_result(&after).await?;
+            }
+            match self.submit(Command::ReplaceKey { record: Box::new(after) }, None).await {
+                Err(Refused::Changed) if seen.is_none() => {}
+                result => return result?.ok_or(Refused::NoSuchKey(id)),
+            }
+        }
+        Err(Refused::Changed)
+    }
+
+    fn changed(&self, before: &KeyRecord, change: &KeyChange) -> Result<KeyRecord, Refused> {
+        let vocabulary = Vocabulary::of(self.settings);
+        let mut after = before.clone();
+        let KeyChange {
+            name,
+            description,
+            scopes,
+            roles,
+            may_grant,
+            active,
+            expires_at,
+            allowed_ips,
+            allowed_origins,
+            rate_limit,
+            quota,
+            metadata,
+        } = change.clone();
+        if rate_limit.is_some() || quota.is_some() {
+            self.authority.check_operator("rate limits and quotas")?;
+        }
+        if let Some(name) = name {
+            after.name = checked_name(name)?;
+        }
+        if let Some(description) = description {
+            after.description = checked_description(description)?;
+        }
+        if let Some(scopes) = scopes {
+            after.scopes = vocabulary.scopes(&scopes, before.kind).map_err(of("scopes"))?;
+        }
+        if let Some(roles) = roles {
+            after.roles = vocabulary.roles(&roles).map_err(of("roles"))?;
+        }
+        if let Some(may_grant) = may_grant {
+            after.may_grant = vocabulary.scopes(&may_grant, KeyKind::Management).map_err(of("may_grant"))?;
+        }
+        if let Some(moment) = expires_at {
+            after.expires_at = checked_expiry(moment, self.now)?;
+        }
+        if let Some(texts) = allowed_ips {
+            after.bounds.allowed_ips = networks(&texts)?;
+        }
+        if let Some(texts) = allowed_origins {
+            after.bounds.allowed_origins = origins(texts, before.kind)?;
+        }
+        if let Some(metadata) = metadata {
+            after.metadata = checked_metadata(metadata)?;
+        }
+        after.bounds.rate_limit = rate_limit.unwrap_or(after.bounds.rate_limit);
+        after.bounds.quota = quota.unwrap_or(after.bounds.quota);
+        after.active = active.unwrap_or(after.active);
+        check_powers(after.kind, after.owner, &after.scopes, &after.roles, &after.may_grant, self.settings)?;
+        Ok(after)
+    }
+
+    /// Turns the reversible switch. `None` when there is no such key.
+    ///
+    /// # Errors
+    /// A key that would be accepted again must be within what the caller may grant.
+    pub async fn set_active(&self, id: KeyId, active: bool) -> Result<Revision, Refused> {
+        let record = self.key(id).await?;
+        if active && !record.active {
+            self.check_result(&record).await?;
+        }
+        self.submit(Command::SetActive { id, active }, None).await?.ok_or(Refused::NoSuchKey(id))
+    }
+
+    /// Switches a key off for good. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`Refused::NoSuchKey`], and the store's.
+    pub async fn revoke(&self, id: KeyId) -> Result<Revision, Refused> {
+        let _seen = self.key(id).await?;
+        self.submit(Command::Revoke { id }, None).await?.ok_or(Refused::NoSuchKey(id))
+    }
+
+    /// A new owner, ready to be stored.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the request.
+    pub fn make_owner(&self, asked: NewOwner) -> Result<OwnerRecord, Refused> {
+        self.authority.check_operator("owners")?;
+        let NewOwner { name, rate_limit, quota, max_keys, may_grant, metadata } = asked;
+        Ok(OwnerRecord {
+            id: OwnerId::generate(),
+            name: checked_name(name)?,
+            suspended: false,
+            rate_limit,
+            quota,
+            max_keys,
+            may_grant: may_grant.map(|texts| self.ceiling(&texts)).transpose()?,
+            created_at: self.now,
+            metadata: checked_metadata(metadata)?,
+            revision: Revision::ZERO,
+        })
+    }
+
+    /// Changes an owner; `seen` is the revision that the caller read, if it says so.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the request, or [`Refused::Changed`].
+    pub async fn change_owner(
+        &self,
+        id: OwnerId,
+        change: &OwnerChange,
+        seen: Option<Revision>,
+    ) -> Result<Revision, Refused> {
+        for _ in 0..TRIES {
+            let before = self.owner(id).await?;
+            self.authority.check_operator("owners")?;
+            if seen.is_some_and(|seen| seen != before.revision) {
+                return Err(Refused::Changed);
+            }
+            let OwnerChange { name, rate_limit, quota, max_keys, may_grant, metadata } = change.clone();
+            let may_grant = match may_grant {
+                None => before.may_grant,
+                Some(None) => None,
+                Some(Some(texts)) => Some(self.ceiling(&texts)?),
+            };
+            let after = OwnerRecord {
+                name: name.map(checked_name).transpose()?.unwrap_or(before.name),
+                rate_limit: rate_limit.unwrap_or(before.rate_limit),
+                quota: quota.unwrap_or(before.quota),
+                max_keys: max_keys.unwrap_or(before.max_keys),
+                may_grant,
+                metadata: metadata.map(checked_metadata).transpose()?.unwrap_or(before.metadata),
+                ..before
+            };
+            match self.submit(Command::ReplaceOwner { record: after }, None).await {
+                Err(Refused::Changed) if seen.is_none() => {}
+                result => return result?.ok_or(Refused::NoSuchOwner(id)),
+            }
+        }
+        Err(Refused::Changed)
+    }
+
+    /// Refuses all keys of an owner, or accepts them again.
+    ///
+    /// # Errors
+    /// [`Refused::NoSuchOwner`], and the store's.
+    pub async fn set_suspended(&self, id: OwnerId, suspended: bool) -> Result<Revision, Refused> {
+        let _seen = self.owner(id).await?;
+        self.authority.check_operator("owners")?;
+        self.submit(Command::SetSuspended { id, suspended }, None).await?.ok_or(Refused::NoSuchOwner(id))
+    }
+
+    /// Gives the store a command in the caller's name; `repeatable` is kept with it. `None` when there was nothing to
+    /// change.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn submit(
+        &self,
+        command: Command,
+        repeatable: Option<(RepeatName, Repeatable)>,
+    ) -> Result<Option<Revision>, Refused> {
+        let order = Order { command, by: self.authority.actor().clone(), now: self.now, repeatable };
+        Ok(self.store.writer().submit(order).await.map(Effect::revision)?)
+    }
+
+    /// Whether the caller, and the owner's ceiling, cover what a key will hold.
+    async fn check_result(&self, record: &KeyRecord) -> Result<(), Refused> {
+        let owner = match record.owner {
+            None => None,
+            Some(id) => Some(self.owner(id).await?),
+        };
+        self.authority.check_grant(record, owner.as_ref(), self.settings)
+    }
+
+    async fn owner_of(&self, asked: Option<OwnerId>) -> Result<Option<OwnerRecord>, Refused> {
+        let id = match (asked, self.authority.confined_to()) {
+            (Some(asked), Some(own)) if asked != own => return Err(Refused::NoSuchOwner(asked)),
+            (asked, own) => asked.or(own),
+        };
+        match id {
+            None => Ok(None),
+            Some(id) => match self.owner(id).await {
+                Err(Refused::NoSuchOwner(_)) => Err(Refused::flawed("owner", "there is no such owner")),
+                found => found.map(Some),
+            },
+        }
+    }
+
+    fn ceiling(&self, texts: &[String]) -> Result<Vec<GrantedScope>, Refused> {
+        Ok(Vocabulary::of(self.settings).scopes(texts, KeyKind::Management).map_err(of("may_grant"))?)
+    }
+}
+
+/// Whether a key may do anything, from anywhere, or for any time, that it could not before.
+fn is_wider(before: &KeyRecord, after: &KeyRecord, settings: &GateSettings) -> bool {
+    let held =
+        |scope: &GrantedScope| spelled_out(&before.scopes, &before.roles, settings).any(|held| held.includes(scope));
+    let granted = |scope: &GrantedScope| before.may_grant.iter().any(|granted| granted.includes(scope));
+    let (old, new) = (&before.bounds, &after.bounds);
+    let networks = old.allowed_ips.is_empty()
+        || (!new.allowed_ips.is_empty()
+            && new.allowed_ips.iter().all(|net| old.allowed_ips.iter().any(|known| known.contains(net))));
+    let origins = old.allowed_origins.is_empty()
+        || (!new.allowed_origins.is_empty()
+            && new.allowed_origins.iter().all(|origin| old.allowed_origins.contains(origin)));
+    let lives_longer = match (before.expires_at, after.expires_at) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(old), Some(new)) => new > old,
+    };
+    let narrower = spelled_out(&after.scopes, &after.roles, settings).all(held)
+        && after.may_grant.iter().all(granted)
+        && networks
+        && origins
+        && !lives_longer
+        && (before.active || !after.active);
+    !narrower
+}
+
+/// Whether what a key holds makes sense for its kind.
+fn check_powers(
+    kind: KeyKind,
+    owner: Option<OwnerId>,
+    scopes: &[GrantedScope],
+    roles: &[String],
+    may_grant: &[GrantedScope],
+    settings: &GateSettings,
+) -> Result<(), Flaw> {
+    if kind == KeyKind::Management {
+        return Ok(());
+    }
+    if !may_grant.is_empty() && owner.is_none() {
+        let problem = "only management keys, and keys of an owner, hand out anything; make a management key, name an \
+                       owner, or leave it out";
+        return Err(Flaw::new("may_grant", problem));
+    }
+    match spelled_out(scopes, roles, settings).find(|scope| scope.is_reserved()) {
+        Some(scope) => Err(Flaw::new("roles", format!("{scope} is for management keys"))),
+        None => Ok(()),
+    }
+}
+
+/// A key that is used at a public door makes keys where it lives; management keys make them anywhere.
+fn environment_of(authority: &Authority, asked: Option<String>) -> Result<String, Flaw> {
+    match authority {
+        Authority::Caller(caller) if caller.kind != KeyKind::Management => match asked {
+            Some(asked) if asked != caller.environment => {
+                let problem = format!("a key of `{0}` makes keys of `{0}` only", caller.environment);
+                Err(Flaw::new("environment", problem))
+            }
+            _ => Ok(caller.environment.clone()),
+        },
+        Authority::Local(_) | Authority::Caller(_) => Ok(asked.unwrap_or_else(|| "live".to_owned())),
+    }
+}
+
+/// Turns a problem into that of a field.
+fn of(field: &'static str) -> impl Fn(String) -> Flaw {
+    move |problem| Flaw::new(field, problem)
+}
+
+fn checked_name(name: String) -> Result<String, Flaw> {
+    check_name(&name).map_err(of("name"))?;
+    Ok(name)
+}
+
+fn checked_description(text: String) -> Result<String, Flaw> {
+    check_description(&text).map_err(of("description"))?;
+    Ok(text)
+}
+
+fn checked_expiry(moment: Option<Timestamp>, now: Timestamp) -> Result<Option<Timestamp>, Flaw> {
+    match moment {
+        Some(moment) if moment <= now => Err(Flaw::new("expires_at", "is not in the future")),
+        moment => Ok(moment),
+    }
+}
+
+fn checked_metadata(entries: BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, Flaw> {
+    let bytes = serde_json::to_string(&entries).map_or(usize::MAX, |text| text.len());
+    if entries.len() > MAX_METADATA_ENTRIES || bytes > MAX_METADATA_BYTES {
+        let most = format!("has at most {MAX_METADATA_ENTRIES} entries and {MAX_METADATA_BYTES} bytes");
+        return Err(Flaw::new("metadata", most));
+    }
+    Ok(entries)
+}
+
+fn networks(texts: &[String]) -> Result<Vec<IpNet>, Flaw> {
+    if texts.len() > MAX_NETWORKS_PER_KEY {
+        return Err(Flaw::new("allowed_ips", format!("a key has at most {MAX_NETWORKS_PER_KEY}")));
+    }
+    let network = |text: &String| {
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let net = net.map_err(|_| Flaw::new("allowed_ips", format!("{text:?} is no network such as 10.0.0.0/8")))?;
+        Ok(net.trunc())
+    };
+    texts.iter().map(network).collect()
+}
+
+fn origins(texts: Vec<String>, kind: KeyKind) -> Result<Vec<String>, Flaw> {
+    if !texts.is_empty() && kind != KeyKind::Publishable {
+        return Err(Flaw::new("allowed_origins", "only publishable keys are used by web pages"));
+    }
+    if texts.len() > MAX_ORIGINS_PER_KEY {
+        return Err(Flaw::new("allowed_origins", format!("a key has at most {MAX_ORIGINS_PER_KEY}")));
+    }
+    for text in &texts {
+        check_origin(text).map_err(of("allowed_origins"))?;
+    }
+    Ok(texts)
+}

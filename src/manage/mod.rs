@@ -1,0 +1,22 @@
+//! What may be done with keys and owners, and by whom: the same for the management API and the command line.
+//!
+//! Owns the shapes of requests, the words they may use, who may grant what, and how records are shown. Must not know
+//! HTTP, terminals or files. Start at [`Desk`].
+
+mod authority;
+mod desk;
+mod draft;
+mod fault;
+mod origin;
+mod requests;
+mod shown;
+mod vocabulary;
+
+pub use authority::{Authority, Caller};
+pub use desk::{Desk, Made, plan_key};
+pub use draft::{Draft, Stored, mint};
+pub use fault::{Flaw, Refused};
+pub use origin::check_origin;
+pub use requests::{KeyChange, NewKey, NewOwner, OwnerChange, Retire, Rotation};
+pub use shown::{key_json, owner_json};
+pub use vocabulary::{Vocabulary, check_description, check_name, split_list};

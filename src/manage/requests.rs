@@ -1,0 +1,264 @@
+//! What can be asked for, as JSON says it. Reading is strict: a field that nobody knows is an error.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::domain::{KeyKind, OwnerId, Quota, RateLimit, Timestamp};
+
+/// A key to be made.
+#[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// A label for people; need not be unique.
+    #[schemars(length(min = 1, max = 200))]
+    pub name: String,
+    /// Free text.
+    #[serde(default)]
+    #[schemars(length(max = 2000))]
+    pub description: String,
+    /// The account it belongs to. A caller with an owner makes keys of that owner.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub owner: Option<OwnerId>,
+    /// Where it lives. Without it: `live`, or where the caller lives.
+    #[serde(default)]
+    pub environment: Option<String>,
+    /// What it may be used for. Without it: `secret`.
+    #[serde(default)]
+    #[schemars(with = "Option<KindWord>")]
+    pub kind: Option<KeyKind>,
+    /// What it may use. `orders:*` covers everything below.
+    #[serde(default)]
+    #[schemars(length(max = 200))]
+    pub scopes: Vec<String>,
+    /// Named bundles of scopes it holds too.
+    #[serde(default)]
+    #[schemars(length(max = 50))]
+    pub roles: Vec<String>,
+    /// What it may hand out to other keys.
+    #[serde(default)]
+    #[schemars(length(max = 200))]
+    pub may_grant: Vec<String>,
+    /// From then on it is refused.
+    #[serde(default)]
+    #[schemars(with = "Option<Moment>")]
+    pub expires_at: Option<Timestamp>,
+    /// Networks that its requests come from, as CIDR; none: any.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub allowed_ips: Vec<String>,
+    /// Origins of the pages that may use it, for publishable keys; none: any.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub allowed_origins: Vec<String>,
+    /// Its own rate limit. For operators.
+    #[serde(default)]
+    #[schemars(with = "Option<Rate>")]
+    pub rate_limit: Option<RateLimit>,
+    /// Its own quota. For operators.
+    #[serde(default)]
+    #[schemars(with = "Option<QuotaShape>")]
+    pub quota: Option<Quota>,
+    /// Notes of your own.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, Value>,
+    /// Make a pair: the credential is the key's id, a colon and a secret that can be replaced.
+    #[serde(default)]
+    pub paired: bool,
+}
+
+/// What shall be different about a key. What is left out stays.
+#[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyChange {
+    /// See the record.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "String", length(min = 1, max = 200))]
+    pub name: Option<String>,
+    /// See the record.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "String", length(max = 2000))]
+    pub description: Option<String>,
+    /// In place of those it has.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Vec<String>", length(max = 200))]
+    pub scopes: Option<Vec<String>>,
+    /// In place of those it has.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Vec<String>", length(max = 50))]
+    pub roles: Option<Vec<String>>,
+    /// In place of those it has.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Vec<String>", length(max = 200))]
+    pub may_grant: Option<Vec<String>>,
+    /// The reversible switch.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "bool")]
+    pub active: Option<bool>,
+    /// `null`: never.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Option<Moment>")]
+    pub expires_at: Option<Option<Timestamp>>,
+    /// In place of those it has.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Vec<String>", length(max = 100))]
+    pub allowed_ips: Option<Vec<String>>,
+    /// In place of those it has.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Vec<String>", length(max = 100))]
+    pub allowed_origins: Option<Vec<String>>,
+    /// `null`: its environment's. For operators.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Option<Rate>")]
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// `null`: its environment's. For operators.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Option<QuotaShape>")]
+    pub quota: Option<Option<Quota>>,
+    /// In place of what it has.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "BTreeMap<String, Value>")]
+    pub metadata: Option<BTreeMap<String, Value>>,
+}
+
+/// How a key gives way to its successor.
+#[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rotation {
+    /// How long the old key is still accepted, `0` to `90d`. Without it: `24h`.
+    #[schemars(regex(pattern = "^(0|[0-9]+(ms|s|m|h|d))$"))]
+    pub grace: Option<String>,
+    /// Whether the first use of the new key ends the grace early.
+    pub retire: Retire,
+    /// When the new key expires. Without it: as the old one does.
+    #[schemars(with = "Option<Moment>")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// When a key that was rotated is refused.
+#[derive(Deserialize, JsonSchema, Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Retire {
+    /// At the end of the grace.
+    #[default]
+    AfterGrace,
+    /// As soon as its successor is used, within some seconds; at the latest at the end of the grace.
+    OnFirstUse,
+}
+
+/// An owner to be made.
+#[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct NewOwner {
+    /// A label for people; need not be unique.
+    #[schemars(length(min = 1, max = 200))]
+    pub name: String,
+    /// What its keys may ask for together.
+    #[serde(default)]
+    #[schemars(with = "Option<Rate>")]
+    pub rate_limit: Option<RateLimit>,
+    /// What its keys may ask for together in a day or a month.
+    #[serde(default)]
+    #[schemars(with = "Option<QuotaShape>")]
+    pub quota: Option<Quota>,
+    /// How many keys it may have that are not revoked.
+    #[serde(default)]
+    pub max_keys: Option<u32>,
+    /// The ceiling of what its keys may be granted. Without it: no ceiling.
+    #[serde(default)]
+    pub may_grant: Option<Vec<String>>,
+    /// Notes of your own.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, Value>,
+}
+
+/// What shall be different about an owner. What is left out stays.
+#[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
+#[serde(deny_unknown_fields, default)]
+pub struct OwnerChange {
+    /// See the record.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "String", length(min = 1, max = 200))]
+    pub name: Option<String>,
+    /// `null`: none.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Option<Rate>")]
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// `null`: none.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Option<QuotaShape>")]
+    pub quota: Option<Option<Quota>>,
+    /// `null`: as many as it likes.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Option<u32>")]
+    pub max_keys: Option<Option<u32>>,
+    /// `null`: no ceiling.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub may_grant: Option<Option<Vec<String>>>,
+    /// In place of what it has.
+    #[serde(deserialize_with = "given")]
+    #[schemars(with = "BTreeMap<String, Value>")]
+    pub metadata: Option<BTreeMap<String, Value>>,
+}
+
+/// A field that is there; `null` is whatever it means to the field itself.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Shapes of values that are read by types of `domain`.
+mod shapes {
+    use schemars::JsonSchema;
+
+    /// What a key may be used for.
+    #[derive(JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    #[expect(dead_code, reason = "only its schema is used")]
+    pub(super) enum KindWord {
+        /// Server to server.
+        Secret,
+        /// May stand in a web page.
+        Publishable,
+        /// Speaks to the management API.
+        Management,
+    }
+
+    /// RFC 3339.
+    #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    pub(super) struct Moment(#[schemars(extend("format" = "date-time"))] String);
+
+    /// So many requests in so long a time.
+    #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct Rate {
+        /// How many requests in `per`.
+        #[schemars(range(min = 1))]
+        requests: u32,
+        /// `1s` to `24h`.
+        #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h|d)$"))]
+        per: String,
+        /// How many may come at once. Without it: `requests`.
+        #[schemars(range(min = 1))]
+        burst: Option<u32>,
+    }
+
+    /// So many requests in a day, in a month, or both, by the calendar of UTC.
+    #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct QuotaShape {
+        /// From midnight to midnight.
+        #[schemars(range(min = 1))]
+        per_day: Option<u64>,
+        /// From the first of a month to the first of the next.
+        #[schemars(range(min = 1))]
+        per_month: Option<u64>,
+    }
+}
+use shapes::{KindWord, Moment, QuotaShape, Rate};
