@@ -1,6 +1,20 @@
-//! The management listener. So far it explains: one page for each error code, from the documentation in the binary.
+//! The management API, and the pages that explain it.
 //!
-//! Must not know how requests are decided; it is never reached through a data listener.
+//! Owns the table of endpoints, the shape of requests and answers, and the OpenAPI document made from both. Must not know
+//! how requests arrive, nor decide by itself who may do what. Start at `table`, then `api`.
+
+mod api;
+mod door;
+mod exchange;
+mod openapi;
+mod profile;
+mod query;
+mod seal;
+mod table;
+
+pub use api::{Api, ApiSettings};
+pub use exchange::{ApiAnswer, ApiRequest};
+pub use profile::ApiProfile;
 
 /// The text that every page is cut from.
 const ERRORS: &str = include_str!("../../docs/errors.md");
@@ -43,6 +57,7 @@ mod tests {
             Denial::KindNotAllowed,
             Denial::EnvironmentNotAllowed,
             Denial::IpNotAllowed,
+            Denial::OriginNotAllowed,
             Denial::SecretKeyInBrowser,
             Denial::InsufficientScope { required: Vec::new(), missing: Vec::new() },
             Denial::AuthUnavailable,
@@ -64,6 +79,9 @@ mod tests {
             let page = docs_page(&format!("/docs/errors/{code}")).unwrap_or_else(|| panic!("{code} has no page"));
             assert!(page.starts_with(&format!("## {code}\n")) && page.len() > 80, "{code}: {page}");
             assert_eq!(page.matches("\n## ").count(), 0, "{code}");
+        }
+        for code in exchange::CODES {
+            assert!(docs_page(&format!("/docs/errors/{code}")).is_some_and(|page| page.len() > 80), "{code}");
         }
         assert_eq!(docs_page("/docs/errors/nonsense"), None);
     }

@@ -11,6 +11,7 @@ use super::error::RunError;
 use super::generation::{Generation, Previous};
 use super::run::{Gateway, Listeners, Signals, listener_keys, notify_supervisor};
 use super::socket::ReloadReport;
+use crate::admin::ApiSettings;
 use crate::config::{self, Settings, Severity};
 use crate::domain::time::{self, monotonic_now};
 use crate::gate::{Demand, MethodSelector, RouteSettings};
@@ -159,6 +160,7 @@ impl Reloader {
         }
         let reporting = generation.reporting_routes();
         gateway.live.replace(Arc::clone(&generation.rules), Arc::clone(&generation.plan));
+        gateway.api.store(Arc::new(ApiSettings { rules: Arc::clone(&generation.rules), profile: settings.api }));
         gateway.limits.store(Arc::new(settings.limits.clone()));
         gateway.logging.apply(&settings.logging);
         gateway.metrics.set_report_mode_routes(reporting);

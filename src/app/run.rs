@@ -14,13 +14,14 @@ use super::error::RunError;
 use super::generation::Generation;
 use super::reload::{self, Reloader};
 use super::socket;
-use super::vitals::{Docs, Health};
+use super::vitals::Health;
+use crate::admin::{Api, ApiSettings};
 use crate::cache::{KeySet, LastUse, SyncTask};
 use crate::config::Settings;
 use crate::proxy::{Live, WorkerLastUse};
 use crate::server::{
     Accepting, Acceptor, Bind, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts, Workers,
-    listen, serve_pages,
+    listen, serve_management, serve_pages,
 };
 use crate::store::{self, OpenMode, Store};
 use crate::telemetry::{LogOutput, Logging, Metrics};
@@ -68,6 +69,8 @@ pub fn run(options: Options) -> Result<(), RunError> {
 pub(super) struct Gateway {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) live: Arc<Live>,
+    /// What the management API is configured with.
+    pub(crate) api: Arc<ArcSwap<ApiSettings>>,
     pub(crate) limits: Arc<ArcSwap<crate::server::Limits>>,
     pub(crate) workers: Arc<Vec<Worker>>,
     pub(crate) accept: AcceptThread,
@@ -128,7 +131,11 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let (sync, sync_handle) =
         SyncTask::new(Arc::clone(store.feed()), Arc::clone(&keys), Arc::clone(&live) as _, &settings.sync);
     let syncing = tokio::spawn(sync.run());
-    let flushing = tokio::spawn(Arc::clone(&last_use).run(Arc::clone(store.writer()), settings.sync.last_used_flush));
+    let flushing = tokio::spawn(Arc::clone(&last_use).run(
+        Arc::clone(&keys),
+        Arc::clone(store.writer()),
+        settings.sync.last_used_flush,
+    ));
     let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store)));
     let freeing = tokio::spawn(Arc::clone(&live).free_replaced());
     let draining = Arc::new(AtomicBool::new(false));
@@ -143,7 +150,12 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         accepting: Arc::clone(&is_accepting),
     });
     let metrics_address = serve_operators("metrics", metrics_socket, health)?;
-    serve_operators("admin", admin_socket, Arc::new(Docs))?;
+    let rules = Arc::clone(&generation.rules);
+    let api_settings = Arc::new(ArcSwap::from_pointee(ApiSettings { rules, profile: settings.api }));
+    let current = Arc::clone(&api_settings);
+    let api = Api::new(Arc::clone(&store), Arc::clone(&keys), sync_handle.clone(), move || (**current.load()).clone());
+    let admin_address = serve_api(admin_socket, Arc::new(api))?;
+    tracing::info!(role = "admin", address = %admin_address, "listening");
     metrics.set_report_mode_routes(generation.reporting_routes());
     reload::export_certificates(&metrics, &generation.tls);
     let mut signals = Signals::install().map_err(system("watch signals"))?;
@@ -162,7 +174,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         accepting.insert(key.clone(), opened);
     }
     is_accepting.store(true, Ordering::Relaxed);
-    let gateway = Gateway { metrics, live, limits, workers, accept, draining, logging };
+    let gateway = Gateway { metrics, live, api: api_settings, limits, workers, accept, draining, logging };
     let (triggers, inbox) = mpsc::channel(16);
     let _socket = match socket::serve(&settings.admin.socket, triggers.clone()) {
         Ok(guard) => Some(guard),
@@ -236,6 +248,17 @@ async fn leave(gateway: Gateway, reloader: Reloader, shutdown: crate::server::Sh
     }
     tracing::info!("gone");
     drop(gateway.logging);
+}
+
+/// Serves the management API on the control runtime; returns where.
+fn serve_api(socket: Listening, api: Arc<Api>) -> Result<String, RunError> {
+    let address = socket.address();
+    if let Listening::Tcp(socket) = socket {
+        let listener = tokio::net::TcpListener::from_std(socket)
+            .map_err(|source| RunError::System { doing: "listen for management", source })?;
+        drop(tokio::spawn(serve_management(listener, api)));
+    }
+    Ok(address)
 }
 
 /// Serves pages on the control runtime, and says where.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
 
-use crate::admin::docs_page;
 use crate::cache::{KeySet, LastUse, SyncHandle};
 use crate::domain::KeyState;
 use crate::domain::time::{self, monotonic_now};
@@ -37,20 +36,6 @@ impl Pages for Health {
                 Some(reason) => Page::text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
             _ => Page::text(StatusCode::NOT_FOUND, "there are /metrics, /livez and /readyz\n"),
-        }
-    }
-}
-
-/// The management listener, as far as it goes: documentation.
-pub(super) struct Docs;
-
-impl Pages for Docs {
-    fn page(&self, path: &str) -> Page {
-        match docs_page(path) {
-            Some(text) => {
-                Page { status: StatusCode::OK, media_type: "text/markdown; charset=utf-8", body: text.to_owned() }
-            }
-            None => Page::text(StatusCode::NOT_FOUND, "there are /docs/errors and /docs/errors/<code>\n"),
         }
     }
 }

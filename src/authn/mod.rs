@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cache::{Directory, KeySet, KeySlot};
 use crate::credential::{Credential, Located, Malformed};
 use crate::domain::key_text::{Brand, KeyTextForm};
-use crate::domain::{KeyHash, KeyHasher, Timestamp};
+use crate::domain::{KeyHash, KeyHasher, PresentedKey, Timestamp};
 
 /// Why a well-formed credential is not accepted. Outside they all look alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,12 +118,16 @@ pub fn attempt(located: &Located<'_>, evidence: Evidence<'_>, now: Timestamp) ->
 }
 
 fn verify(credential: &Credential<'_>, evidence: Evidence<'_>, now: Timestamp) -> Attempt {
-    let key = credential.key();
+    examine(&credential.key(), evidence, now)
+}
+
+/// What a key is, and whether it is accepted, whoever shows it.
+pub fn examine(key: &PresentedKey<'_>, evidence: Evidence<'_>, now: Timestamp) -> Attempt {
     match key.form(evidence.brand) {
         KeyTextForm::BadChecksum => return Attempt::Rejected(Rejection::Checksum, None),
         KeyTextForm::Ours { .. } | KeyTextForm::Foreign => {}
     }
-    let found = evidence.hasher.candidates(&key).find_map(|hash| evidence.keys.find(&hash).map(|slot| (hash, slot)));
+    let found = evidence.hasher.candidates(key).find_map(|hash| evidence.keys.find(&hash).map(|slot| (hash, slot)));
     let Some((hash, slot)) = found else { return Attempt::Rejected(Rejection::Unknown, None) };
     match rejection_of(&slot, evidence, now) {
         Some(rejection) => Attempt::Rejected(rejection, Some(slot)),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::directory::{DirectoryWriter, Full, ProfileId};
-use super::key_map::{KeyMap, Line};
+use super::key_map::KeyMap;
 use super::key_set::KeySet;
 use super::slot::KeySlot;
 use super::sync::Publish;
@@ -191,7 +191,7 @@ impl Placing {
         let mut slot = KeySlot::new(key.id, profile, owner, environment, key.kind, key.dies_at, key.created_at);
         slot.active = key.active;
         slot.revoked = key.revoked_at.is_some();
-        slot.succeeds = key.lineage != key.id || key.ends_on_use.is_some();
+        slot.succeeds = key.lineage != key.id;
         Ok(slot)
     }
 
@@ -206,9 +206,7 @@ impl Placing {
             slot.revoked |= old.revoked;
             replaces(&old);
         }
-        if slot.succeeds {
-            map.note_line(key.id, Line { lineage: key.lineage, ends_on_use: key.ends_on_use });
-        }
+        map.note_line(key.id, key.lineage, key.ends_on_use);
         if let Err(full) = map.insert(&key.hash, slot) {
             self.note(full);
         }

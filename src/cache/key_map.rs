@@ -33,18 +33,11 @@ pub struct KeyMap {
     /// Keys whose fingerprint was taken by another key's when they came. Practically always empty.
     collided: RwLock<HashMap<KeyHash, KeySlot>>,
     any_collided: AtomicBool,
-    /// What each key that succeeded another goes back to.
-    lines: DashMap<KeyId, Line>,
+    /// Of each key that succeeded another: the first of its line of rotations.
+    lineages: DashMap<KeyId, KeyId>,
+    /// Of each key whose first use ends the grace of another: that one.
+    ends_on_use: DashMap<KeyId, KeyId>,
     len: AtomicUsize,
-}
-
-/// Where a key that succeeded another comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Line {
-    /// The first key of its line of rotations.
-    pub lineage: KeyId,
-    /// The key whose grace its first use ends.
-    pub ends_on_use: Option<KeyId>,
 }
 
 impl KeyMap {
@@ -60,7 +53,8 @@ impl KeyMap {
             slots: Slots::default(),
             collided: RwLock::default(),
             any_collided: AtomicBool::new(false),
-            lines: DashMap::new(),
+            lineages: DashMap::new(),
+            ends_on_use: DashMap::new(),
             len: AtomicUsize::new(0),
         }
     }
@@ -76,14 +70,29 @@ impl KeyMap {
         found.flatten().or_else(|| self.get_collided(hash))
     }
 
-    /// Where a key comes from; `None` when it succeeded none.
-    pub fn line(&self, id: KeyId) -> Option<Line> {
-        self.lines.get(&id).map(|line| *line)
+    /// The first of a key's line of rotations; `None` when it succeeded none.
+    pub fn lineage(&self, id: KeyId) -> Option<KeyId> {
+        self.lineages.get(&id).map(|first| *first)
+    }
+
+    /// Keys whose first use ends the grace of another, and that other.
+    pub(super) fn ends_on_use(&self) -> Vec<(KeyId, KeyId)> {
+        self.ends_on_use.iter().map(|entry| (*entry.key(), *entry.value())).collect()
+    }
+
+    /// The grace that the first use of this key ends has ended.
+    pub(super) fn note_ended(&self, id: KeyId) {
+        self.ends_on_use.remove(&id);
     }
 
     /// Notes where a key comes from, before it is visible.
-    pub(super) fn note_line(&self, id: KeyId, line: Line) {
-        self.lines.insert(id, line);
+    pub(super) fn note_line(&self, id: KeyId, lineage: KeyId, ends_on_use: Option<KeyId>) {
+        if lineage != id {
+            self.lineages.insert(id, lineage);
+        }
+        if let Some(predecessor) = ends_on_use {
+            self.ends_on_use.insert(id, predecessor);
+        }
     }
 
     /// How many keys there are.
@@ -129,7 +138,8 @@ impl KeyMap {
         let is_it = |slot: &KeySlot| slot.id == id;
         // One that was not revoked is known under another hash by now: its secret was replaced.
         if self.get(hash).filter(is_it).is_some_and(|slot| slot.revoked) {
-            self.lines.remove(&id);
+            self.lineages.remove(&id);
+            self.ends_on_use.remove(&id);
         }
         let collided = self.get_collided(hash).filter(is_it).and_then(|_| self.collided.write().remove(hash));
         let found = collided.is_some()

@@ -48,13 +48,18 @@ impl KeySet {
 
     /// The key that the meters of this one go by: the first of its line of rotations.
     pub fn lineage(&self, slot: &KeySlot) -> KeyId {
-        let line = if slot.succeeds { self.map.load().line(slot.id) } else { None };
-        line.map_or(slot.id, |line| line.lineage)
+        let first = if slot.succeeds { self.map.load().lineage(slot.id) } else { None };
+        first.unwrap_or(slot.id)
     }
 
-    /// The key whose grace the first use of this one ends.
-    pub fn ends_on_use(&self, id: KeyId) -> Option<KeyId> {
-        self.map.load().line(id)?.ends_on_use
+    /// Keys whose first use ends the grace of another, and that other.
+    pub(super) fn ends_on_use(&self) -> Vec<(KeyId, KeyId)> {
+        self.map.load().ends_on_use()
+    }
+
+    /// The grace that the first use of this key ends has ended.
+    pub(super) fn note_ended(&self, id: KeyId) {
+        self.map.load().note_ended(id);
     }
 
     /// The names, as they are now.

@@ -10,8 +10,9 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use crate::domain::{KeyId, Timestamp};
-use crate::store::{KeyWriter, StoreError};
+use super::key_set::KeySet;
+use crate::domain::{KeyId, Timestamp, time};
+use crate::store::{Actor, Command, KeyWriter, Order, StoreError};
 
 /// Most keys that one worker notes between two flushes.
 const MAX_PER_WORKER: usize = 65_536;
@@ -94,15 +95,37 @@ impl LastUse {
         self.workers.iter().any(|worker| worker.noted.lock().len() >= MAX_PER_WORKER / 2)
     }
 
+    /// Ends the grace of keys whose successors have been used, where that is what their rotation asked for. To be called
+    /// before each flush, which forgets who was used. A store that is away is asked again the next time.
+    async fn end_graces(&self, keys: &KeySet, writer: &dyn KeyWriter) {
+        for (successor, predecessor) in keys.ends_on_use() {
+            if !self.was_used(successor).await {
+                continue;
+            }
+            let by = Actor::named("gateway:first-use");
+            match writer.submit(Order::new(Command::EndGrace { id: predecessor }, by, time::now())).await {
+                Ok(_) => keys.note_ended(successor),
+                Err(error) => tracing::debug!(%error, key_id = %predecessor, "a grace is not ended yet"),
+            }
+        }
+    }
+
+    /// Whether a key was used and that is not written yet.
+    async fn was_used(&self, id: KeyId) -> bool {
+        self.workers.iter().any(|worker| worker.noted.lock().contains_key(&id))
+            || self.pending.lock().await.contains_key(&id)
+    }
+
     /// Flushes at every interval, for ever, and sooner when many keys are used. Says once when the store goes away, and
     /// when it is back.
-    pub async fn run(self: Arc<Self>, writer: Arc<dyn KeyWriter>, every: Duration) {
+    pub async fn run(self: Arc<Self>, keys: Arc<KeySet>, writer: Arc<dyn KeyWriter>, every: Duration) {
         let mut away = false;
         let mut waited = Duration::ZERO;
         loop {
             let step = LOOK.min(every);
             tokio::time::sleep(step).await;
             waited += step;
+            self.end_graces(&keys, writer.as_ref()).await;
             if waited < every && !self.is_filling() {
                 continue;
             }

@@ -23,7 +23,7 @@ mod sync_tests;
 pub use crate::store::Profile;
 pub use chunked::ChunkedTable;
 pub use directory::{Directory, EnvIx, OwnerIx, OwnerState, ProfileId};
-pub use key_map::{KeyMap, Line};
+pub use key_map::KeyMap;
 pub use key_set::{Census, KeySet};
 pub use last_use::LastUse;
 pub use slot::KeySlot;

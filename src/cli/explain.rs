@@ -14,6 +14,7 @@ use super::request::TypedRequest;
 use super::routes::{demand_text, method_text};
 use super::site::Site;
 use super::vault::Vault;
+use crate::cache::Profile;
 use crate::domain::{KeyId, KeyKind, Scope, time};
 use crate::gate::{self, Answer, Denial, Explanation, MethodRule, RouteSettings, Rules, SupposedCaller, SupposedKey};
 use crate::manage::{Vocabulary, split_list};
@@ -89,8 +90,7 @@ fn caller(args: &ExplainArgs, site: &Site, rules: &Rules) -> Result<(SupposedCal
     let key = SupposedKey {
         kind: args.kind,
         environment: args.environment.as_str().into(),
-        scopes,
-        roles: Vec::new(),
+        profile: Profile { scopes, ..Profile::default() },
         rejection: None,
     };
     Ok((SupposedCaller::Key(key), who))

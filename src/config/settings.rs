@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use crate::admin::ApiProfile;
 use crate::gate::GateSettings;
 use crate::proxy::{HeaderSettings, UpstreamSettings};
 pub use crate::reply::ErrorProfile;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub gate: GateSettings,
     /// Which fields are ours, and which are not believed.
     pub headers: HeaderSettings,
+    /// Shape of the management API's bodies.
+    pub api: ApiProfile,
     /// Shape of error bodies.
     pub errors: ErrorProfile,
     /// Keys.

@@ -79,6 +79,9 @@ pub enum KeyState {
 }
 
 impl KeyState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Expired, Self::Revoked];
+
     /// The word in records, options and metrics.
     pub const fn name(self) -> &'static str {
         match self {

@@ -33,6 +33,14 @@ impl<'a> PresentedKey<'a> {
         key_text::inspect(self.0, brand)
     }
 
+    /// A key of its own that only who knows this credential can make, for one purpose: HMAC-SHA-256 of the purpose.
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104 §2)")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.bytes()).expect("HMAC takes any key");
+        mac.update(purpose.as_bytes());
+        Zeroizing::new(mac.finalize().into_bytes().into())
+    }
+
     fn bytes(&self) -> &'a [u8] {
         self.0.as_bytes()
     }

@@ -31,8 +31,10 @@ pub enum Denial {
     KindNotAllowed,
     /// The route does not serve the key's environment.
     EnvironmentNotAllowed,
-    /// The route does not serve the client's address.
+    /// The route does not serve the client's address, or the key is bound to other networks.
     IpNotAllowed,
+    /// The key is bound to other pages than the one that sends it.
+    OriginNotAllowed,
     /// A browser sent a secret key.
     SecretKeyInBrowser,
     /// The key is valid and lacks scopes.
@@ -59,6 +61,7 @@ impl Denial {
             Self::KindNotAllowed => "kind_not_allowed",
             Self::EnvironmentNotAllowed => "environment_not_allowed",
             Self::IpNotAllowed => "ip_not_allowed",
+            Self::OriginNotAllowed => "origin_not_allowed",
             Self::SecretKeyInBrowser => "secret_key_in_browser",
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::AuthUnavailable => "auth_unavailable",
@@ -75,6 +78,7 @@ impl Denial {
             | Self::KindNotAllowed
             | Self::EnvironmentNotAllowed
             | Self::IpNotAllowed
+            | Self::OriginNotAllowed
             | Self::SecretKeyInBrowser
             | Self::InsufficientScope { .. }
             | Self::AuthUnavailable => false,
@@ -90,6 +94,7 @@ impl Denial {
             | Self::KindNotAllowed
             | Self::EnvironmentNotAllowed
             | Self::IpNotAllowed
+            | Self::OriginNotAllowed
             | Self::SecretKeyInBrowser
             | Self::InsufficientScope { .. } => true,
             Self::InvalidKey(rejection) => known_bad || !rejection.is_known_bad(),

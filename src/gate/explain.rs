@@ -10,7 +10,8 @@ use super::judge::{Caller, Outcome, Presented, RequestHead, SnapshotOutdated, St
 use super::snapshot::{EnvironmentRule, Grant, Rules};
 use crate::authn::{Blemishes, Rejection};
 use crate::authz::{self, Holding, Lacking};
-use crate::domain::{GrantedScope, KeyKind, KeyRecord, Scope, ScopeSet, Timestamp};
+use crate::cache::Profile;
+use crate::domain::{KeyKind, KeyRecord, Scope, ScopeSet, Timestamp};
 use crate::route::{Access, Lookup, NormalizedPath, RouteIx, RuleRef};
 
 /// Who is supposed to call.
@@ -29,10 +30,8 @@ pub struct SupposedKey {
     pub kind: KeyKind,
     /// The name of its environment.
     pub environment: Arc<str>,
-    /// Scopes it was granted.
-    pub scopes: Vec<GrantedScope>,
-    /// Roles it holds.
-    pub roles: Vec<String>,
+    /// Scopes and roles it holds, and what narrows its use.
+    pub profile: Profile,
     /// Why it is not accepted, whatever it holds.
     pub rejection: Option<Rejection>,
 }
@@ -52,8 +51,7 @@ impl SupposedKey {
         Self {
             kind: record.kind,
             environment: record.environment.as_str().into(),
-            scopes: record.scopes.clone(),
-            roles: record.roles.clone(),
+            profile: Profile::of(record),
             rejection: blemishes.rejection(),
         }
     }
@@ -147,7 +145,7 @@ impl<'a> Supposed<'a> {
         let key = match caller {
             SupposedCaller::Nobody => None,
             SupposedCaller::Key(key) => {
-                let grant = rules.grant(&key.scopes, &key.roles);
+                let grant = rules.grant(&key.profile);
                 Some((key, grant, EnvironmentRule::new(&key.environment, rules)))
             }
         };
@@ -161,7 +159,7 @@ impl<'a> Supposed<'a> {
             None => Err(Denial::MissingCredential),
             Some((key, grant, environment)) => match key.rejection {
                 Some(rejection) => Err(Denial::InvalidKey(rejection)),
-                None => Ok(Standing { kind: key.kind, environment, scopes: &grant.scopes }),
+                None => Ok(Standing { kind: key.kind, environment, scopes: &grant.scopes, bounds: &grant.bounds }),
             },
         };
         Presented { caller: Caller::Anonymous, standing }

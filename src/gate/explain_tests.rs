@@ -56,7 +56,8 @@ fn rules(text: &str) -> Rules {
 fn key(scopes: &[&str]) -> SupposedCaller {
     let scopes = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
     let environment = "live".into();
-    SupposedCaller::Key(SupposedKey { kind: KeyKind::Secret, environment, scopes, roles: Vec::new(), rejection: None })
+    let profile = Profile { scopes, ..Profile::default() };
+    SupposedCaller::Key(SupposedKey { kind: KeyKind::Secret, environment, profile, rejection: None })
 }
 
 fn ask(rules: &Rules, request: &str, caller: &SupposedCaller) -> Explanation {
@@ -103,7 +104,8 @@ fn scopes_are_sorted_into_held_and_missing() {
 #[test]
 fn roles_count_like_the_scopes_they_stand_for() {
     let SupposedCaller::Key(key) = key(&[]) else { unreachable!() };
-    let clerk = SupposedCaller::Key(SupposedKey { roles: vec!["clerk".to_owned()], ..key });
+    let clerk =
+        SupposedCaller::Key(SupposedKey { profile: Profile { roles: vec!["clerk".to_owned()], ..key.profile }, ..key });
     assert_eq!(ask(&rules(ROUTES), "POST /v1/orders", &clerk).answer, Answer::Forward);
 }
 

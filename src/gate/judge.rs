@@ -5,15 +5,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Method;
+use ipnet::IpNet;
 
 use super::denial::Denial;
-use super::settings::{Mode, OnStale};
+use super::settings::{Door, Mode, OnStale};
 use super::snapshot::{EnvironmentRule, Route, Rules, Snapshot};
-use crate::authn::{self, Attempt, Authenticated, Evidence};
+use crate::authn::{self, Attempt, Authenticated, Evidence, Rejection};
 use crate::authz::{self, Authorized, Holding, Lacking};
 use crate::cache::{KeySet, KeySlot};
 use crate::credential::{self, Place};
-use crate::domain::{Fields, KeyKind, Known, Scope, ScopeSet, Timestamp};
+use crate::domain::{Bounds, Fields, KeyKind, Known, PresentedKey, Scope, ScopeSet, Timestamp};
 use crate::route::{Access, Lookup, NormalizedPath, RouteIx, RuleRef};
 
 /// What the decision sees of a request. Everything is borrowed; nothing of it was decided yet.
@@ -137,6 +138,7 @@ pub(super) struct Standing<'s> {
     pub(super) kind: KeyKind,
     pub(super) environment: &'s EnvironmentRule,
     pub(super) scopes: &'s ScopeSet,
+    pub(super) bounds: &'s Bounds,
 }
 
 /// The decision itself, whoever says who calls.
@@ -263,7 +265,7 @@ fn present<'s>(
     let slot = authenticated.slot();
     let grant = snapshot.grant(slot.profile).ok_or(SnapshotOutdated)?;
     let environment = snapshot.environment(slot.environment).ok_or(SnapshotOutdated)?;
-    let standing = Standing { kind: slot.kind, environment, scopes: &grant.scopes };
+    let standing = Standing { kind: slot.kind, environment, scopes: &grant.scopes, bounds: &grant.bounds };
     Ok(Presented { caller: Caller::Key(authenticated), standing: Ok(standing) })
 }
 
@@ -272,11 +274,11 @@ const AMBIGUOUS: &str = "Servers read this path in different ways, and not every
 /// Kind, environment, address, browser: in the contract's order.
 fn guards(head: &RequestHead<'_>, standing: Standing<'_>, route: &Route, browser_guard: bool) -> Result<(), Denial> {
     let settings = &route.settings;
-    let Standing { kind, environment, scopes: _ } = standing;
-    let kind_fits = match kind {
-        KeyKind::Secret => true,
-        KeyKind::Publishable => head.method.is_safe() || settings.publishable_unsafe_methods,
-        KeyKind::Management => false,
+    let Standing { kind, environment, scopes: _, bounds } = standing;
+    let kind_fits = match (settings.door, kind) {
+        (Door::Data, KeyKind::Secret) | (Door::Management, KeyKind::Management) => true,
+        (Door::Data, KeyKind::Publishable) => head.method.is_safe() || settings.publishable_unsafe_methods,
+        (Door::Data, KeyKind::Management) | (Door::Management, KeyKind::Secret | KeyKind::Publishable) => false,
     };
     if !kind_fits {
         return Err(Denial::KindNotAllowed);
@@ -285,8 +287,11 @@ fn guards(head: &RequestHead<'_>, standing: Standing<'_>, route: &Route, browser
     if environment.settings.is_none() || !served {
         return Err(Denial::EnvironmentNotAllowed);
     }
-    if !address_allowed(head, route) {
+    if !address_allowed(head, route) || !is_within(&bounds.allowed_ips, head.client) {
         return Err(Denial::IpNotAllowed);
+    }
+    if !origin_allowed(head.fields, &bounds.allowed_origins) {
+        return Err(Denial::OriginNotAllowed);
     }
     if browser_guard && kind == KeyKind::Secret && is_from_browser(head.fields, head.is_upgrade) {
         return Err(Denial::SecretKeyInBrowser);
@@ -295,8 +300,19 @@ fn guards(head: &RequestHead<'_>, standing: Standing<'_>, route: &Route, browser
 }
 
 fn address_allowed(head: &RequestHead<'_>, route: &Route) -> bool {
-    let allowed = &route.settings.allow_ips;
-    allowed.is_empty() || head.client.is_some_and(|client| allowed.iter().any(|net| net.contains(&client)))
+    is_within(&route.settings.allow_ips, head.client)
+}
+
+/// Whether a client is in one of some networks; where there are none, everybody is.
+fn is_within(allowed: &[IpNet], client: Option<IpAddr>) -> bool {
+    allowed.is_empty() || client.is_some_and(|client| allowed.iter().any(|net| net.contains(&client)))
+}
+
+/// Whether the page that sends a request is one of those that a key names. A request without `Origin` comes from no page
+/// that could be told from others, so it is none of them.
+fn origin_allowed(fields: Fields<'_>, allowed: &[String]) -> bool {
+    let is_named = |origin: &[u8]| allowed.iter().any(|known| known.as_bytes() == origin);
+    allowed.is_empty() || matches!(fields.single(Known::Origin), Ok(Some(origin)) if is_named(origin))
 }
 
 /// Any `Sec-Fetch-*` field (Fetch Metadata Request Headers §2), or an `Origin` on a request that is no upgrade.
@@ -352,6 +368,20 @@ fn hidden_or<'s>(
 /// Whether the key that was admitted still holds: asked by tunnels and long streams.
 pub fn still_holds(authenticated: &Authenticated, snapshot: &Snapshot, keys: Keys<'_>, now: Timestamp) -> bool {
     is_fresh(snapshot, keys.freshness) && authn::still_holds(authenticated, snapshot.evidence(keys.set), now)
+}
+
+/// What a key that somebody shows is, and why it is not accepted, if it is not: for those who ask about keys of others.
+pub fn examine(
+    key: &PresentedKey<'_>,
+    snapshot: &Snapshot,
+    set: &KeySet,
+    now: Timestamp,
+) -> (Option<KeySlot>, Option<Rejection>) {
+    match authn::examine(key, snapshot.evidence(set), now) {
+        Attempt::Verified(authenticated) => (Some(*authenticated.slot()), None),
+        Attempt::Rejected(rejection, slot) => (slot, Some(rejection)),
+        Attempt::NotPresented | Attempt::Malformed(_) => (None, Some(Rejection::Unknown)),
+    }
 }
 
 /// `OPTIONS` with `Origin` and `Access-Control-Request-Method` on a route with `cors`: answered before authentication.

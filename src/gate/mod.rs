@@ -14,7 +14,8 @@ pub use admit::{Admission, Admitted, Identity, admit};
 pub use denial::Denial;
 pub use explain::{Answer, Explanation, SupposedCaller, SupposedKey, explain};
 pub use judge::{
-    Caller, Freshness, Keys, Outcome, RequestHead, SnapshotOutdated, Verdict, is_from_browser, judge, still_holds,
+    Caller, Freshness, Keys, Outcome, RequestHead, SnapshotOutdated, Verdict, examine, is_from_browser, judge,
+    still_holds,
 };
 pub use settings::*;
 pub use snapshot::{EnvironmentRule, Grant, Route, Rules, RulesError, Snapshot};

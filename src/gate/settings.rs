@@ -130,9 +130,20 @@ pub struct MethodRule {
     pub source: SourceSpan,
 }
 
+/// Which keys a route is for at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Door {
+    /// The API behind the gateway: secret and publishable keys.
+    Data,
+    /// The gateway's own management API: management keys.
+    Management,
+}
+
 /// One entry of `routes`.
 #[derive(Debug, Clone)]
 pub struct RouteSettings {
+    /// Which keys it is for.
+    pub door: Door,
     /// Label of metrics and logs: the configured `name` or `group`, else the pattern's text.
     pub label: String,
     /// The configured `name`.

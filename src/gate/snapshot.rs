@@ -11,8 +11,8 @@ use http::HeaderValue;
 
 use super::settings::{Demand, Environment, GateSettings, RouteSettings};
 use crate::authz::{self, Holding};
-use crate::cache::{ChunkedTable, Directory, EnvIx, ProfileId};
-use crate::domain::{GrantedScope, Scope, ScopeIndex, ScopeSet};
+use crate::cache::{ChunkedTable, Directory, EnvIx, Profile, ProfileId};
+use crate::domain::{Bounds, GrantedScope, Scope, ScopeIndex, ScopeSet};
 use crate::route::{Access, Conflict, RouteEntry, RouteIx, RouteTable, RuleRef};
 
 /// The configuration's half of a snapshot.
@@ -43,6 +43,8 @@ pub struct Grant {
     pub scopes: ScopeSet,
     /// All that was granted, space-separated, roles spelled out: the identity field's value.
     pub header: HeaderValue,
+    /// What narrows the use of its keys.
+    pub bounds: Bounds,
 }
 
 /// What an environment means under the rules of one snapshot.
@@ -152,8 +154,9 @@ impl Rules {
         &self.route(rule.route).access[usize::from(rule.method)]
     }
 
-    /// What a key with these scopes and roles holds under these rules.
-    pub(super) fn grant(&self, scopes: &[GrantedScope], roles: &[String]) -> Arc<Grant> {
+    /// What a key of this profile holds under these rules.
+    pub(super) fn grant(&self, profile: &Profile) -> Arc<Grant> {
+        let Profile { scopes, roles, bounds } = profile;
         let of_roles = roles.iter().filter_map(|role| self.settings.roles.get(role)).flatten();
         let mut granted: Vec<&GrantedScope> = scopes.iter().chain(of_roles).collect();
         let covered = self.scopes.covered_by(granted.iter().copied());
@@ -161,7 +164,7 @@ impl Rules {
         granted.dedup();
         let text: Vec<&str> = granted.iter().map(|scope| scope.as_str()).collect();
         let header = HeaderValue::from_str(&text.join(" ")).unwrap_or_else(|_| HeaderValue::from_static(""));
-        Arc::new(Grant { scopes: covered, header })
+        Arc::new(Grant { scopes: covered, header, bounds: bounds.clone() })
     }
 }
 
@@ -185,7 +188,7 @@ impl Snapshot {
         let reusable = previous.filter(|before| Arc::ptr_eq(&before.rules, &rules));
         let mut grants = reusable.map_or_else(ChunkedTable::default, |before| before.grants.clone());
         for profile in directory.profiles().iter_from(grants.len()) {
-            grants.push(rules.grant(&profile.scopes, &profile.roles));
+            grants.push(rules.grant(profile));
         }
         let environments = directory.environments().iter().map(|name| EnvironmentRule::new(name, &rules)).collect();
         Self { rules, directory, grants, environments }

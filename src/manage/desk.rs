@@ -16,10 +16,11 @@ use super::vocabulary::{Vocabulary, check_description, check_name};
 use crate::domain::limits::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, MAX_NETWORKS_PER_KEY, MAX_ORIGINS_PER_KEY};
 use crate::domain::time::span_of_text;
 use crate::domain::{
-    Bounds, GrantedScope, KeyId, KeyKind, KeyRecord, KeyState, MintedKey, OwnerId, OwnerRecord, Revision, Timestamp,
+    Bounds, GrantedScope, KeyId, KeyKind, KeyRecord, KeyState, MintedKey, OwnerId, OwnerRecord, Revision, Scope,
+    Timestamp,
 };
 use crate::gate::GateSettings;
-use crate::store::{Command, Effect, Order, Origin, RepeatName, Repeatable, Store, StoreError};
+use crate::store::{Command, Effect, KeyQuery, Order, Origin, Page, RepeatName, Repeatable, Store, StoreError};
 
 /// How often a change is tried anew when others change the same record at the same time.
 const TRIES: usize = 8;
@@ -93,7 +94,81 @@ pub fn plan_key(
     Ok((draft, word))
 }
 
+/// Which keys a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFilter {
+    /// Only after this id.
+    pub after: Option<KeyId>,
+    /// At most this many; at least 1.
+    pub limit: usize,
+    /// Only of this owner.
+    pub owner: Option<OwnerId>,
+    /// Only of this environment.
+    pub environment: Option<String>,
+    /// Only of this kind.
+    pub kind: Option<KeyKind>,
+    /// Only in this state now.
+    pub state: Option<KeyState>,
+    /// Only those that hold this scope, by themselves or by a role.
+    pub scope: Option<Scope>,
+    /// Only those that were made before this moment and not used since.
+    pub unused_since: Option<Timestamp>,
+    /// Only with this exact name.
+    pub name: Option<String>,
+}
+
+impl KeyFilter {
+    /// What the store does not filter by itself.
+    fn keeps(&self, record: &KeyRecord, settings: &GateSettings) -> bool {
+        let holds =
+            |scope: &Scope| spelled_out(&record.scopes, &record.roles, settings).any(|granted| granted.covers(scope));
+        let is_unused =
+            |since: Timestamp| record.created_at < since && record.last_used_at.is_none_or(|used| used < since);
+        self.scope.as_ref().is_none_or(holds) && self.unused_since.is_none_or(is_unused)
+    }
+}
+
 impl Desk<'_> {
+    /// A page of keys that the caller sees, in order of id.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn list_keys(&self, filter: KeyFilter) -> Result<Page<KeyRecord>, Refused> {
+        let owner = match (filter.owner, self.authority.confined_to()) {
+            // A foreign owner has no keys, as far as the caller can tell.
+            (Some(asked), Some(own)) if asked != own => return Ok(Page { items: Vec::new(), more: false }),
+            (asked, own) => asked.or(own),
+        };
+        let mut query = KeyQuery {
+            after: filter.after,
+            limit: 1_000,
+            owner,
+            environment: filter.environment.clone(),
+            kind: filter.kind,
+            state: filter.state.map(|state| (state, self.now)),
+            name: filter.name.clone(),
+            prefix: None,
+        };
+        if filter.scope.is_none() && filter.unused_since.is_none() {
+            query.limit = filter.limit.max(1);
+            return Ok(self.store.reader().list_keys(query).await?);
+        }
+        let mut items = Vec::new();
+        loop {
+            let page = self.store.reader().list_keys(query.clone()).await?;
+            query.after = page.items.last().map(|record| record.id);
+            for record in page.items.into_iter().filter(|record| filter.keeps(record, self.settings)) {
+                if items.len() == filter.limit.max(1) {
+                    return Ok(Page { items, more: true });
+                }
+                items.push(record);
+            }
+            if !page.more {
+                return Ok(Page { items, more: false });
+            }
+        }
+    }
+
     /// The key with this id.
     ///
     /// # Errors

@@ -9,14 +9,16 @@ mod draft;
 mod fault;
 mod origin;
 mod requests;
+mod shapes;
 mod shown;
 mod vocabulary;
 
 pub use authority::{Authority, Caller};
-pub use desk::{Desk, Made, plan_key};
+pub use desk::{Desk, KeyFilter, Made, plan_key};
 pub use draft::{Draft, Stored, mint};
 pub use fault::{Flaw, Refused};
 pub use origin::check_origin;
 pub use requests::{KeyChange, NewKey, NewOwner, OwnerChange, Retire, Rotation};
+pub use shapes::{KeyShape, OwnerShape};
 pub use shown::{key_json, owner_json};
 pub use vocabulary::{Vocabulary, check_description, check_name, split_list};

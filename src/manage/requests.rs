@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::shapes::{KindWord, Moment, QuotaShape, Rate};
 use crate::domain::{KeyKind, OwnerId, Quota, RateLimit, Timestamp};
 
 /// A key to be made.
@@ -209,56 +210,3 @@ pub struct OwnerChange {
 fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
-
-/// Shapes of values that are read by types of `domain`.
-mod shapes {
-    use schemars::JsonSchema;
-
-    /// What a key may be used for.
-    #[derive(JsonSchema)]
-    #[serde(rename_all = "lowercase")]
-    #[expect(dead_code, reason = "only its schema is used")]
-    pub(super) enum KindWord {
-        /// Server to server.
-        Secret,
-        /// May stand in a web page.
-        Publishable,
-        /// Speaks to the management API.
-        Management,
-    }
-
-    /// RFC 3339.
-    #[derive(JsonSchema)]
-    #[expect(dead_code, reason = "only its schema is used")]
-    pub(super) struct Moment(#[schemars(extend("format" = "date-time"))] String);
-
-    /// So many requests in so long a time.
-    #[derive(JsonSchema)]
-    #[expect(dead_code, reason = "only its schema is used")]
-    #[schemars(deny_unknown_fields)]
-    pub(super) struct Rate {
-        /// How many requests in `per`.
-        #[schemars(range(min = 1))]
-        requests: u32,
-        /// `1s` to `24h`.
-        #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h|d)$"))]
-        per: String,
-        /// How many may come at once. Without it: `requests`.
-        #[schemars(range(min = 1))]
-        burst: Option<u32>,
-    }
-
-    /// So many requests in a day, in a month, or both, by the calendar of UTC.
-    #[derive(JsonSchema)]
-    #[expect(dead_code, reason = "only its schema is used")]
-    #[schemars(deny_unknown_fields)]
-    pub(super) struct QuotaShape {
-        /// From midnight to midnight.
-        #[schemars(range(min = 1))]
-        per_day: Option<u64>,
-        /// From the first of a month to the first of the next.
-        #[schemars(range(min = 1))]
-        per_month: Option<u64>,
-    }
-}
-use shapes::{KindWord, Moment, QuotaShape, Rate};

@@ -116,6 +116,12 @@ fn of_denial(denial: &Denial) -> Facts<'_> {
         Denial::IpNotAllowed => {
             plain(S::FORBIDDEN, "ip_not_allowed", "Address not allowed", "Your network is not allowed here.")
         }
+        Denial::OriginNotAllowed => plain(
+            S::FORBIDDEN,
+            "origin_not_allowed",
+            "Origin not allowed",
+            "The key is for pages of other origins than the one that sent it.",
+        ),
         Denial::SecretKeyInBrowser => plain(
             S::FORBIDDEN,
             "secret_key_in_browser",

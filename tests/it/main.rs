@@ -13,6 +13,7 @@
     reason = "a test may fail loudly, reads the clock itself, and is nobody's library"
 )]
 
+mod api;
 mod boot;
 mod cli;
 mod config;

@@ -47,7 +47,7 @@ pub(super) enum Expected {
 }
 
 /// Codes of the refusals that depend on the route map and the key alone.
-const CODES: [&str; 8] = [
+const CODES: [&str; 9] = [
     "bad_path",
     "no_route",
     "method_not_allowed",
@@ -55,6 +55,7 @@ const CODES: [&str; 8] = [
     "kind_not_allowed",
     "environment_not_allowed",
     "ip_not_allowed",
+    "origin_not_allowed",
     "insufficient_scope",
 ];
 

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::expectations::{self, Expectation, Expected, ExpectedCaller};
+use crate::cache::Profile;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output, OutputArgs};
@@ -88,8 +89,11 @@ impl Question {
                 SupposedCaller::Key(SupposedKey {
                     kind,
                     environment: environment.as_str().into(),
-                    scopes: vocabulary.scopes(scopes, kind)?,
-                    roles: vocabulary.roles(roles)?,
+                    profile: Profile {
+                        scopes: vocabulary.scopes(scopes, kind)?,
+                        roles: vocabulary.roles(roles)?,
+                        ..Profile::default()
+                    },
                     rejection: None,
                 })
             }

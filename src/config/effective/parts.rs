@@ -6,7 +6,7 @@ use super::REDACTED;
 use super::routes::route;
 use super::values::{count, filled, flag, header_edit, list, map, path, place, size, span, text, word};
 use crate::config::resolve::show_bind;
-use crate::config::settings::{ErrorProfile, Settings};
+use crate::config::settings::{ApiProfile, ErrorProfile, Settings};
 use crate::config::shape::net::UNUSUAL_NAMES;
 use crate::gate::{GateSettings, OnStale};
 use crate::proxy::{
@@ -76,6 +76,16 @@ pub(super) fn settings(settings: &Settings) -> Value {
                 ("bind", Some(text(settings.admin.bind.to_string()))),
                 ("socket", Some(path(&settings.admin.socket))),
             ])),
+        ),
+        (
+            "api",
+            Some(map([(
+                "profile",
+                word(match settings.api {
+                    ApiProfile::Standard => "standard",
+                    ApiProfile::Success => "success",
+                }),
+            )])),
         ),
         (
             "errors",

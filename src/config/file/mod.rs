@@ -22,6 +22,7 @@ use super::shape::numbers::ByteSize;
 use super::shape::text::{FilePath, Label, Line};
 use super::shape::words::KeyWord;
 use super::shape::{At, Definitions, Items, Listed, Named, Secret, Section, Shape, choice, shape};
+use crate::admin::ApiProfile;
 use crate::domain::key_text::Brand;
 use crate::domain::{GrantedScope, Timestamp};
 use crate::gate::{Mode, OnStale};
@@ -67,6 +68,8 @@ shape! {
         limits: Section<LimitsFile>,
         /// Management.
         admin: Section<AdminFile>,
+        /// The management API.
+        api: Section<ApiFile>,
         /// Bodies of refusals.
         errors: Section<ErrorsFile>,
         /// Metrics and health.
@@ -265,6 +268,14 @@ shape! {
 }
 
 shape! {
+    /// The management API.
+    pub(crate) struct ApiFile {
+        /// `standard`: records as they are. `success`: {"success":true,"data":…}, with `permissions` for `scopes`.
+        profile: Option<ApiProfile> = "standard",
+    }
+}
+
+shape! {
     /// Bodies of refusals.
     pub(crate) struct ErrorsFile {
         /// `standard`: application/problem+json (RFC 9457). `success`: {"success":false,"error":{"code","message"}}.
@@ -325,6 +336,7 @@ shape! {
 choice!(Driver, "a driver", { "sqlite" => Driver::Sqlite, "memory" => Driver::Memory, });
 choice!(Mode, "a mode", { "enforce" => Mode::Enforce, "report" => Mode::Report, });
 choice!(OnStale, "deny or serve", { "deny" => OnStale::Deny, "serve" => OnStale::Serve, });
+choice!(ApiProfile, "a profile", { "standard" => ApiProfile::Standard, "success" => ApiProfile::Success, });
 choice!(ErrorProfile, "a profile", { "standard" => ErrorProfile::Standard, "success" => ErrorProfile::Success, });
 choice!(LogFormat, "a format", { "auto" => LogFormat::Auto, "text" => LogFormat::Text, "json" => LogFormat::Json, });
 choice!(LogLevel, "a level", {

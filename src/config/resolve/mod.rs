@@ -111,6 +111,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
             routes: routes.iter().map(|route| route.settings.clone()).collect(),
         },
         headers,
+        api: file.api.0.as_ref().and_then(|api| api.profile).unwrap_or_default(),
         errors: file.errors.0.as_ref().and_then(|errors| errors.profile).unwrap_or(ErrorProfile::Standard),
         store: store(file.store.0.as_ref(), &base, findings),
         sync: sync_settings(sync, findings),

@@ -12,7 +12,7 @@ use super::catalogue::check_upstream;
 use super::demand::{ResolvedRule, rules};
 use super::network::note_unknown;
 use super::{forward, missing_section};
-use crate::gate::{Mode, RouteSettings};
+use crate::gate::{Door, Mode, RouteSettings};
 use crate::route::{PathRules, ReadsPaths};
 
 /// A route, and where its parts stand.
@@ -79,6 +79,7 @@ fn resolve_route(
     let path = value.path.value.clone();
     let label = value.name.as_ref().map(|name| &name.value).or(value.group.as_ref());
     let settings = RouteSettings {
+        door: Door::Data,
         label: label.map_or_else(|| path.as_str().to_owned(), |label| label.0.clone()),
         name: value.name.as_ref().map(|name| name.value.0.clone()),
         hosts: hosts.iter().map(|host| host.value.clone()).collect(),

@@ -79,3 +79,51 @@ async fn a_route_serves_the_addresses_it_names() {
     origin.untouched();
     gateway.get("/near").bearer(&key).from("127.0.0.2").await.expect(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_bound_to_the_networks_and_pages_it_names() {
+    let (gateway, origin) = scene::shop().await;
+    let bound = |name: &str, networks: &str| KeySpec::new(name, "read:orders").option("--allowed-ips", networks);
+    let near = gateway.key_of(bound("near", "10.0.0.0/8,127.0.0.0/8")).await;
+    let far = gateway.key_of(bound("far", "10.0.0.0/8")).await;
+    gateway.get("/v1/orders/7").bearer(&near).await.expect(200);
+    origin.forget();
+    gateway.get("/v1/orders/7").bearer(&far).await.refused(403, "ip_not_allowed");
+
+    let page = KeySpec::new("page", "read:orders").kind("publishable");
+    let page = gateway.key_of(page.option("--allowed-origins", "https://app.example.com")).await;
+    let ask = || gateway.get("/v1/orders/7").bearer(&page);
+    ask().await.refused(403, "origin_not_allowed");
+    for other in ["https://evil.example.com", "https://app.example.com.evil.com", "null", "HTTPS://app.example.com"] {
+        ask().header("Origin", other).await.refused(403, "origin_not_allowed");
+    }
+    ask()
+        .header("Origin", "https://app.example.com")
+        .header("Origin", "https://evil.example.com")
+        .await
+        .refused(403, "origin_not_allowed");
+    origin.untouched();
+    ask().header("Origin", "https://app.example.com").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_is_one_credential_and_half_of_it_is_none() {
+    let routes =
+        "  - { path: /pairs, upstream: shop, auth: any_key, accept: [{ header: Authorization, scheme: Basic }] }\n";
+    let (gateway, origin) = scene::shop_with(routes, "").await;
+    let pair = gateway.key_of(KeySpec::new("pair", "").flag("--paired")).await;
+    let basic = |user: &str, password: &str| {
+        use base64::Engine;
+        let value = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        gateway.get("/pairs").header("Authorization", &format!("Basic {value}"))
+    };
+    basic(&pair.id, &pair.text).await.expect(200);
+    assert!(!origin.last().has("authorization"));
+    origin.forget();
+    let other = gateway.key("other", "").await;
+    for (user, password) in [(&pair.text, &String::new()), (&other.id, &pair.text), (&pair.id, &other.text)] {
+        basic(user, password).await.refused(401, "invalid_key");
+    }
+    gateway.get("/me").bearer(&pair).await.refused(401, "invalid_key");
+    origin.untouched();
+}

@@ -299,6 +299,13 @@ impl KeySpec {
         self
     }
 
+    /// An option of `keys create` that takes no value.
+    #[must_use]
+    pub fn flag(mut self, option: &str) -> Self {
+        self.args.push(option.to_owned());
+        self
+    }
+
     /// Its environment.
     #[must_use]
     pub fn environment(self, name: &str) -> Self {

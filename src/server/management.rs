@@ -1,0 +1,140 @@
+//! The management listener: requests are read whole, within bounds, and handed to the API.
+//!
+//! Runs on the control runtime. Must not know endpoints.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::admin::{Api, ApiAnswer, ApiRequest};
+use crate::domain::OwnedFields;
+
+/// Most connections at one time.
+const MAX_CONNECTIONS: usize = 256;
+/// Largest body, in bytes.
+const MAX_BODY: usize = 1 << 20;
+/// How long a request's head may take, idle time before it included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request's body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Answers until dropped. Runs on the runtime it is awaited on.
+pub(crate) async fn serve_management(listener: TcpListener, api: Arc<Api>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let api = Arc::clone(&api);
+                drop(tokio::spawn(async move {
+                    // Small answers to waiting people: nothing is won by collecting them.
+                    let _set = stream.set_nodelay(true);
+                    let service = service_fn(move |request| answer(Arc::clone(&api), peer, request));
+                    let connection = http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(HEAD_TIMEOUT)
+                        .serve_connection(TokioIo::new(stream), service);
+                    // How a client leaves is of no interest.
+                    let _ended = connection.await;
+                    drop(permit);
+                }));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept on the management address");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn answer(
+    api: Arc<Api>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let request_id = uuid::Uuid::now_v7().simple().to_string();
+    let (head, body) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
+    let body = match collected {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return Ok(bare(StatusCode::PAYLOAD_TOO_LARGE, &request_id)),
+        Err(_) => return Ok(bare(StatusCode::REQUEST_TIMEOUT, &request_id)),
+    };
+    let mut fields = OwnedFields::default();
+    for (name, value) in &head.headers {
+        fields.push(name.as_str().as_bytes(), value.as_bytes());
+    }
+    let host = head.uri.host().map(str::to_owned).or_else(|| {
+        let value = head.headers.get(http::header::HOST)?.to_str().ok()?;
+        value.parse::<http::uri::Authority>().ok().map(|authority| authority.host().to_owned())
+    });
+    let request = ApiRequest {
+        method: &head.method,
+        host: host.as_deref().unwrap_or_default(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        fields: fields.view(),
+        body: &body,
+        client: Some(peer.ip().to_canonical()),
+        request_id: &request_id,
+    };
+    let ApiAnswer { status, fields, body } = api.answer(request).await;
+    let length = body.len();
+    let mut answer = Response::new(Full::new(if is_head { Bytes::new() } else { Bytes::from(body) }));
+    *answer.status_mut() = status;
+    for (name, value) in fields {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            answer.headers_mut().append(name, value);
+        }
+    }
+    if is_head {
+        answer.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(stamped(answer, &request_id))
+}
+
+/// A refusal of what cannot be read.
+fn bare(status: StatusCode, request_id: &str) -> Response<Full<Bytes>> {
+    let (code, title) = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "The body is too large"),
+        _ => ("request_timeout", "The request did not arrive in time"),
+    };
+    let body = serde_json::json!({
+        "type": format!("urn:portcullis:error:{code}"),
+        "title": title,
+        "status": status.as_u16(),
+        "detail": "Bodies have at most 1 MiB, and arrive within 30 s.",
+        "code": code,
+        "request_id": request_id,
+    });
+    let mut answer = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    answer.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    stamped(answer, request_id)
+}
+
+fn stamped(mut answer: Response<Full<Bytes>>, request_id: &str) -> Response<Full<Bytes>> {
+    let headers = answer.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert("x-request-id", value);
+    }
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert(
+        "content-security-policy",
+        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    );
+    answer
+}

@@ -1,0 +1,247 @@
+//! Who may do what: every kind of caller at every endpoint, and every way to climb.
+//!
+//! `tests/data/authority.tsv` is the table: a line an endpoint, a column an actor, the status in the cell.
+
+use portcullis_testkit::Key;
+use serde_json::{Value, json};
+
+use super::{ALL, Shop};
+
+/// The table as it is committed.
+const TABLE: &str = include_str!("../../data/authority.tsv");
+
+/// Everybody who may call.
+struct Cast {
+    shop: Shop,
+    acme: String,
+    rival: String,
+    actors: Vec<(&'static str, Option<Key>)>,
+}
+
+impl Cast {
+    async fn gather() -> Self {
+        let shop = Shop::open().await;
+        let owner = async |name: &str| -> String {
+            let made = shop.tell("POST", "/v1/owners", &json!({ "name": name })).await.expect(201);
+            made.json()["id"].as_str().unwrap().to_owned()
+        };
+        let (acme, rival) = (owner("ACME").await, owner("rival").await);
+        let management = async |owner: Option<&str>, scopes: &[&str], may_grant: &[&str]| {
+            let body = json!({ "name": "actor", "kind": "management", "owner": owner, "scopes": scopes, "may_grant": may_grant });
+            shop.make(body).await
+        };
+        let all: Vec<&str> = ALL.split(',').collect();
+        let actors = vec![
+            ("nobody", None),
+            ("operator", Some(management(None, &all, &["*"]).await)),
+            ("reader", Some(management(None, &["portcullis:keys:read"], &[]).await)),
+            ("verifier", Some(management(None, &["portcullis:verify"], &[]).await)),
+            ("bare", Some(management(None, &[], &[]).await)),
+            ("owner", Some(management(Some(&acme), &["portcullis:keys"], &["read:orders"]).await)),
+            ("secret", Some(shop.make(json!({ "name": "data", "scopes": ["read:orders"] })).await)),
+        ];
+        Self { shop, acme, rival, actors }
+    }
+
+    async fn victim(&self, owner: Option<&str>) -> Key {
+        self.shop.make(json!({ "name": "victim", "owner": owner, "scopes": ["read:orders"] })).await
+    }
+}
+
+/// Method, path, body and whose record it is about.
+const ASKED: [(&str, &str, &str, &str); 29] = [
+    ("GET", "/v1/keys", "", ""),
+    ("POST", "/v1/keys", r#"{"name":"n","scopes":["read:orders"]}"#, ""),
+    ("GET", "/v1/keys/{id}", "", "operators"),
+    ("GET", "/v1/keys/{id}", "", "acme"),
+    ("GET", "/v1/keys/{id}", "", "rival"),
+    ("PATCH", "/v1/keys/{id}", r#"{"name":"n"}"#, "operators"),
+    ("PATCH", "/v1/keys/{id}", r#"{"name":"n"}"#, "acme"),
+    ("PATCH", "/v1/keys/{id}", r#"{"name":"n"}"#, "rival"),
+    ("PATCH", "/v1/keys/{id}", r#"{"rate_limit":null}"#, "acme"),
+    ("POST", "/v1/keys/{id}/rotate", "{}", "operators"),
+    ("POST", "/v1/keys/{id}/rotate", "{}", "acme"),
+    ("POST", "/v1/keys/{id}/rotate", "{}", "rival"),
+    ("POST", "/v1/keys/{id}/secret", "", "acme"),
+    ("POST", "/v1/keys/{id}/secret", "", "rival"),
+    ("POST", "/v1/keys/{id}/disable", "", "acme"),
+    ("POST", "/v1/keys/{id}/disable", "", "rival"),
+    ("POST", "/v1/keys/{id}/enable", "", "acme"),
+    ("POST", "/v1/keys/{id}/enable", "", "rival"),
+    ("DELETE", "/v1/keys/{id}", "", "acme"),
+    ("DELETE", "/v1/keys/{id}", "", "rival"),
+    ("POST", "/v1/keys/verify", r#"{"key":"x"}"#, ""),
+    ("GET", "/v1/keys/self", "", ""),
+    ("GET", "/v1/owners", "", ""),
+    ("POST", "/v1/owners", r#"{"name":"n"}"#, ""),
+    ("GET", "/v1/owners/{id}", "", "rival"),
+    ("PATCH", "/v1/owners/{id}", r#"{"max_keys":null}"#, "acme"),
+    ("POST", "/v1/owners/{id}/suspend", "", "rival"),
+    ("GET", "/v1/scopes", "", ""),
+    ("GET", "/v1/status", "", ""),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_of_actors_and_endpoints_is_what_it_was() {
+    let cast = Cast::gather().await;
+    let mut found = String::from("endpoint\tabout");
+    for (name, _) in &cast.actors {
+        found.push('\t');
+        found.push_str(name);
+    }
+    found.push('\n');
+    for (method, path, body, about) in ASKED {
+        found.push_str(&format!("{method} {path} {body}\t{about}"));
+        for (_, key) in &cast.actors {
+            let owner = match about {
+                "acme" => Some(cast.acme.as_str()),
+                "rival" => Some(cast.rival.as_str()),
+                _ => None,
+            };
+            let id = match path {
+                path if path.starts_with("/v1/owners") => owner.unwrap_or_default().to_owned(),
+                path if path.contains("{id}") => cast.victim(owner).await.id,
+                _ => String::new(),
+            };
+            let mut call = cast.shop.ask(method, &path.replace("{id}", &id));
+            if !body.is_empty() {
+                call = call.header("content-type", "application/json").body(body);
+            }
+            if let Some(key) = key {
+                call = call.bearer(key);
+            }
+            let answer = call.await;
+            if answer.status == 201 && method == "POST" && path.starts_with("/v1/keys") {
+                let _kept = cast.shop.taken(answer.clone());
+            }
+            found.push_str(&format!("\t{}", answer.status));
+        }
+        found.push('\n');
+    }
+    if let Ok(path) = std::env::var("PORTCULLIS_TEST_WRITE_TABLE") {
+        std::fs::write(path, &found).unwrap();
+    }
+    assert_eq!(found, TABLE, "set PORTCULLIS_TEST_WRITE_TABLE to a file to look at what is found");
+}
+
+/// A caller who holds and may grant `read:orders` alone, and everything that it might try to get `write:orders`.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_climbs() {
+    let shop = Shop::open_with("", "roles: { clerk: [read:orders], writer: [write:orders] }").await;
+    let made = shop.tell("POST", "/v1/owners", &json!({ "name": "ACME" })).await.expect(201).json();
+    let acme = made["id"].as_str().unwrap();
+    let bot =
+        json!({ "name": "bot", "kind": "management", "scopes": ["portcullis:keys"], "may_grant": ["read:orders"] });
+    let operator_bot = shop.make(bot.clone()).await;
+    let mut owned = bot;
+    owned["owner"] = json!(acme);
+    let owner_bot = shop.make(owned).await;
+    for bot in [&operator_bot, &owner_bot] {
+        let owner = if bot.id == owner_bot.id { json!(acme) } else { Value::Null };
+        let refused = |method: &'static str, path: String, body: Value| {
+            let call = shop.tell_as(bot, method, &path, &body);
+            async move {
+                let answer = call.await;
+                assert!(matches!(answer.status, 400 | 403 | 404), "{method} {path} {body}: {answer:?}");
+            }
+        };
+        let low = shop.taken(
+            shop.tell_as(bot, "POST", "/v1/keys", &json!({ "name": "low", "scopes": ["read:orders"] }))
+                .await
+                .expect(201),
+        );
+        for more in [
+            json!({ "scopes": ["write:orders"] }),
+            json!({ "scopes": ["read:orders", "write:orders"] }),
+            json!({ "scopes": ["*"] }),
+            json!({ "scopes": ["write:*"] }),
+            json!({ "roles": ["writer"] }),
+            json!({ "kind": "management", "scopes": ["portcullis:config"] }),
+            json!({ "kind": "management", "scopes": ["portcullis:keys"], "may_grant": ["write:orders"] }),
+            json!({ "kind": "management", "may_grant": ["*"] }),
+        ] {
+            let mut create = more.clone();
+            create["name"] = json!("high");
+            refused("POST", "/v1/keys".to_owned(), create).await;
+            if more.get("kind").is_none() {
+                refused("PATCH", format!("/v1/keys/{}", low.id), more).await;
+            }
+        }
+        // A key of more power than the bot's, which it sees: it may switch it off, and not on, nor get hold of it.
+        let high = shop.make(json!({ "name": "high", "owner": owner, "scopes": ["write:orders"], "allowed_ips": ["10.0.0.0/8"], "expires_at": "2999-01-01T00:00:00Z" })).await;
+        let path = format!("/v1/keys/{}", high.id);
+        refused("POST", format!("{path}/rotate"), json!({})).await;
+        refused("POST", format!("{path}/secret"), Value::Null).await;
+        refused("PATCH", path.clone(), json!({ "allowed_ips": [] })).await;
+        refused("PATCH", path.clone(), json!({ "allowed_ips": ["0.0.0.0/0"] })).await;
+        refused("PATCH", path.clone(), json!({ "expires_at": null })).await;
+        refused("PATCH", path.clone(), json!({ "expires_at": "3000-01-01T00:00:00Z" })).await;
+        shop.tell_as(bot, "PATCH", &path, &json!({ "name": "renamed", "allowed_ips": ["10.1.0.0/16"] }))
+            .await
+            .expect(200);
+        shop.tell_as(bot, "POST", &format!("{path}/disable"), &Value::Null).await.expect(200);
+        refused("POST", format!("{path}/enable"), Value::Null).await;
+        refused("PATCH", path.clone(), json!({ "active": true })).await;
+        // Its own key is not more to it than others.
+        refused("PATCH", format!("/v1/keys/{}", bot.id), json!({ "may_grant": ["read:orders", "write:orders"] })).await;
+        refused("PATCH", format!("/v1/keys/{}", bot.id), json!({ "scopes": ["portcullis:keys", "portcullis:config"] }))
+            .await;
+        let own = shop.tell_as(bot, "POST", "/v1/keys/self/rotate", &json!({})).await.expect(201);
+        let successor = shop.taken(own);
+        assert_eq!(successor.record["may_grant"], json!(["read:orders"]));
+        // A role of what it may grant is fine.
+        shop.tell_as(&successor, "POST", "/v1/keys", &json!({ "name": "clerk", "roles": ["clerk"] })).await.expect(201);
+    }
+    // What belongs to another owner is not there, by any way.
+    let foreign = shop.make(json!({ "name": "foreign", "scopes": ["read:orders"] })).await;
+    for (method, tail) in
+        [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate"), ("POST", "/secret"), ("POST", "/enable")]
+    {
+        let body = if method == "PATCH" { json!({ "name": "x" }) } else { Value::Null };
+        let call = shop.tell_as(&owner_bot, method, &format!("/v1/keys/{}{tail}", foreign.id), &body);
+        let answer = call.await;
+        assert!(answer.status == 404, "{method} {tail}: {answer:?}");
+    }
+    let list = shop.tell_as(&owner_bot, "GET", "/v1/keys?limit=1000", &Value::Null).await.expect(200).json();
+    assert!(list["data"].as_array().unwrap().iter().all(|key| key["owner"] == acme), "{list}");
+    let verified = shop.tell("POST", "/v1/keys/verify", &json!({ "key": foreign.text })).await.expect(200).json();
+    assert_eq!(verified["valid"], true);
+    shop.gateway.get("/v1/orders/7").bearer(&foreign).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_operator_cannot_lock_everybody_out() {
+    let shop = Shop::open().await;
+    let path = format!("/v1/keys/{}", shop.operator.id);
+    shop.tell("DELETE", &path, &Value::Null).await.refused(409, "conflict");
+    shop.tell("POST", &format!("{path}/disable"), &Value::Null).await.refused(409, "conflict");
+    shop.tell("PATCH", &path, &json!({ "scopes": ["portcullis:keys:read"] })).await.refused(409, "conflict");
+    shop.tell("PATCH", &path, &json!({ "active": false })).await.refused(409, "conflict");
+    let heir = json!({ "name": "heir", "kind": "management", "scopes": ["portcullis:keys"] });
+    let heir = shop.make(heir).await;
+    shop.tell("DELETE", &path, &Value::Null).await.expect(200);
+    shop.tell_as(&heir, "DELETE", &format!("/v1/keys/{}", heir.id), &Value::Null).await.refused(409, "conflict");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_the_operators_to_set() {
+    let shop = Shop::open().await;
+    let acme = shop.tell("POST", "/v1/owners", &json!({ "name": "ACME" })).await.expect(201).json();
+    let bot = shop
+        .make(json!({ "name": "bot", "kind": "management", "owner": acme["id"], "scopes": ["portcullis:keys"] }))
+        .await;
+    let limit = json!({ "requests": 1_000_000, "per": "1s" });
+    for body in
+        [json!({ "name": "k", "rate_limit": limit }), json!({ "name": "k", "quota": { "per_day": 1_000_000_000 } })]
+    {
+        shop.tell_as(&bot, "POST", "/v1/keys", &body).await.refused(403, "operators_only");
+        let key = shop.taken(shop.tell_as(&bot, "POST", "/v1/keys", &json!({ "name": "k" })).await.expect(201));
+        let mut change = body;
+        change.as_object_mut().unwrap().remove("name");
+        shop.tell_as(&bot, "PATCH", &format!("/v1/keys/{}", key.id), &change).await.refused(403, "operators_only");
+        shop.tell("PATCH", &format!("/v1/keys/{}", key.id), &change).await.expect(200);
+    }
+    let path = format!("/v1/owners/{}", acme["id"].as_str().unwrap());
+    shop.tell_as(&bot, "PATCH", &path, &json!({ "max_keys": 9 })).await.refused(403, "operators_only");
+    shop.tell_as(&bot, "GET", &path, &Value::Null).await.expect(200);
+}

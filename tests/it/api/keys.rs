@@ -1,0 +1,344 @@
+//! The life of a key over the API.
+
+use std::time::Duration;
+
+use portcullis_testkit::{Facts, eventually};
+use serde_json::{Value, json};
+
+use super::Shop;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_shown_once_works_at_once_and_is_refused_as_soon_as_it_is_revoked() {
+    let shop = Shop::open().await;
+    let answer = shop.tell("POST", "/v1/keys", &json!({ "name": "erp", "scopes": ["read:orders"] })).await.expect(201);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let location = answer.header("location").unwrap().to_owned();
+    let tag = answer.header("etag").unwrap().to_owned();
+    let key = shop.taken(answer);
+    assert_eq!(location, format!("/v1/keys/{}", key.id));
+    assert!(key.text.starts_with(&key.prefix) && key.record["created_at"].is_string());
+    shop.gateway.get("/v1/orders/7").bearer(&key).await.expect(200);
+
+    let shown = shop.tell("GET", &location, &Value::Null).watching(shop.gateway.site().vault()).await.expect(200);
+    assert_eq!(shown.header("etag"), Some(tag.as_str()));
+    assert_eq!(shown.json()["name"], "erp");
+    assert!(shown.json().get("key").is_none());
+    let list =
+        shop.tell("GET", "/v1/keys", &Value::Null).watching(shop.gateway.site().vault()).await.expect(200).json();
+    let ids: Vec<&str> = list["data"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap()).collect();
+    assert!(ids.contains(&key.id.as_str()) && list["next_cursor"].is_null(), "{list}");
+
+    let gone = shop.tell("DELETE", &location, &Value::Null).await.expect(200).json();
+    assert_eq!(gone["state"], "revoked");
+    shop.gateway.get("/v1/orders/7").bearer(&key).await.refused(401, "invalid_key");
+    let again = shop.tell("DELETE", &location, &Value::Null).await.expect(200).json();
+    assert_eq!(again["revision"], gone["revision"], "doing it again changes nothing");
+    shop.tell("POST", &format!("{location}/enable"), &Value::Null).await.refused(409, "conflict");
+    shop.tell("PATCH", &location, &json!({ "name": "back" })).await.refused(409, "conflict");
+    shop.tell("POST", &format!("{location}/rotate"), &Value::Null).await.refused(409, "conflict");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_in_force_when_it_is_answered_and_says_what_it_left_alone() {
+    let shop = Shop::open().await;
+    let key = shop.make(json!({ "name": "erp", "scopes": ["read:orders"], "metadata": { "team": "a" } })).await;
+    let path = format!("/v1/keys/{}", key.id);
+    shop.gateway.post("/v1/orders/7").bearer(&key).await.refused(403, "insufficient_scope");
+    let after =
+        shop.tell("PATCH", &path, &json!({ "scopes": ["read:orders", "write:orders"] })).await.expect(200).json();
+    assert_eq!((&after["name"], &after["metadata"]["team"]), (&json!("erp"), &json!("a")));
+    shop.gateway.post("/v1/orders/7").bearer(&key).await.expect(200);
+
+    shop.tell("POST", &format!("{path}/disable"), &Value::Null).await.expect(200);
+    shop.gateway.get("/v1/orders/7").bearer(&key).await.refused(401, "invalid_key");
+    shop.tell("POST", &format!("{path}/enable"), &Value::Null).await.expect(200);
+    shop.gateway.get("/v1/orders/7").bearer(&key).await.expect(200);
+    shop.tell("PATCH", &path, &json!({ "active": false })).await.expect(200);
+    shop.gateway.get("/v1/orders/7").bearer(&key).await.refused(401, "invalid_key");
+    shop.tell("PATCH", &path, &json!({ "active": true, "allowed_ips": ["10.0.0.0/8"] })).await.expect(200);
+    shop.gateway.get("/v1/orders/7").bearer(&key).await.refused(403, "ip_not_allowed");
+    let bounded = shop
+        .tell("PATCH", &path, &json!({ "allowed_ips": [], "expires_at": "2999-01-01T00:00:00Z" }))
+        .await
+        .expect(200);
+    assert_eq!(bounded.json()["expires_at"], "2999-01-01T00:00:00.000Z");
+    let unbounded = shop.tell("PATCH", &path, &json!({ "expires_at": null })).await.expect(200).json();
+    assert!(unbounded["expires_at"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_change_what_they_read_one_is_told_to_read_again() {
+    let shop = Shop::open().await;
+    let key = shop.make(json!({ "name": "erp" })).await;
+    let path = format!("/v1/keys/{}", key.id);
+    let tag = shop.tell("GET", &path, &Value::Null).await.header("etag").unwrap().to_owned();
+    let rename = |name: &str| shop.tell("PATCH", &path, &json!({ "name": name })).header("if-match", &tag);
+    let renamed = rename("first").await.expect(200);
+    assert_ne!(renamed.header("etag"), Some(tag.as_str()));
+    rename("second").await.refused(412, "precondition_failed");
+    shop.tell("PATCH", &path, &json!({ "name": "x" }))
+        .header("if-match", "W/\"1\"")
+        .await
+        .refused(412, "precondition_failed");
+    shop.tell("PATCH", &path, &json!({ "name": "any" })).header("if-match", "*").await.expect(200);
+    // Using a key does not change its record.
+    shop.gateway.get("/me").bearer(&key).await.expect(200);
+    assert_eq!(shop.show(&key).await["name"], "any");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_leaves_no_gap_and_ends_when_it_says() {
+    let shop = Shop::open().await;
+    let old = shop.make(json!({ "name": "erp", "scopes": ["read:orders"], "metadata": { "a": 1 } })).await;
+    let new = shop.tell("POST", &format!("/v1/keys/{}/rotate", old.id), &json!({ "grace": "1s" })).await.expect(201);
+    let new = shop.taken(new);
+    assert_eq!((&new.record["replaces"], &new.record["metadata"]["a"]), (&json!(old.id), &json!(1)));
+    shop.gateway.get("/v1/orders/7").bearer(&old).await.expect(200);
+    shop.gateway.get("/v1/orders/7").bearer(&new).await.expect(200);
+    eventually!(
+        "the grace ends",
+        shop.gateway.get("/v1/orders/7").bearer(&old).attempt().await.is_ok_and(|answer| answer.status == 401)
+    );
+    shop.gateway.get("/v1/orders/7").bearer(&new).await.expect(200);
+    shop.tell("POST", &format!("/v1/keys/{}/rotate", old.id), &Value::Null).await.refused(400, "invalid_field");
+    let at_once = shop.tell("POST", &format!("/v1/keys/{}/rotate", new.id), &json!({ "grace": "0" })).await.expect(201);
+    let newest = shop.taken(at_once);
+    shop.gateway.get("/v1/orders/7").bearer(&new).await.refused(401, "invalid_key");
+    shop.gateway.get("/v1/orders/7").bearer(&newest).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_use_of_a_successor_can_end_the_grace() {
+    let shop = Shop::open().await;
+    let old = shop.make(json!({ "name": "erp", "scopes": ["read:orders"] })).await;
+    let path = format!("/v1/keys/{}/rotate", old.id);
+    let new = shop.tell("POST", &path, &json!({ "grace": "24h", "retire": "on_first_use" })).await.expect(201);
+    let new = shop.taken(new);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    shop.gateway.get("/v1/orders/7").bearer(&old).await.expect(200);
+    shop.gateway.get("/v1/orders/7").bearer(&new).await.expect(200);
+    eventually!(
+        "the old key is refused",
+        shop.gateway.get("/v1/orders/7").bearer(&old).attempt().await.is_ok_and(|answer| answer.status == 401)
+    );
+    shop.gateway.get("/v1/orders/7").bearer(&new).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_replaced_and_the_id_stays() {
+    let shop = Shop::open().await;
+    let key = shop.make(json!({ "name": "erp", "scopes": ["read:orders"] })).await;
+    let fresh = shop.tell("POST", &format!("/v1/keys/{}/secret", key.id), &Value::Null).await.expect(201);
+    let fresh = shop.taken(fresh);
+    assert_eq!(fresh.id, key.id);
+    shop.gateway.get("/v1/orders/7").bearer(&key).await.refused(401, "invalid_key");
+    shop.gateway.get("/v1/orders/7").bearer(&fresh).await.expect(200);
+    assert!(shop.origin.last().header("x-portcullis-key-id").unwrap() == key.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_was_lost_can_be_asked_for_again() {
+    let shop = Shop::open().await;
+    let create = |body: Value, key: &str| shop.tell("POST", "/v1/keys", &body).header("idempotency-key", key);
+    let body = json!({ "name": "once", "scopes": ["read:orders"] });
+    let first = create(body.clone(), "abc").await.expect(201);
+    let (etag, text) = (first.header("etag").unwrap().to_owned(), first.text());
+    let again = create(body.clone(), "abc").await.expect(201);
+    assert_eq!((again.header("etag").unwrap(), again.text()), (etag.as_str(), text), "to the byte");
+    let key = shop.taken(again);
+    shop.gateway.get("/v1/orders/7").bearer(&key).await.expect(200);
+    create(json!({ "name": "other" }), "abc").await.refused(422, "idempotency_key_reused");
+    let other = shop.taken(create(body.clone(), "abd").await.expect(201));
+    assert_ne!(other.id, key.id);
+    create(body.clone(), "").await.refused(400, "invalid_field");
+    create(body.clone(), &"x".repeat(256)).await.refused(400, "invalid_field");
+
+    // Many at once under one name make one key.
+    let many: Vec<_> = (0..16).map(|_| tokio::spawn(create(body.clone(), "many").into_future())).collect();
+    let mut ids = Vec::new();
+    for answer in many {
+        ids.push(answer.await.unwrap().expect(201).json()["id"].as_str().unwrap().to_owned());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+
+    // Somebody else's answer is not given out.
+    let second = shop.taken(
+        shop.tell(
+            "POST",
+            "/v1/keys",
+            &json!({ "name": "op 2", "kind": "management", "scopes": ["portcullis:keys"], "may_grant": ["*"] }),
+        )
+        .await
+        .expect(201),
+    );
+    let theirs = shop.tell_as(&second, "POST", "/v1/keys", &body).header("idempotency-key", "abc").await.expect(201);
+    assert_ne!(shop.taken(theirs).id, key.id);
+
+    let path = format!("/v1/keys/{}/rotate", key.id);
+    let rotate = || shop.tell("POST", &path, &json!({ "grace": "1h" })).header("idempotency-key", "rot");
+    let (one, two) = (rotate().await.expect(201).text(), rotate().await.expect(201).text());
+    assert_eq!(one, two);
+    let on_disk = shop.gateway.site().vault().find_below(shop.gateway.site().directory());
+    assert!(on_disk.is_empty(), "secrets are on the disk: {on_disk:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_filtered_and_paged_without_gap_or_overlap() {
+    let shop = Shop::open().await;
+    for number in 0..7 {
+        let kind = if number % 2 == 0 { "secret" } else { "publishable" };
+        let scopes = if number < 3 { json!(["write:orders"]) } else { json!(["read:orders"]) };
+        let environment = if number == 6 { "test" } else { "live" };
+        let body = json!({ "name": format!("k{number}"), "kind": kind, "scopes": scopes, "environment": environment });
+        shop.make(body).await;
+    }
+    let names = async |query: &str| -> Vec<String> {
+        let mut names = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = shop.tell("GET", &format!("/v1/keys?{query}{cursor}"), &Value::Null).await.expect(200).json();
+            names.extend(page["data"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap().to_owned()));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return names,
+            }
+        }
+    };
+    for limit in [1, 3, 100] {
+        let all = names(&format!("limit={limit}")).await;
+        assert_eq!(all, ["operator", "k0", "k1", "k2", "k3", "k4", "k5", "k6"], "limit {limit}");
+        assert_eq!(names(&format!("limit={limit}&kind=publishable")).await, ["k1", "k3", "k5"]);
+        assert_eq!(names(&format!("limit={limit}&scope=write:orders")).await, ["k0", "k1", "k2"]);
+        assert_eq!(names(&format!("limit={limit}&environment=test")).await, ["k6"]);
+    }
+    assert_eq!(names("name=k4").await, ["k4"]);
+    let unused = names("unused_since=2999-01-01T00:00:00Z&kind=secret&state=active").await;
+    assert_eq!(unused, ["k0", "k2", "k4", "k6"], "{unused:?}");
+    assert!(names("unused_since=2001-01-01T00:00:00Z").await.is_empty());
+    for (query, field) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("kind=x", "kind"),
+        ("state=x", "state"),
+        ("cursor=x", "cursor"),
+        ("owner=x", "owner"),
+        ("sate=active", "sate"),
+        ("limit=1&limit=2", "limit"),
+        ("unused_since=yesterday", "unused_since"),
+        ("scope=a%20b", "scope"),
+    ] {
+        let refused = shop.tell("GET", &format!("/v1/keys?{query}"), &Value::Null).await.refused(400, "invalid_field");
+        assert_eq!(refused.json()["field"], field, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_is_refused_by_the_name_of_its_field() {
+    let shop = Shop::open().await;
+    let long = "x".repeat(201);
+    for (body, field) in [
+        (json!({}), "name"),
+        (json!({ "name": "" }), "name"),
+        (json!({ "name": 7 }), "name"),
+        (json!({ "name": long }), "name"),
+        (json!({ "name": "x", "nmae": "x" }), "nmae"),
+        (json!({ "name": "x", "description": "x".repeat(2001) }), "description"),
+        (json!({ "name": "x", "scopes": ["raed:orders"] }), "scopes"),
+        (json!({ "name": "x", "scopes": "read:orders" }), "scopes"),
+        (json!({ "name": "x", "scopes": [1] }), "scopes[0]"),
+        (json!({ "name": "x", "scopes": ["portcullis:keys"] }), "scopes"),
+        (json!({ "name": "x", "scopes": (0..201).map(|n| format!("{n}:*")).collect::<Vec<_>>() }), "scopes"),
+        (json!({ "name": "x", "roles": ["nobody"] }), "roles"),
+        (json!({ "name": "x", "environment": "prod" }), "environment"),
+        (json!({ "name": "x", "kind": "public" }), "kind"),
+        (json!({ "name": "x", "may_grant": ["read:orders"] }), "may_grant"),
+        (json!({ "name": "x", "owner": "own_x" }), "owner"),
+        (json!({ "name": "x", "owner": format!("own_{}", "0".repeat(32)) }), "owner"),
+        (json!({ "name": "x", "expires_at": "tomorrow" }), "expires_at"),
+        (json!({ "name": "x", "expires_at": "2001-01-01T00:00:00Z" }), "expires_at"),
+        (json!({ "name": "x", "allowed_ips": ["10.0.0.0/33"] }), "allowed_ips"),
+        (json!({ "name": "x", "allowed_origins": ["https://a.example"] }), "allowed_origins"),
+        (json!({ "name": "x", "kind": "publishable", "allowed_origins": ["https://a.example/"] }), "allowed_origins"),
+        (json!({ "name": "x", "rate_limit": { "requests": 0, "per": "1s" } }), "rate_limit"),
+        (json!({ "name": "x", "rate_limit": { "requests": 1, "per": "1s", "by": "key" } }), "by"),
+        (json!({ "name": "x", "quota": {} }), "quota"),
+        (json!({ "name": "x", "metadata": { "a": "x".repeat(9000) } }), "metadata"),
+        (json!({ "name": "x", "metadata": [] }), "metadata"),
+    ] {
+        let answer = shop.tell("POST", "/v1/keys", &body).await.refused(400, "invalid_field").json();
+        assert_eq!(answer["field"], field, "{body} -> {answer}");
+    }
+    let key = shop.make(json!({ "name": "x" })).await;
+    let path = format!("/v1/keys/{}", key.id);
+    for (body, field) in [
+        (json!({ "name": null }), "name"),
+        (json!({ "id": "x" }), "id"),
+        (json!({ "environment": "test" }), "environment"),
+        (json!({ "kind": "secret" }), "kind"),
+        (json!({ "hash": "x" }), "hash"),
+        (json!({ "active": "yes" }), "active"),
+    ] {
+        let answer = shop.tell("PATCH", &path, &body).await.refused(400, "invalid_field").json();
+        assert_eq!(answer["field"], field, "{body} -> {answer}");
+    }
+    let rotate = |body: Value| shop.tell("POST", &format!("{path}/rotate"), &body);
+    for grace in ["1", "soon", "91d", "-1s"] {
+        assert_eq!(rotate(json!({ "grace": grace })).await.refused(400, "invalid_field").json()["field"], "grace");
+    }
+    let post = |kind: &str, body: &str| {
+        shop.ask("POST", "/v1/keys").bearer(&shop.operator).header("content-type", kind).body(body.to_owned())
+    };
+    post("text/plain", "{}").await.refused(415, "unsupported_media_type");
+    for odd in ["", "{", "[]", "null", "{} {}", "{\"name\":\"x\",\"name\":\"y\"}"] {
+        post("application/json", odd).await.refused(400, "invalid_field");
+    }
+    post("application/json; charset=utf-8", "{\"name\":\"fine\"}").await.expect(201);
+    post("application/json", &format!("{{\"name\":\"{}\"}}", "x".repeat(1 << 20))).await.refused(413, "body_too_large");
+    for id in ["x", "key_0", "key_ABCDEF00000000000000000000000000"] {
+        shop.tell("GET", &format!("/v1/keys/{id}"), &Value::Null).await.refused(404, "not_found");
+    }
+    shop.tell("PUT", "/v1/keys", &Value::Null).await.refused(405, "method_not_allowed");
+    shop.tell("GET", "/v1/nothing", &Value::Null).await.refused(404, "no_route");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_can_ask_whether_a_key_is_accepted() {
+    let shop = Shop::open().await;
+    let key = shop.make(json!({ "name": "x", "scopes": ["read:orders"] })).await;
+    let verify = |text: &str, scopes: Value| {
+        shop.tell("POST", "/v1/keys/verify", &json!({ "key": text, "scopes": scopes }))
+            .watching(shop.gateway.site().vault())
+    };
+    let good = verify(&key.text, json!(["read:orders"])).await.expect(200).json();
+    assert_eq!((&good["valid"], &good["record"]["id"]), (&json!(true), &json!(key.id)));
+    let lacking = verify(&key.text, json!(["read:orders", "write:orders"])).await.expect(200).json();
+    assert_eq!((&lacking["valid"], &lacking["missing_scopes"]), (&json!(false), &json!(["write:orders"])));
+    shop.tell("DELETE", &format!("/v1/keys/{}", key.id), &Value::Null).await.expect(200);
+    let revoked = verify(&key.text, json!([])).await.expect(200).json();
+    assert_eq!((&revoked["valid"], &revoked["reason"]), (&json!(false), &json!("key_revoked")));
+    let unknown = verify("who-knows", json!([])).await.expect(200).json();
+    assert_eq!(
+        (&unknown["valid"], &unknown["reason"], &unknown["record"]),
+        (&json!(false), &json!("unknown_key"), &Value::Null)
+    );
+    verify("a b", json!([])).await.refused(400, "invalid_field");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shops_that_answer_success_get_bodies_of_that_shape() {
+    let shop = Shop::open_with("", "api: { profile: success }").await;
+    let body = json!({ "name": "Production API Key", "environment": "live", "permissions": ["read:orders"] });
+    let create = shop.tell("POST", "/v1/keys", &body).facts(Facts::success_profile());
+    let answer = create.await.expect(201).json();
+    assert_eq!((&answer["success"], &answer["data"]["permissions"]), (&json!(true), &json!(["read:orders"])));
+    assert!(answer["data"].get("scopes").is_none() && answer["data"]["key"].is_string(), "{answer}");
+    let list = shop.tell("GET", "/v1/keys", &Value::Null).await.expect(200).json();
+    assert!(list["data"]["keys"].as_array().unwrap().iter().all(|key| key["permissions"].is_array()), "{list}");
+    let path = format!("/v1/keys/{}", answer["data"]["id"].as_str().unwrap());
+    let gone = shop.tell("DELETE", &path, &Value::Null).await.expect(200).json();
+    assert_eq!(gone["data"]["message"], "API key revoked successfully");
+    let refused = shop.tell("POST", "/v1/keys", &json!({})).facts(Facts::success_profile()).await.expect(400).json();
+    assert_eq!((&refused["success"], &refused["error"]["code"]), (&json!(false), &json!("invalid_field")));
+}
