@@ -201,7 +201,7 @@ impl Api {
             Name::ShowSelf => show_key(call, &desk, call.own_key()?).await,
             Name::ChangeKey => {
                 let (id, change) = (call.key_id()?, call.body::<KeyChange>()?);
-                let revision = desk.change_key(id, &change, call.if_match()?).await?;
+                let revision = desk.change_key(id, &change, call.if_match()?.as_deref()).await?;
                 self.changed_key(call, &desk, id, revision).await
             }
             Name::RevokeKey => {
@@ -225,7 +225,7 @@ impl Api {
             }
             Name::ChangeOwner => {
                 let (id, change) = (call.owner_id()?, call.body::<OwnerChange>()?);
-                let revision = desk.change_owner(id, &change, call.if_match()?).await?;
+                let revision = desk.change_owner(id, &change, call.if_match()?.as_deref()).await?;
                 self.changed_owner(call, &desk, id, revision).await
             }
             Name::SuspendOwner | Name::ResumeOwner => {
@@ -516,18 +516,30 @@ impl<'a> Call<'a> {
         Query::read(self.request.query)?.finish(&[])
     }
 
-    /// The revision that `If-Match` names (RFC 9110 §13.1.1); `*` and absence name none.
-    fn if_match(&self) -> Result<Option<Revision>, ApiError> {
-        let mut values = self.request.fields.named(&http::header::IF_MATCH);
-        let (first, second) = (values.next(), values.next());
-        let value = match (first, second) {
-            (None, _) | (Some(b"*"), None) => return Ok(None),
-            (Some(value), None) => value,
-            (Some(_), Some(_)) => return Err(ApiError::field("If-Match", "stands more than once")),
-        };
-        let tag = std::str::from_utf8(value).ok().and_then(|text| text.trim().strip_prefix('"')?.strip_suffix('"'));
-        // An entity tag of another shape is not one that was ever given out.
-        tag.and_then(|tag| tag.parse().ok()).map(Revision::new).map(Some).ok_or(ApiError::PreconditionFailed)
+    /// The revisions that `If-Match` names (RFC 9110 §13.1.1); `None` for `*` and where there is none.
+    fn if_match(&self) -> Result<Option<Vec<Revision>>, ApiError> {
+        let mut revisions = None;
+        for value in self.request.fields.named(&http::header::IF_MATCH) {
+            let tags = std::str::from_utf8(value).unwrap_or_default().trim();
+            // An empty field names nothing.
+            if matches!(tags, "*" | "") {
+                continue;
+            }
+            for tag in tags.split(',').map(str::trim) {
+                let strong = tag.strip_prefix("W/").unwrap_or(tag);
+                let text = strong.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+                let Some(text) = text.filter(|text| !text.contains('"')) else {
+                    return Err(ApiError::field(
+                        "If-Match",
+                        format!("{tag:?} is no entity tag; send the ETag as it came"),
+                    ));
+                };
+                // A tag of another shape, or a weak one, is none that was ever given out: it matches nothing.
+                let named = if strong == tag { text.parse().ok().map(Revision::new) } else { None };
+                revisions.get_or_insert_with(Vec::new).extend(named);
+            }
+        }
+        Ok(revisions)
     }
 
     /// What the request is kept under, when it carries an `Idempotency-Key`.
@@ -542,8 +554,10 @@ impl<'a> Call<'a> {
             (Some(value), None) => value,
             (Some(_), Some(_)) => return Err(ApiError::field("Idempotency-Key", "stands more than once")),
         };
-        if value.is_empty() || value.len() > MAX_IDEMPOTENCY_KEY {
-            let detail = format!("has 1 to {MAX_IDEMPOTENCY_KEY} bytes; a random UUID is a good one");
+        let is_well_formed = (1..=MAX_IDEMPOTENCY_KEY).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+        if !is_well_formed {
+            let detail =
+                format!("has 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters; a random UUID is a good one");
             return Err(ApiError::field("Idempotency-Key", detail));
         }
         let located = credential::locate(self.request.fields, None, &self.settings.rules.settings.accept);
@@ -596,8 +610,9 @@ fn missing(record: &KeyRecord, asked: Vec<String>, settings: &GateSettings) -> R
     let holds: Vec<_> = record.scopes.iter().chain(of_roles).collect();
     let mut missing = Vec::new();
     for text in asked {
-        let scope: crate::domain::Scope =
-            text.parse().map_err(|error| ApiError::field("scopes", format!("{text:?}: {error}")))?;
+        let scope: crate::domain::Scope = text
+            .parse()
+            .map_err(|error| ApiError::Unacceptable { field: "scopes", detail: format!("{text:?}: {error}") })?;
         if !holds.iter().any(|held| held.covers(&scope)) {
             missing.push(text);
         }

@@ -52,6 +52,13 @@ pub(super) enum ApiError {
         /// What is wrong, and how to mend it.
         detail: String,
     },
+    /// A value that can be read, and cannot be.
+    Unacceptable {
+        /// Which member of the body.
+        field: &'static str,
+        /// What is wrong, and how to mend it.
+        detail: String,
+    },
     /// The body is no JSON by its `Content-Type`.
     NotJson,
     /// There is nothing of that id.
@@ -93,8 +100,9 @@ pub(super) enum ApiError {
 }
 
 /// The codes of this API, beside those of the gate.
-pub(super) const CODES: [&str; 9] = [
+pub(super) const CODES: [&str; 10] = [
     "invalid_field",
+    "invalid_value",
     "unsupported_media_type",
     "not_found",
     "grant_exceeded",
@@ -119,7 +127,7 @@ impl ApiError {
             Self::GrantExceeded { .. } | Self::OperatorsOnly { .. } => StatusCode::FORBIDDEN,
             Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
-            Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::IdempotencyKeyReused | Self::Unacceptable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::StoreUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -129,6 +137,7 @@ impl ApiError {
     pub(super) const fn code(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "invalid_field",
+            Self::Unacceptable { .. } => "invalid_value",
             Self::NotJson => "unsupported_media_type",
             Self::NotFound { .. } => "not_found",
             Self::GrantExceeded { .. } => "grant_exceeded",
@@ -144,6 +153,7 @@ impl ApiError {
     const fn title(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "The request cannot be read",
+            Self::Unacceptable { .. } => "A value cannot be",
             Self::NotJson => "The body is not JSON",
             Self::NotFound { .. } => "There is no such record",
             Self::GrantExceeded { .. } => "More than may be granted",
@@ -159,6 +169,7 @@ impl ApiError {
     fn detail(&self) -> &str {
         match self {
             Self::Unreadable { detail, .. }
+            | Self::Unacceptable { detail, .. }
             | Self::NotFound { detail }
             | Self::GrantExceeded { detail, .. }
             | Self::OperatorsOnly { detail }
@@ -191,6 +202,7 @@ impl ApiError {
         if let Some(fields) = body.as_object_mut() {
             match self {
                 Self::Unreadable { field: Some(field), .. } => drop(fields.insert("field".to_owned(), json!(field))),
+                Self::Unacceptable { field, .. } => drop(fields.insert("field".to_owned(), json!(field))),
                 Self::GrantExceeded { missing, .. } => {
                     drop(fields.insert("missing_scopes".to_owned(), json!(missing)));
                 }
@@ -211,12 +223,13 @@ impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         let detail = refused.to_string();
         match refused {
-            Refused::Flawed(Flaw { field, problem }) => Self::field(field, problem),
+            Refused::Flawed(Flaw { field, problem }) => Self::Unacceptable { field, detail: problem },
             Refused::NoSuchKey(_) | Refused::NoSuchOwner(_) => Self::NotFound { detail },
             Refused::Exceeds { missing, .. } => {
                 Self::GrantExceeded { missing: missing.iter().map(ToString::to_string).collect(), detail }
             }
             Refused::OperatorsOnly { .. } => Self::OperatorsOnly { detail },
+            Refused::Conflict(_) => Self::Conflict { detail },
             Refused::Changed => Self::PreconditionFailed,
             Refused::Store(error) => error.into(),
             Refused::NoEntropy(reason) => Self::Internal { reason },

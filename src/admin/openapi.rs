@@ -41,7 +41,6 @@ pub(super) fn document(profile: ApiProfile) -> Value {
             "schemas": components,
             "securitySchemes": {
                 "bearer": { "type": "http", "scheme": "bearer", "description": "A management key." },
-                "header": { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A management key." },
             },
         },
     })
@@ -111,7 +110,7 @@ fn operation(row: &Row, schemas: &mut Schemas, profile: ApiProfile) -> Value {
         }
         object.insert("responses".to_owned(), responses.into());
         if row.needs != Needs::Nothing {
-            object.insert("security".to_owned(), json!([{ "bearer": [] }, { "header": [] }]));
+            object.insert("security".to_owned(), json!([{ "bearer": [] }]));
         }
         if let Needs::Scope(scope) = row.needs {
             object.insert("description".to_owned(), format!("Needs `{}`.", satisfied_by(scope).join("` or `")).into());
@@ -155,7 +154,8 @@ fn body(name: Name, schemas: &mut Schemas) -> Option<(Value, bool)> {
         Name::ChangeOwner => Some((schemas.of::<OwnerChange>(), true)),
         Name::VerifyKey => {
             let scopes = json!({ "type": "array", "items": { "type": "string" }, "description": "What it must hold." });
-            let key = json!({ "type": "string", "description": "The key as its holder would send it." });
+            let text = "The key as its holder would send it.";
+            let key = json!({ "type": "string", "pattern": "^[!-~]{1,8192}$", "description": text });
             let properties = json!({ "key": key, "scopes": scopes });
             Some((
                 json!({ "type": "object", "properties": properties, "required": ["key"], "additionalProperties": false }),
@@ -275,10 +275,10 @@ fn problems(row: &Row, has_body: bool) -> Vec<u16> {
         statuses.extend([400, 401, 403, 503]);
     }
     if row.path.contains("{id}") {
-        statuses.push(404);
+        statuses.extend([400, 404]);
     }
     if has_body {
-        statuses.extend([413, 415]);
+        statuses.extend([413, 415, 422]);
     }
     match row.effect_repeat() {
         None => {}
@@ -307,7 +307,7 @@ const fn described(status: u16) -> &'static str {
         412 => "The record changed since it was read.",
         413 => "The body is too large.",
         415 => "The body is not JSON.",
-        422 => "The Idempotency-Key was used for another request.",
+        422 => "A value cannot be, or the Idempotency-Key was used for another request.",
         503 => "The store, or the key set, is not there; nothing was changed.",
         _ => "It is not done.",
     }

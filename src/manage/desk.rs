@@ -12,12 +12,13 @@ use super::draft::{Draft, Stored, draw, mint};
 use super::fault::{Flaw, Refused};
 use super::origin::check_origin;
 use super::requests::{KeyChange, NewKey, NewOwner, OwnerChange, Retire, Rotation};
+use super::shapes::{Moment, QuotaShape, Rate};
 use super::vocabulary::{Vocabulary, check_description, check_name};
 use crate::domain::limits::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, MAX_NETWORKS_PER_KEY, MAX_ORIGINS_PER_KEY};
 use crate::domain::time::span_of_text;
 use crate::domain::{
-    Bounds, GrantedScope, KeyId, KeyKind, KeyRecord, KeyState, MintedKey, OwnerId, OwnerRecord, Revision, Scope,
-    Timestamp,
+    Bounds, GrantedScope, KeyId, KeyKind, KeyRecord, KeyState, MintedKey, OwnerId, OwnerRecord, Quota, RateLimit,
+    Revision, Scope, Timestamp,
 };
 use crate::gate::GateSettings;
 use crate::store::{Command, Effect, KeyQuery, Order, Origin, Page, RepeatName, Repeatable, Store, StoreError};
@@ -67,7 +68,7 @@ pub fn plan_key(
     let vocabulary = Vocabulary::of(settings);
     let environment = environment_of(authority, asked.environment)?;
     let word = vocabulary.environment_word(&environment).map_err(of("environment"))?.to_owned();
-    let kind = asked.kind.unwrap_or(KeyKind::Secret);
+    let kind = asked.kind.map_or(KeyKind::Secret, KeyKind::from);
     if asked.rate_limit.is_some() || asked.quota.is_some() {
         authority.check_operator("rate limits and quotas")?;
     }
@@ -83,10 +84,10 @@ pub fn plan_key(
         bounds: Bounds {
             allowed_ips: networks(&asked.allowed_ips)?,
             allowed_origins: origins(asked.allowed_origins, kind)?,
-            rate_limit: asked.rate_limit,
-            quota: asked.quota,
+            rate_limit: asked.rate_limit.as_ref().map(rate).transpose()?,
+            quota: asked.quota.as_ref().map(quota).transpose()?,
         },
-        expires_at: checked_expiry(asked.expires_at, now)?,
+        expires_at: asked.expires_at.as_ref().map(|moment| expiry(moment, now)).transpose()?,
         metadata: checked_metadata(asked.metadata)?,
         paired: asked.paired,
     };
@@ -194,7 +195,7 @@ impl Desk<'_> {
     /// # Errors
     /// Whatever is wrong with the request, or more than may be granted.
     pub async fn make_key(&self, asked: NewKey) -> Result<Made, Refused> {
-        let owner = self.owner_of(asked.owner).await?;
+        let owner = self.owner_of(asked.owner.as_deref()).await?;
         let (draft, word) =
             plan_key(asked, owner.as_ref().map(|owner| owner.id), self.settings, self.authority, self.now)?;
         let (record, key) = mint(draft, &word, self.settings, &self.authority.actor().name, self.now)?;
@@ -212,11 +213,11 @@ impl Desk<'_> {
         match old.state(self.now) {
             KeyState::Active | KeyState::Disabled if old.grace_until.is_none() => {}
             KeyState::Active | KeyState::Disabled => {
-                return Err(Refused::flawed("id", "the key was rotated already; rotate its successor"));
+                return Err(Refused::Conflict("the key was rotated already; rotate its successor"));
             }
             KeyState::Revoked => return Err(StoreError::Revoked.into()),
             KeyState::Expired => {
-                return Err(Refused::flawed("id", "the key has expired; create a new one"));
+                return Err(Refused::Conflict("the key has expired; create a new one"));
             }
         }
         let grace = match &asked.grace {
@@ -229,9 +230,9 @@ impl Desk<'_> {
         let key = draw(word, old.kind, self.settings)?;
         let successor = KeyId::generate();
         let stored = Stored::of(&key, old.paired.then_some(successor), self.settings);
-        let expires_at = match asked.expires_at {
+        let expires_at = match &asked.expires_at {
             None => old.expires_at,
-            Some(moment) => checked_expiry(Some(moment), self.now)?,
+            Some(moment) => Some(expiry(moment, self.now)?),
         };
         let record = KeyRecord {
             id: successor,
@@ -275,14 +276,19 @@ impl Desk<'_> {
         Ok(Made { command: Command::ReplaceKey { record: Box::new(record.clone()) }, record, key })
     }
 
-    /// Changes a key; `seen` is the revision that the caller read, if it says so.
+    /// Changes a key; `seen` are the revisions that the caller may have read, if it says so.
     ///
     /// # Errors
     /// Whatever is wrong with the request, more than may be granted, or [`Refused::Changed`].
-    pub async fn change_key(&self, id: KeyId, change: &KeyChange, seen: Option<Revision>) -> Result<Revision, Refused> {
+    pub async fn change_key(
+        &self,
+        id: KeyId,
+        change: &KeyChange,
+        seen: Option<&[Revision]>,
+    ) -> Result<Revision, Refused> {
         for _ in 0..TRIES {
             let before = self.key(id).await?;
-            if seen.is_some_and(|seen| seen != before.revision) {
+            if seen.is_some_and(|seen| !seen.contains(&before.revision)) {
                 return Err(Refused::Changed);
             }
             let after = self.changed(&before, change)?;
@@ -311,10 +317,10 @@ impl Desk<'_> {
             allowed_ips,
             allowed_origins,
             rate_limit,
-            quota,
+            quota: quota_asked,
             metadata,
         } = change.clone();
-        if rate_limit.is_some() || quota.is_some() {
+        if rate_limit.is_some() || quota_asked.is_some() {
             self.authority.check_operator("rate limits and quotas")?;
         }
         if let Some(name) = name {
@@ -333,7 +339,7 @@ impl Desk<'_> {
             after.may_grant = vocabulary.scopes(&may_grant, KeyKind::Management).map_err(of("may_grant"))?;
         }
         if let Some(moment) = expires_at {
-            after.expires_at = checked_expiry(moment, self.now)?;
+            after.expires_at = moment.map(|moment| expiry(&moment, self.now)).transpose()?;
         }
         if let Some(texts) = allowed_ips {
             after.bounds.allowed_ips = networks(&texts)?;
@@ -344,8 +350,12 @@ impl Desk<'_> {
         if let Some(metadata) = metadata {
             after.metadata = checked_metadata(metadata)?;
         }
-        after.bounds.rate_limit = rate_limit.unwrap_or(after.bounds.rate_limit);
-        after.bounds.quota = quota.unwrap_or(after.bounds.quota);
+        if let Some(asked) = rate_limit {
+            after.bounds.rate_limit = asked.as_ref().map(rate).transpose()?;
+        }
+        if let Some(asked) = quota_asked {
+            after.bounds.quota = asked.as_ref().map(quota).transpose()?;
+        }
         after.active = active.unwrap_or(after.active);
         check_powers(after.kind, after.owner, &after.scopes, &after.roles, &after.may_grant, self.settings)?;
         Ok(after)
@@ -378,14 +388,14 @@ impl Desk<'_> {
     /// Whatever is wrong with the request.
     pub fn make_owner(&self, asked: NewOwner) -> Result<OwnerRecord, Refused> {
         self.authority.check_operator("owners")?;
-        let NewOwner { name, rate_limit, quota, max_keys, may_grant, metadata } = asked;
+        let NewOwner { name, rate_limit, quota: quota_asked, max_keys, may_grant, metadata } = asked;
         Ok(OwnerRecord {
             id: OwnerId::generate(),
             name: checked_name(name)?,
             suspended: false,
-            rate_limit,
-            quota,
-            max_keys,
+            rate_limit: rate_limit.as_ref().map(rate).transpose()?,
+            quota: quota_asked.as_ref().map(quota).transpose()?,
+            max_keys: max_keys.map(|most| most.0),
             may_grant: may_grant.map(|texts| self.ceiling(&texts)).transpose()?,
             created_at: self.now,
             metadata: checked_metadata(metadata)?,
@@ -393,7 +403,7 @@ impl Desk<'_> {
         })
     }
 
-    /// Changes an owner; `seen` is the revision that the caller read, if it says so.
+    /// Changes an owner; `seen` are the revisions that the caller may have read, if it says so.
     ///
     /// # Errors
     /// Whatever is wrong with the request, or [`Refused::Changed`].
@@ -401,15 +411,15 @@ impl Desk<'_> {
         &self,
         id: OwnerId,
         change: &OwnerChange,
-        seen: Option<Revision>,
+        seen: Option<&[Revision]>,
     ) -> Result<Revision, Refused> {
         for _ in 0..TRIES {
             let before = self.owner(id).await?;
             self.authority.check_operator("owners")?;
-            if seen.is_some_and(|seen| seen != before.revision) {
+            if seen.is_some_and(|seen| !seen.contains(&before.revision)) {
                 return Err(Refused::Changed);
             }
-            let OwnerChange { name, rate_limit, quota, max_keys, may_grant, metadata } = change.clone();
+            let OwnerChange { name, rate_limit, quota: quota_asked, max_keys, may_grant, metadata } = change.clone();
             let may_grant = match may_grant {
                 None => before.may_grant,
                 Some(None) => None,
@@ -417,9 +427,15 @@ impl Desk<'_> {
             };
             let after = OwnerRecord {
                 name: name.map(checked_name).transpose()?.unwrap_or(before.name),
-                rate_limit: rate_limit.unwrap_or(before.rate_limit),
-                quota: quota.unwrap_or(before.quota),
-                max_keys: max_keys.unwrap_or(before.max_keys),
+                rate_limit: match rate_limit {
+                    None => before.rate_limit,
+                    Some(asked) => asked.as_ref().map(rate).transpose()?,
+                },
+                quota: match quota_asked {
+                    None => before.quota,
+                    Some(asked) => asked.as_ref().map(quota).transpose()?,
+                },
+                max_keys: max_keys.map_or(before.max_keys, |asked| asked.map(|most| most.0)),
                 may_grant,
                 metadata: metadata.map(checked_metadata).transpose()?.unwrap_or(before.metadata),
                 ..before
@@ -465,7 +481,10 @@ impl Desk<'_> {
         self.authority.check_grant(record, owner.as_ref(), self.settings)
     }
 
-    async fn owner_of(&self, asked: Option<OwnerId>) -> Result<Option<OwnerRecord>, Refused> {
+    async fn owner_of(&self, asked: Option<&str>) -> Result<Option<OwnerRecord>, Refused> {
+        let asked: Option<OwnerId> = asked
+            .map(|text| text.parse().map_err(|error| Flaw::new("owner", format!("{text:?}: {error}"))))
+            .transpose()?;
         let id = match (asked, self.authority.confined_to()) {
             (Some(asked), Some(own)) if asked != own => return Err(Refused::NoSuchOwner(asked)),
             (asked, own) => asked.or(own),
@@ -562,11 +581,18 @@ fn checked_description(text: String) -> Result<String, Flaw> {
     Ok(text)
 }
 
-fn checked_expiry(moment: Option<Timestamp>, now: Timestamp) -> Result<Option<Timestamp>, Flaw> {
-    match moment {
-        Some(moment) if moment <= now => Err(Flaw::new("expires_at", "is not in the future")),
-        moment => Ok(moment),
-    }
+fn expiry(moment: &Moment, now: Timestamp) -> Result<Timestamp, Flaw> {
+    let moment: Timestamp =
+        moment.0.parse().map_err(|error| Flaw::new("expires_at", format!("{:?}: {error}", moment.0)))?;
+    if moment <= now { Err(Flaw::new("expires_at", "is not in the future")) } else { Ok(moment) }
+}
+
+fn rate(asked: &Rate) -> Result<RateLimit, Flaw> {
+    asked.read().map_err(of("rate_limit"))
+}
+
+fn quota(asked: &QuotaShape) -> Result<Quota, Flaw> {
+    asked.read().map_err(of("quota"))
 }
 
 fn checked_metadata(entries: BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, Flaw> {

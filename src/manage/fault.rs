@@ -42,6 +42,8 @@ pub enum Refused {
         /// What it is about.
         what: &'static str,
     },
+    /// The key is in no state for it.
+    Conflict(&'static str),
     /// The record is not the one that the caller read.
     Changed,
     /// The store did not do it.
@@ -85,6 +87,7 @@ impl fmt::Display for Refused {
                 write!(f, "{whose} not cover {}", missing.join(" "))
             }
             Self::OperatorsOnly { what } => write!(f, "only operators may change {what}"),
+            Self::Conflict(why) => f.write_str(why),
             Self::Changed => f.write_str("the record changed since it was read; read it again and repeat the change"),
             Self::Store(error) => error.fmt(f),
             Self::NoEntropy(error) => f.write_str(error),

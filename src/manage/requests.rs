@@ -6,8 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::shapes::{KindWord, Moment, QuotaShape, Rate};
-use crate::domain::{KeyKind, OwnerId, Quota, RateLimit, Timestamp};
+use super::shapes::{KindWord, Moment, QuotaShape, Rate, Whole};
 
 /// A key to be made.
 #[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
@@ -22,15 +21,14 @@ pub struct NewKey {
     pub description: String,
     /// The account it belongs to. A caller with an owner makes keys of that owner.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
-    pub owner: Option<OwnerId>,
+    #[schemars(regex(pattern = "^own_[0-9a-f]{32}$"))]
+    pub owner: Option<String>,
     /// Where it lives. Without it: `live`, or where the caller lives.
     #[serde(default)]
     pub environment: Option<String>,
     /// What it may be used for. Without it: `secret`.
     #[serde(default)]
-    #[schemars(with = "Option<KindWord>")]
-    pub kind: Option<KeyKind>,
+    pub kind: Option<KindWord>,
     /// What it may use. `orders:*` covers everything below.
     #[serde(default)]
     #[schemars(length(max = 200))]
@@ -45,8 +43,7 @@ pub struct NewKey {
     pub may_grant: Vec<String>,
     /// From then on it is refused.
     #[serde(default)]
-    #[schemars(with = "Option<Moment>")]
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Moment>,
     /// Networks that its requests come from, as CIDR; none: any.
     #[serde(default)]
     #[schemars(length(max = 100))]
@@ -57,12 +54,10 @@ pub struct NewKey {
     pub allowed_origins: Vec<String>,
     /// Its own rate limit. For operators.
     #[serde(default)]
-    #[schemars(with = "Option<Rate>")]
-    pub rate_limit: Option<RateLimit>,
+    pub rate_limit: Option<Rate>,
     /// Its own quota. For operators.
     #[serde(default)]
-    #[schemars(with = "Option<QuotaShape>")]
-    pub quota: Option<Quota>,
+    pub quota: Option<QuotaShape>,
     /// Notes of your own.
     #[serde(default)]
     pub metadata: BTreeMap<String, Value>,
@@ -101,8 +96,7 @@ pub struct KeyChange {
     pub active: Option<bool>,
     /// `null`: never.
     #[serde(deserialize_with = "given")]
-    #[schemars(with = "Option<Moment>")]
-    pub expires_at: Option<Option<Timestamp>>,
+    pub expires_at: Option<Option<Moment>>,
     /// In place of those it has.
     #[serde(deserialize_with = "given")]
     #[schemars(with = "Vec<String>", length(max = 100))]
@@ -113,12 +107,10 @@ pub struct KeyChange {
     pub allowed_origins: Option<Vec<String>>,
     /// `null`: its environment's. For operators.
     #[serde(deserialize_with = "given")]
-    #[schemars(with = "Option<Rate>")]
-    pub rate_limit: Option<Option<RateLimit>>,
+    pub rate_limit: Option<Option<Rate>>,
     /// `null`: its environment's. For operators.
     #[serde(deserialize_with = "given")]
-    #[schemars(with = "Option<QuotaShape>")]
-    pub quota: Option<Option<Quota>>,
+    pub quota: Option<Option<QuotaShape>>,
     /// In place of what it has.
     #[serde(deserialize_with = "given")]
     #[schemars(with = "BTreeMap<String, Value>")]
@@ -135,8 +127,7 @@ pub struct Rotation {
     /// Whether the first use of the new key ends the grace early.
     pub retire: Retire,
     /// When the new key expires. Without it: as the old one does.
-    #[schemars(with = "Option<Moment>")]
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Moment>,
 }
 
 /// When a key that was rotated is refused.
@@ -159,15 +150,13 @@ pub struct NewOwner {
     pub name: String,
     /// What its keys may ask for together.
     #[serde(default)]
-    #[schemars(with = "Option<Rate>")]
-    pub rate_limit: Option<RateLimit>,
+    pub rate_limit: Option<Rate>,
     /// What its keys may ask for together in a day or a month.
     #[serde(default)]
-    #[schemars(with = "Option<QuotaShape>")]
-    pub quota: Option<Quota>,
+    pub quota: Option<QuotaShape>,
     /// How many keys it may have that are not revoked.
     #[serde(default)]
-    pub max_keys: Option<u32>,
+    pub max_keys: Option<Whole>,
     /// The ceiling of what its keys may be granted. Without it: no ceiling.
     #[serde(default)]
     pub may_grant: Option<Vec<String>>,
@@ -186,19 +175,15 @@ pub struct OwnerChange {
     pub name: Option<String>,
     /// `null`: none.
     #[serde(deserialize_with = "given")]
-    #[schemars(with = "Option<Rate>")]
-    pub rate_limit: Option<Option<RateLimit>>,
+    pub rate_limit: Option<Option<Rate>>,
     /// `null`: none.
     #[serde(deserialize_with = "given")]
-    #[schemars(with = "Option<QuotaShape>")]
-    pub quota: Option<Option<Quota>>,
+    pub quota: Option<Option<QuotaShape>>,
     /// `null`: as many as it likes.
     #[serde(deserialize_with = "given")]
-    #[schemars(with = "Option<u32>")]
-    pub max_keys: Option<Option<u32>>,
+    pub max_keys: Option<Option<Whole>>,
     /// `null`: no ceiling.
     #[serde(deserialize_with = "given")]
-    #[schemars(with = "Option<Vec<String>>")]
     pub may_grant: Option<Option<Vec<String>>>,
     /// In place of what it has.
     #[serde(deserialize_with = "given")]

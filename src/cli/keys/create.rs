@@ -15,7 +15,7 @@ use crate::cli::site::Site;
 use crate::cli::vault::{Vault, local_actor};
 use crate::config::parse_duration;
 use crate::domain::{KeyKind, KeyRecord, MintedKey, OwnerId, Quota, RateLimit, time};
-use crate::manage::{Authority, Desk, NewKey, check_description, check_name, plan_key, split_list};
+use crate::manage::{Authority, Desk, Moment, NewKey, check_description, check_name, plan_key, split_list};
 use crate::store::OpenMode;
 
 /// `keys create`.
@@ -81,17 +81,17 @@ pub(super) fn run(site: &Site, args: CreateArgs, console: &mut Console<'_>) -> R
     let asked = NewKey {
         name: args.name,
         description: args.description,
-        owner: args.owner,
+        owner: args.owner.map(|owner| owner.to_string()),
         environment: Some(args.environment),
-        kind: Some(args.kind),
+        kind: Some(args.kind.into()),
         scopes: list(args.scopes),
         roles: list(args.roles),
         may_grant: list(args.may_grant),
-        expires_at: args.expires_in.map(|span| now.plus(span)),
+        expires_at: args.expires_in.map(|span| Moment(now.plus(span).to_string())),
         allowed_ips: list(args.allowed_ips),
         allowed_origins: list(args.allowed_origins),
-        rate_limit: args.rate_limit,
-        quota: args.quota,
+        rate_limit: args.rate_limit.map(Into::into),
+        quota: args.quota.map(Into::into),
         metadata: args.metadata.into_iter().map(|(name, text)| (name, Value::String(text))).collect::<BTreeMap<_, _>>(),
         paired: args.paired,
     };

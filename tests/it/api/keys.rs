@@ -100,7 +100,7 @@ async fn a_rotation_leaves_no_gap_and_ends_when_it_says() {
         shop.gateway.get("/v1/orders/7").bearer(&old).attempt().await.is_ok_and(|answer| answer.status == 401)
     );
     shop.gateway.get("/v1/orders/7").bearer(&new).await.expect(200);
-    shop.tell("POST", &format!("/v1/keys/{}/rotate", old.id), &Value::Null).await.refused(400, "invalid_field");
+    shop.tell("POST", &format!("/v1/keys/{}/rotate", old.id), &Value::Null).await.refused(409, "conflict");
     let at_once = shop.tell("POST", &format!("/v1/keys/{}/rotate", new.id), &json!({ "grace": "0" })).await.expect(201);
     let newest = shop.taken(at_once);
     shop.gateway.get("/v1/orders/7").bearer(&new).await.refused(401, "invalid_key");
@@ -238,38 +238,48 @@ async fn lists_are_filtered_and_paged_without_gap_or_overlap() {
 async fn what_cannot_be_is_refused_by_the_name_of_its_field() {
     let shop = Shop::open().await;
     let long = "x".repeat(201);
-    for (body, field) in [
-        (json!({}), "name"),
-        (json!({ "name": "" }), "name"),
-        (json!({ "name": 7 }), "name"),
-        (json!({ "name": long }), "name"),
-        (json!({ "name": "x", "nmae": "x" }), "nmae"),
-        (json!({ "name": "x", "description": "x".repeat(2001) }), "description"),
-        (json!({ "name": "x", "scopes": ["raed:orders"] }), "scopes"),
-        (json!({ "name": "x", "scopes": "read:orders" }), "scopes"),
-        (json!({ "name": "x", "scopes": [1] }), "scopes[0]"),
-        (json!({ "name": "x", "scopes": ["portcullis:keys"] }), "scopes"),
-        (json!({ "name": "x", "scopes": (0..201).map(|n| format!("{n}:*")).collect::<Vec<_>>() }), "scopes"),
-        (json!({ "name": "x", "roles": ["nobody"] }), "roles"),
-        (json!({ "name": "x", "environment": "prod" }), "environment"),
-        (json!({ "name": "x", "kind": "public" }), "kind"),
-        (json!({ "name": "x", "may_grant": ["read:orders"] }), "may_grant"),
-        (json!({ "name": "x", "owner": "own_x" }), "owner"),
-        (json!({ "name": "x", "owner": format!("own_{}", "0".repeat(32)) }), "owner"),
-        (json!({ "name": "x", "expires_at": "tomorrow" }), "expires_at"),
-        (json!({ "name": "x", "expires_at": "2001-01-01T00:00:00Z" }), "expires_at"),
-        (json!({ "name": "x", "allowed_ips": ["10.0.0.0/33"] }), "allowed_ips"),
-        (json!({ "name": "x", "allowed_origins": ["https://a.example"] }), "allowed_origins"),
-        (json!({ "name": "x", "kind": "publishable", "allowed_origins": ["https://a.example/"] }), "allowed_origins"),
-        (json!({ "name": "x", "rate_limit": { "requests": 0, "per": "1s" } }), "rate_limit"),
-        (json!({ "name": "x", "rate_limit": { "requests": 1, "per": "1s", "by": "key" } }), "by"),
-        (json!({ "name": "x", "quota": {} }), "quota"),
-        (json!({ "name": "x", "metadata": { "a": "x".repeat(9000) } }), "metadata"),
-        (json!({ "name": "x", "metadata": [] }), "metadata"),
+    for (body, status, field) in [
+        (json!({}), 400, "name"),
+        (json!({ "name": "" }), 422, "name"),
+        (json!({ "name": 7 }), 400, "name"),
+        (json!({ "name": "a\u{7}b" }), 422, "name"),
+        (json!({ "name": long }), 422, "name"),
+        (json!({ "name": "x", "nmae": "x" }), 400, "nmae"),
+        (json!({ "name": "x", "description": "x".repeat(2001) }), 422, "description"),
+        (json!({ "name": "x", "scopes": ["raed:orders"] }), 422, "scopes"),
+        (json!({ "name": "x", "scopes": "read:orders" }), 400, "scopes"),
+        (json!({ "name": "x", "scopes": [1] }), 400, "scopes[0]"),
+        (json!({ "name": "x", "scopes": ["portcullis:keys"] }), 422, "scopes"),
+        (json!({ "name": "x", "scopes": vec!["read:orders*"; 201] }), 422, "scopes"),
+        (json!({ "name": "x", "roles": ["nobody"] }), 422, "roles"),
+        (json!({ "name": "x", "environment": "prod" }), 422, "environment"),
+        (json!({ "name": "x", "kind": "public" }), 400, "kind"),
+        (json!({ "name": "x", "may_grant": ["read:orders"] }), 422, "may_grant"),
+        (json!({ "name": "x", "owner": "own_x" }), 422, "owner"),
+        (json!({ "name": "x", "owner": format!("own_{}", "0".repeat(32)) }), 422, "owner"),
+        (json!({ "name": "x", "expires_at": "tomorrow" }), 422, "expires_at"),
+        (json!({ "name": "x", "expires_at": 7 }), 400, "expires_at"),
+        (json!({ "name": "x", "expires_at": "2001-01-01T00:00:00Z" }), 422, "expires_at"),
+        (json!({ "name": "x", "allowed_ips": ["10.0.0.0/33"] }), 422, "allowed_ips"),
+        (json!({ "name": "x", "allowed_origins": ["https://a.example"] }), 422, "allowed_origins"),
+        (
+            json!({ "name": "x", "kind": "publishable", "allowed_origins": ["https://a.example/"] }),
+            422,
+            "allowed_origins",
+        ),
+        (json!({ "name": "x", "rate_limit": { "requests": 0, "per": "1s" } }), 422, "rate_limit"),
+        (json!({ "name": "x", "rate_limit": { "requests": 1.5, "per": "1s" } }), 400, "rate_limit.requests"),
+        (json!({ "name": "x", "rate_limit": { "requests": 1, "per": "1s", "by": "key" } }), 400, "by"),
+        (json!({ "name": "x", "quota": {} }), 422, "quota"),
+        (json!({ "name": "x", "metadata": { "a": "x".repeat(9000) } }), 422, "metadata"),
+        (json!({ "name": "x", "metadata": [] }), 400, "metadata"),
     ] {
-        let answer = shop.tell("POST", "/v1/keys", &body).await.refused(400, "invalid_field").json();
+        let code = if status == 400 { "invalid_field" } else { "invalid_value" };
+        let answer = shop.tell("POST", "/v1/keys", &body).await.refused(status, code).json();
         assert_eq!(answer["field"], field, "{body} -> {answer}");
     }
+    let whole = json!({ "name": "x", "rate_limit": { "requests": 5.0, "per": "1s" } });
+    assert_eq!(shop.make(whole).await.record["rate_limit"]["requests"], 5);
     let key = shop.make(json!({ "name": "x" })).await;
     let path = format!("/v1/keys/{}", key.id);
     for (body, field) in [
@@ -285,7 +295,7 @@ async fn what_cannot_be_is_refused_by_the_name_of_its_field() {
     }
     let rotate = |body: Value| shop.tell("POST", &format!("{path}/rotate"), &body);
     for grace in ["1", "soon", "91d", "-1s"] {
-        assert_eq!(rotate(json!({ "grace": grace })).await.refused(400, "invalid_field").json()["field"], "grace");
+        assert_eq!(rotate(json!({ "grace": grace })).await.refused(422, "invalid_value").json()["field"], "grace");
     }
     let post = |kind: &str, body: &str| {
         shop.ask("POST", "/v1/keys").bearer(&shop.operator).header("content-type", kind).body(body.to_owned())

@@ -2,6 +2,7 @@
 
 mod authority;
 mod crash;
+mod description;
 mod keys;
 mod owners;
 mod pages;
