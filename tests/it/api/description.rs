@@ -11,7 +11,7 @@ use crate::tools;
 fn examples() -> Vec<String> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     match std::env::var("PORTCULLIS_TEST_EXAMPLES") {
-        Ok(number) => words(&["--max-examples", &number]),
+        Ok(number) => words(&["--max-examples", &number, "--generation-database", "none"]),
         Err(_) => words(&["--max-examples", "15", "--generation-deterministic"]),
     }
 }
@@ -28,7 +28,7 @@ async fn every_answer_is_one_that_the_description_promises() {
         let (header, examples) = (format!("Authorization: Bearer {}", shop.operator.text), examples());
         let mut args = vec!["-m", "schemathesis.cli", "--config-file", config, "run", &url, "--checks", "all"];
         args.extend(examples.iter().map(String::as_str));
-        args.extend(["--generation-database", "none", "-H", &header]);
+        args.extend(["-H", &header]);
         args.extend(paths);
         let (code, said) = tools::run(&python, &args, "").await;
         assert!(code == 0 && said.contains("Tested:"), "schemathesis ended with {code}:\n{said}");
