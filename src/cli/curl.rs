@@ -9,7 +9,7 @@ use http::Method;
 
 use crate::config::Settings;
 use crate::credential::{Place, Scheme};
-use crate::domain::{Fields, KeyRecord, Timestamp};
+use crate::domain::{Fields, KeyId, KeyRecord, Timestamp};
 use crate::gate::{
     self, Answer, Demand, MethodSelector, RequestHead, RouteSettings, Rules, SupposedCaller, SupposedKey,
 };
@@ -35,13 +35,17 @@ pub(super) struct Call {
     url: String,
     options: Vec<String>,
     place: Place,
+    /// The id of a pair, which stands before its secret.
+    pair: Option<KeyId>,
 }
 
 /// A request of this key that is forwarded: one that reads, if there is one.
 pub(super) fn try_key(settings: &Settings, rules: &Rules, record: &KeyRecord, now: Timestamp) -> Trial {
     let Some(door) = settings.listeners.iter().find_map(Door::of) else { return Trial::NoListener };
     let caller = SupposedCaller::Key(SupposedKey::of_record(record, false, rules, now));
-    let mut samples: Vec<Sample<'_>> = settings.gate.routes.iter().flat_map(samples).collect();
+    let pair = record.paired.then_some(record.id);
+    let routes = settings.gate.routes.iter();
+    let mut samples: Vec<Sample<'_>> = routes.flat_map(|route| samples(route, pair.is_some())).collect();
     samples.sort_by_key(Sample::rank);
     let is_let_in = |sample: &&Sample<'_>| {
         let head = RequestHead {
@@ -55,7 +59,7 @@ pub(super) fn try_key(settings: &Settings, rules: &Rules, record: &KeyRecord, no
         };
         gate::explain(&head, rules, &caller, now).answer == Answer::Forward
     };
-    samples.iter().find(is_let_in).map_or(Trial::NoRoute, |sample| Trial::Line(door.call(sample)))
+    samples.iter().find(is_let_in).map_or(Trial::NoRoute, |sample| Trial::Line(door.call(sample, pair)))
 }
 
 /// A request that one rule answers, unless a better one does.
@@ -77,10 +81,12 @@ impl Sample<'_> {
 /// Stands for a segment that may be anything.
 const INVENTED: &str = "/example";
 
-fn samples(route: &RouteSettings) -> impl Iterator<Item = Sample<'_>> {
+fn samples(route: &RouteSettings, is_pair: bool) -> impl Iterator<Item = Sample<'_>> {
     let host = route.hosts.first().map(sample_host).unwrap_or_default();
     route.methods.iter().filter_map(move |rule| {
-        let place = route.accept.first()?;
+        // curl sends both halves of a pair as `Basic` (RFC 7617).
+        let takes_it = |place: &&Place| !is_pair || matches!(place, Place::Header { scheme: Some(Scheme::Basic), .. });
+        let place = route.accept.iter().find(takes_it)?;
         let demands_scopes = match &rule.demand {
             // Nobody learns anything from a key on a route that asks for none.
             Demand::Public => return None,
@@ -148,7 +154,7 @@ impl<'s> Door<'s> {
         }
     }
 
-    fn call(&self, sample: &Sample<'_>) -> Call {
+    fn call(&self, sample: &Sample<'_>, pair: Option<KeyId>) -> Call {
         let mut options = Vec::new();
         let scheme = if self.is_tls { "https" } else { "http" };
         let authority = match &self.address {
@@ -169,7 +175,7 @@ impl<'s> Door<'s> {
             }
         };
         let url = format!("{scheme}://{authority}{}", sample.path);
-        Call { method: sample.method.clone(), url, options, place: sample.place.clone() }
+        Call { method: sample.method.clone(), url, options, place: sample.place.clone(), pair }
     }
 }
 
@@ -207,7 +213,10 @@ impl Call {
     pub(super) fn with_key(&self, key: &str) -> String {
         let mut url = self.url.clone();
         let credential = match &self.place {
-            Place::Header { name: _, scheme: Some(Scheme::Basic) } => format!("-u {}", shell_word(&format!("{key}:"))),
+            Place::Header { name: _, scheme: Some(Scheme::Basic) } => {
+                let user = self.pair.map_or_else(|| format!("{key}:"), |id| format!("{id}:{key}"));
+                format!("-u {}", shell_word(&user))
+            }
             Place::Header { name, scheme } => {
                 let scheme = scheme.as_ref().map(|scheme| format!("{} ", scheme.name())).unwrap_or_default();
                 format!("-H {}", shell_word(&format!("{}: {scheme}{key}", written(name.as_str()))))

@@ -16,6 +16,7 @@ mod findings;
 mod init;
 mod keys;
 mod output;
+mod owners;
 mod redact;
 mod reload;
 mod request;
@@ -63,9 +64,12 @@ enum Verb {
     Reload(reload::ReloadArgs),
     /// Say which rule decides a request, and what the client would be answered
     Explain(explain::ExplainArgs),
-    /// Create, list and switch keys; a running gateway follows by itself
+    /// Create, list, change and rotate keys; a running gateway follows by itself
     #[command(subcommand)]
     Keys(keys::KeysVerb),
+    /// Manage the accounts that keys belong to
+    #[command(subcommand)]
+    Owners(owners::OwnersVerb),
     /// List the rules that hold, or test them against expectations
     #[command(subcommand)]
     Routes(routes::RoutesVerb),
@@ -121,6 +125,7 @@ fn answer(line: CommandLine, console: &mut Console<'_>) -> Result<(), Failure> {
         Verb::Explain(args) => explain::run(config, args, console),
         Verb::Check(args) => check::run(config, args, console),
         Verb::Keys(verb) => keys::run(config, verb, console),
+        Verb::Owners(verb) => owners::run(config, verb, console),
         Verb::Routes(verb) => routes::run(config, verb, console),
         Verb::Config(verb) => config_show::run(config, verb, console),
         Verb::Schema => schema::run(console),

@@ -55,6 +55,6 @@ pub struct Settings {
 pub struct AdminSettings {
     /// Where the management API answers.
     pub bind: SocketAddr,
-    /// The local socket of `reload` and `explain REQUEST_ID`, mode 0600.
+    /// The local socket of `reload`, mode 0600.
     pub socket: PathBuf,
 }

@@ -250,7 +250,7 @@ impl Dial {
         let opened = match timers.timer().bound(self.connect_timeout, dial).await {
             Err(Elapsed) => Err(Failure::UpstreamTimeout),
             Ok(Err(error)) => {
-                tracing::warn!(target = %target.label, %error, "upstream connection failed");
+                tracing::warn!(upstream_target = %target.label, %error, "upstream connection failed");
                 Err(Failure::UpstreamUnreachable)
             }
             Ok(Ok(opened)) => Ok(opened),

@@ -144,7 +144,7 @@ pub(super) fn show(
     Ok(())
 }
 
-pub(super) fn name(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned())
 }
 

@@ -1,10 +1,12 @@
 //! `keys`: the whole life of a key, without a gateway running; one that runs follows by itself.
 
+mod change;
 mod create;
 mod import;
 mod import_row;
 mod list;
 mod record;
+mod renew;
 mod rows;
 mod show;
 mod switch;
@@ -18,7 +20,8 @@ use super::console::Console;
 use super::failure::Failure;
 use super::site::Site;
 
-pub(super) use create::kind;
+pub(super) use create::{kind, name, note, quota, rate_limit};
+pub(super) use record::{quota_text, rate_text};
 
 /// Verbs about keys.
 #[derive(Subcommand, Debug)]
@@ -29,6 +32,12 @@ pub(super) enum KeysVerb {
     List(list::ListArgs),
     /// Show what is known about a key
     Show(show::ShowArgs),
+    /// Change what is said about a key; what is left out stays
+    Update(Box<change::UpdateArgs>),
+    /// Make a successor and show it once; the old key is accepted for a while
+    Rotate(renew::RotateArgs),
+    /// Give a key another secret and show it once; the old one is refused at once
+    ReplaceSecret(renew::ReplaceArgs),
     /// Accept a key that was disabled
     Enable(switch::SwitchArgs),
     /// Refuse a key until it is enabled again
@@ -48,6 +57,9 @@ pub(super) fn run(config: Option<&Path>, verb: KeysVerb, console: &mut Console<'
         KeysVerb::Create(args) => create::run(&site, *args, console),
         KeysVerb::List(args) => list::run(&site, args, console),
         KeysVerb::Show(args) => show::run(&site, args, console),
+        KeysVerb::Update(args) => change::run(&site, *args, console),
+        KeysVerb::Rotate(args) => renew::rotate(&site, args, console),
+        KeysVerb::ReplaceSecret(args) => renew::replace(&site, args, console),
         KeysVerb::Enable(args) => switch::run(&site, args, switch::Switch::Enable, console),
         KeysVerb::Disable(args) => switch::run(&site, args, switch::Switch::Disable, console),
         KeysVerb::Revoke(args) => switch::run(&site, args, switch::Switch::Revoke, console),

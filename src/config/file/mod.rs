@@ -262,7 +262,7 @@ shape! {
     pub(crate) struct AdminFile {
         /// Where the management API answers.
         bind: Option<At<SocketAddr>> = "127.0.0.1:9901",
-        /// The local socket of `reload` and `explain REQUEST_ID`, mode 0600.
+        /// The local socket of `reload`, mode 0600.
         socket: Option<At<FilePath>> = "data/portcullis.sock",
     }
 }

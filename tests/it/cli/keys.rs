@@ -128,3 +128,72 @@ async fn a_key_that_stands_where_an_id_belongs_is_not_repeated() {
         assert!(outcome.everything().contains(&key.prefix), "it says which key: {}", outcome.everything());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_changed_rotated_and_given_another_secret() {
+    let (site, _origin) = scene::closed_shop().await;
+    let key = site.create(KeySpec::new("erp", "read:orders")).await;
+    let change = ["keys", "update", &key.id, "--scopes", "read:orders,write:orders", "--rate-limit", "10/1s+20"];
+    let changed =
+        site.cli(&[&change[..], &["--expires-in", "90d", "--output", "json"]].concat()).await.success().json();
+    assert_eq!(changed["scopes"], json!(["read:orders", "write:orders"]));
+    assert_eq!(changed["rate_limit"], json!({ "requests": 10, "per": "1s", "burst": 20 }));
+    assert_eq!(changed["name"], "erp");
+    let freed = ["keys", "update", &key.id, "--no-expiry", "--no-rate-limit", "--output", "json"];
+    let freed = site.cli(&freed).await.success().json();
+    assert!(freed["expires_at"].is_null() && freed["rate_limit"].is_null(), "{freed}");
+    let _ = site.cli(&["keys", "update", &key.id]).await.exit(2);
+    let _ = site.cli(&["keys", "update", &key.id, "--scopes", "raed:orders"]).await.exit(2).says(&["read:orders"]);
+
+    let rotated = site.cli(&["keys", "rotate", &key.id, "--grace", "7d", "--output", "json"]).await.success().json();
+    site.vault().keep(rotated["key"].as_str().unwrap());
+    assert_eq!((&rotated["replaces"], &rotated["scopes"]), (&json!(key.id), &changed["scopes"]));
+    assert!(site.show_key(&key.id).await["grace_until"].is_string());
+    let _ = site.cli(&["keys", "rotate", &key.id]).await.exit(1).says(&["successor"]);
+
+    let id = rotated["id"].as_str().unwrap();
+    let _ = site.cli(&["keys", "rotate", id, "--grace", "1y"]).await.exit(2).says(&["90d"]);
+    let replaced = site.cli(&["keys", "replace-secret", id, "--output", "json"]).await.success().json();
+    site.vault().keep(replaced["key"].as_str().unwrap());
+    assert_eq!(replaced["id"], rotated["id"]);
+    assert_ne!(replaced["key"], rotated["key"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_have_keys_bounds_and_a_switch() {
+    let (site, _origin) = scene::closed_shop().await;
+    let create = ["owners", "create", "--name", "ACME", "--max-keys", "1", "--may-grant", "read:*", "--output", "json"];
+    let acme = site.cli(&create).await.success().json();
+    let id = acme["id"].as_str().unwrap();
+    let key = site.create(KeySpec::new("k", "read:orders").option("--owner", id)).await;
+    assert_eq!(key.record["owner"], id);
+    let second = ["keys", "create", "--name", "k2", "--scopes", "", "--owner", id];
+    let _ = site.cli(&second).await.exit(1).says(&["max_keys"]);
+    let suspended = site.cli(&["owners", "suspend", id, "--output", "json"]).await.success().json();
+    assert_eq!(suspended["suspended"], true);
+    let resumed = site.cli(&["owners", "resume", id, "--output", "json"]).await.success().json();
+    assert_eq!(resumed["suspended"], false);
+    let update = ["owners", "update", id, "--name", "ACME Inc.", "--without", "max-keys,may-grant", "--output", "json"];
+    let updated = site.cli(&update).await.success().json();
+    assert!(updated["name"] == "ACME Inc." && updated["max_keys"].is_null() && updated["may_grant"].is_null());
+    let _ = site.cli(&second).await.success();
+    let list = site.cli(&["owners", "list", "--output", "json"]).await.success().json();
+    assert_eq!(list.as_array().unwrap().len(), 1);
+    let _ = site.cli(&["owners", "show", id]).await.success().says(&["ACME Inc."]);
+    let unknown = format!("own_{}", "0".repeat(32));
+    let _ = site.cli(&["owners", "show", &unknown]).await.exit(1).says(&["owners list"]);
+    let _ = site.cli(&["keys", "create", "--name", "x", "--scopes", "", "--owner", &unknown]).await.exit(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_is_printed_with_a_line_that_sends_both_halves() {
+    let (site, _origin) = scene::closed_shop().await;
+    let config = std::fs::read_to_string(site.config_path()).unwrap();
+    let routes =
+        "  - { path: /pairs, upstream: shop, auth: any_key, accept: [{ header: Authorization, scheme: Basic }] }\n";
+    std::fs::write(site.config_path(), config + routes).unwrap();
+    let pair = site.cli(&["keys", "create", "--name", "p", "--scopes", "", "--paired"]).await.success();
+    let id = pair.stdout.split_whitespace().find(|word| word.starts_with("key_")).unwrap().to_owned();
+    let line = pair.stdout.lines().find(|line| line.starts_with("curl ")).unwrap();
+    assert!(line.contains("/pairs") && line.contains(&format!("-u {id}:pc_live_sk_")), "{line}");
+}
