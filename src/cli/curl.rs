@@ -74,15 +74,12 @@ struct Sample<'r> {
 impl Sample<'_> {
     /// Smaller is better: reading before writing, a demand for scopes before one for any key, no invented segments.
     fn rank(&self) -> (bool, bool, usize) {
-        (self.method != Method::GET, !self.demands_scopes, self.path.matches(INVENTED).count())
+        (self.method != Method::GET, !self.demands_scopes, self.path.matches(PathPattern::INVENTED).count())
     }
 }
 
-/// Stands for a segment that may be anything.
-const INVENTED: &str = "/example";
-
 fn samples(route: &RouteSettings, is_pair: bool) -> impl Iterator<Item = Sample<'_>> {
-    let host = route.hosts.first().map(sample_host).unwrap_or_default();
+    let host = route.hosts.first().map(HostPattern::sample).unwrap_or_default();
     route.methods.iter().filter_map(move |rule| {
         // curl sends both halves of a pair as `Basic` (RFC 7617).
         let takes_it = |place: &&Place| !is_pair || matches!(place, Place::Header { scheme: Some(Scheme::Basic), .. });
@@ -97,30 +94,8 @@ fn samples(route: &RouteSettings, is_pair: bool) -> impl Iterator<Item = Sample<
             MethodSelector::Named(method) => method.clone(),
             MethodSelector::All => Method::GET,
         };
-        Some(Sample { method, host: host.clone(), path: sample_path(&route.path), demands_scopes, place })
+        Some(Sample { method, host: host.clone(), path: route.path.sample(), demands_scopes, place })
     })
-}
-
-fn sample_path(pattern: &PathPattern) -> String {
-    let mut path = String::new();
-    for segment in pattern.as_str().split('/').skip(1) {
-        match segment {
-            "**" => break,
-            _ if segment == "*" || segment.starts_with('{') => path.push_str(INVENTED),
-            _ => {
-                path.push('/');
-                path.push_str(segment);
-            }
-        }
-    }
-    if path.is_empty() { "/".to_owned() } else { path }
-}
-
-fn sample_host(pattern: &HostPattern) -> String {
-    match pattern.as_str().strip_prefix("*.") {
-        Some(parent) => format!("www.{parent}"),
-        None => pattern.as_str().to_owned(),
-    }
 }
 
 /// A listener as a client on this machine reaches it.

@@ -7,13 +7,16 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 
 use super::settings::{Demand, Environment, GateSettings, RouteSettings};
 use crate::authz::{self, Holding};
 use crate::cache::{ChunkedTable, Directory, EnvIx, Profile, ProfileId};
 use crate::domain::{Bounds, GrantedScope, Scope, ScopeIndex, ScopeSet};
-use crate::route::{Access, Conflict, RouteEntry, RouteIx, RouteTable, RuleRef};
+use crate::route::{
+    ALL_METHODS, Access, Conflict, HostPattern, Lookup, MethodSelector, NormalizedPath, RouteEntry, RouteIx,
+    RouteTable, RuleRef,
+};
 
 /// The configuration's half of a snapshot.
 pub struct Rules {
@@ -168,6 +171,50 @@ impl Rules {
     }
 }
 
+/// A request that stands for a rule.
+#[derive(PartialEq, Eq)]
+struct Sample {
+    host: String,
+    path: String,
+    method: Method,
+}
+
+impl Rules {
+    /// Requests that each rule would answer if there were no better one.
+    fn samples(&self) -> impl Iterator<Item = Sample> {
+        self.routes.iter().flat_map(|route| {
+            let settings = &route.settings;
+            let hosts = match settings.hosts.as_slice() {
+                [] => vec![String::new()],
+                hosts => hosts.iter().map(HostPattern::sample).collect(),
+            };
+            let methods = settings.methods.iter().flat_map(|rule| match &rule.selector {
+                MethodSelector::Named(method) => vec![method.clone()],
+                MethodSelector::All => ALL_METHODS.to_vec(),
+            });
+            let methods: Vec<Method> = methods.collect();
+            let mut samples = Vec::new();
+            for host in hosts {
+                for path in settings.path.samples() {
+                    let sample =
+                        |method: &Method| Sample { host: host.clone(), path: path.clone(), method: method.clone() };
+                    samples.extend(methods.iter().map(sample));
+                }
+            }
+            samples
+        })
+    }
+
+    /// The rule that decides a request.
+    fn decides(&self, sample: &Sample) -> Option<RuleRef> {
+        let path = NormalizedPath::parse(&sample.path).ok()?;
+        match self.table.find(&sample.host, &sample.method, &path) {
+            Lookup::Found(found) => Some(found.rule),
+            Lookup::NotFound | Lookup::MethodNotAllowed { .. } | Lookup::BadPath(_) => None,
+        }
+    }
+}
+
 fn access_of(demand: &Demand, index: &mut ScopeIndex) -> Access {
     let mut set = |scopes: &[Scope]| {
         let mut set = ScopeSet::default();
@@ -199,30 +246,30 @@ impl Snapshot {
         self.grants.get(profile.index()).map(AsRef::as_ref)
     }
 
-    /// Profiles that pass a rule of this snapshot and would not pass it in `next`, where it may be gone altogether.
+    /// Profiles that pass a rule of this snapshot on some request, and would not pass the rule that decides the same
+    /// request in `next`, where there may be none. A request stands for each rule of either: what a new rule takes over
+    /// from a wider one is seen, and so is what falls back to a wider one.
     /// O(profiles × rules): for dry runs, off the request path.
     pub fn profiles_losing_access(&self, next: &Self) -> HashSet<ProfileId> {
         let passes = |snapshot: &Self, access: &Access, profile: ProfileId| {
             snapshot.grant(profile).is_some_and(|grant| authz::decide(access, Holding::Key(&grant.scopes)).is_ok())
         };
+        let mut samples: Vec<Sample> = self.rules.samples().chain(next.rules.samples()).collect();
+        samples
+            .sort_unstable_by(|a, b| (&a.host, &a.path, a.method.as_str()).cmp(&(&b.host, &b.path, b.method.as_str())));
+        samples.dedup();
         let mut losing = HashSet::new();
-        for route in &self.rules.routes {
-            let same_place = |other: &&Route| {
-                other.settings.hosts == route.settings.hosts && other.settings.path == route.settings.path
-            };
-            for (method, access) in route.settings.methods.iter().zip(&route.access) {
-                let successor = next.rules.routes.iter().filter(same_place).find_map(|other| {
-                    let at = other.settings.methods.iter().position(|known| known.selector == method.selector)?;
-                    other.access.get(at)
-                });
-                if successor == Some(access) && Arc::ptr_eq(&self.rules, &next.rules) {
-                    continue;
-                }
-                for profile in self.directory.profile_ids() {
-                    let passes_next = successor.is_some_and(|access| passes(next, access, profile));
-                    if passes(self, access, profile) && !passes_next {
-                        losing.insert(profile);
-                    }
+        let mut compared = HashSet::new();
+        for sample in samples {
+            let Some(before) = self.rules.decides(&sample) else { continue };
+            let after = next.rules.decides(&sample);
+            if !compared.insert((before, after)) {
+                continue;
+            }
+            let (before, after) = (self.rules.access(before), after.map(|rule| next.rules.access(rule)));
+            for profile in self.directory.profile_ids() {
+                if passes(self, before, profile) && !after.is_some_and(|access| passes(next, access, profile)) {
+                    losing.insert(profile);
                 }
             }
         }

@@ -84,6 +84,14 @@ impl HostPattern {
         Ok(Self { text: text.to_owned(), kind })
     }
 
+    /// A host that it matches.
+    pub fn sample(&self) -> String {
+        match self.as_str().strip_prefix("*.") {
+            Some(parent) => format!("www.{parent}"),
+            None => self.as_str().to_owned(),
+        }
+    }
+
     /// The text as written.
     pub fn as_str(&self) -> &str {
         &self.text

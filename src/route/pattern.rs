@@ -67,6 +67,36 @@ pub(super) enum Tail {
 }
 
 impl PathPattern {
+    /// Stands for a segment that may be anything.
+    pub const INVENTED: &'static str = "/example";
+
+    /// The shortest path that it matches, with an invented text for each segment that may be anything.
+    pub fn sample(&self) -> String {
+        let mut path = String::new();
+        for segment in self.as_str().split('/').skip(1) {
+            match segment {
+                "**" => break,
+                _ if segment == "*" || segment.starts_with('{') => path.push_str(Self::INVENTED),
+                _ => {
+                    path.push('/');
+                    path.push_str(segment);
+                }
+            }
+        }
+        if path.is_empty() { "/".to_owned() } else { path }
+    }
+
+    /// Paths that it matches: the shortest, and where it covers the rest, longer ones.
+    pub fn samples(&self) -> Vec<String> {
+        let shortest = self.sample();
+        if !self.as_str().ends_with("**") {
+            return vec![shortest];
+        }
+        let longer = format!("{}{}", shortest.trim_end_matches('/'), Self::INVENTED);
+        let longest = format!("{longer}{}", Self::INVENTED);
+        vec![shortest, longer, longest]
+    }
+
     /// Parses a path pattern.
     ///
     /// # Errors

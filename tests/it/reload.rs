@@ -86,6 +86,27 @@ async fn a_dry_run_names_what_would_change_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_lose_access_where_another_rule_decides_their_requests_and_nowhere_else() {
+    let (gateway, _origin) = scene::shop().await;
+    let reader = gateway.key("reader", "read:orders").await;
+    let both = gateway.key("both", "read:orders,write:orders").await;
+    let narrower = "  - { path: '/v1/orders/{id}', upstream: shop, scopes: write:orders }\n";
+    gateway.rewrite_config(&shop_config(narrower, ""));
+    let said = gateway.cli(&["reload", "--dry-run"]).await.success().everything();
+    assert!(said.contains(&reader.id) && !said.contains(&both.id), "{said}");
+    let _ = gateway.cli(&["reload"]).await.success();
+    gateway.get("/v1/orders/7").bearer(&reader).await.refused(403, "insufficient_scope");
+    gateway.get("/v1/orders/7").bearer(&both).await.expect(200);
+
+    // What the narrower rule had falls back to the wider one.
+    gateway.rewrite_config(&shop_config("", ""));
+    let said = gateway.cli(&["reload", "--dry-run"]).await.success().everything();
+    assert!(!said.contains(&reader.id) && !said.contains(&both.id), "{said}");
+    let _ = gateway.cli(&["reload"]).await.success();
+    gateway.get("/v1/orders/7").bearer(&reader).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watched_file_is_read_again_when_it_changes() {
     let (gateway, _origin) = scene::shop_with("", "reload: { watch: true }").await;
     gateway.rewrite_config(&shop_config(MORE, "reload: { watch: true }"));
