@@ -4,6 +4,7 @@
 //! Start at [`run()`]. Must not decide anything that a running gateway decides too: `explain` and `routes test` ask the
 //! gate.
 
+mod audit;
 mod check;
 mod completions;
 mod config_show;
@@ -66,6 +67,9 @@ enum Verb {
     /// Create, list and switch keys; a running gateway follows by itself
     #[command(subcommand)]
     Keys(keys::KeysVerb),
+    /// Read the trail of changes, and find out whether it is as it was written
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
     /// List the rules that hold, or test them against expectations
     #[command(subcommand)]
     Routes(routes::RoutesVerb),
@@ -121,6 +125,7 @@ fn answer(line: CommandLine, console: &mut Console<'_>) -> Result<(), Failure> {
         Verb::Explain(args) => explain::run(config, args, console),
         Verb::Check(args) => check::run(config, args, console),
         Verb::Keys(verb) => keys::run(config, verb, console),
+        Verb::Audit(verb) => audit::run(config, verb, console),
         Verb::Routes(verb) => routes::run(config, verb, console),
         Verb::Config(verb) => config_show::run(config, verb, console),
         Verb::Schema => schema::run(console),
