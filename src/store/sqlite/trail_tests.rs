@@ -352,7 +352,10 @@ fn more_dropped_than_the_trail_tells_is_found() {
             Breach::Anchor,
         ),
         // The front, put back in from an old backup, is more than there should be.
-        ("INSERT INTO audit (entry, revision, at, actor, action, subject) VALUES (4, 1, 1, '', '', '')", Breach::Extra),
+        (
+            "INSERT INTO audit (entry, revision, at, actor, action, subject, mac) VALUES (4, 1, 1, '', '', '', zeroblob(32))",
+            Breach::Extra,
+        ),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let copy = trail.copy(directory.path());
@@ -407,6 +410,9 @@ async fn entries_from_before_the_chain_are_counted_apart() {
         AuditExtent { head: AuditHead { entry: 3, ..AuditHead::default() }, entries: 3 }
     );
     store.insert_keys(keys([1, 2]), by(), NOW).await.unwrap();
+    // A process of the old version, which has had the file open all the time.
+    let refused = raw.execute_batch(old).unwrap_err();
+    assert!(refused.to_string().contains("restart"), "{refused}");
     let found = store.verify_audit(None).await.unwrap();
     assert!(found.is_sound(&[]), "{found:?}");
     assert_eq!((found.entries, found.unsealed, found.keyed["one"]), (5, 3, 2));
