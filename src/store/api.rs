@@ -130,10 +130,10 @@ fn switched(answer: Answer<'_, Effect>) -> Answer<'_, Option<Revision>> {
     Box::pin(async move { answer.await.map(Effect::revision) })
 }
 
-/// Most rows that one [`Command::Forget`](super::Command::Forget) drops, so that it never holds up a revocation for long.
+/// Most rows that one [`Command::Forget`] drops, so that it never holds up a revocation for long.
 pub const MAX_FORGOTTEN_AT_ONCE: usize = 1_000;
 
-/// Most entries that one [`Command::ForgetAudit`](super::Command::ForgetAudit) drops.
+/// Most entries that one [`Command::ForgetAudit`] drops.
 // Fewer in tests, which would otherwise spend their time filling a store.
 pub const MAX_FORGOTTEN_ENTRIES_AT_ONCE: usize = if cfg!(test) { 100 } else { 10_000 };
 
