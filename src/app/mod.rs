@@ -4,6 +4,7 @@
 //! Threads: the caller's becomes the control runtime (sync, reload, signals, the local socket); the others stand in
 //! `ARCHITECTURE.md`, "Threads".
 
+mod accounts;
 mod error;
 mod generation;
 mod reload;
@@ -11,5 +12,6 @@ mod run;
 mod socket;
 mod vitals;
 
+pub use accounts::actor_of_user;
 pub use error::RunError;
 pub use run::{Options, Started, run};

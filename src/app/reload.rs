@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::RunError;
@@ -16,12 +17,15 @@ use crate::config::{self, Settings, Severity};
 use crate::domain::time::{self, monotonic_now};
 use crate::gate::{Demand, MethodSelector, RouteSettings};
 use crate::server::{EdgeTls, Listener, listen};
+use crate::store::{Actor, Note};
 use crate::telemetry::{Metrics, Reload};
 
 /// Most keys named by a dry run.
 pub(super) const MAX_LOSING_KEYS: usize = 100;
 /// How long after the last change of a file a reload waits for more.
 const SETTLE: Duration = Duration::from_millis(200);
+/// How long a reload waits for its audit row. It is written all the same when the store gets to it.
+const NOTE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often certificate files are read again.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -30,7 +34,7 @@ pub(super) enum Trigger {
     /// A file changed.
     FileChanged,
     /// Somebody asks through the local socket.
-    Asked { dry_run: bool, answer: oneshot::Sender<ReloadReport> },
+    Asked { by: Actor, dry_run: bool, answer: oneshot::Sender<ReloadReport> },
 }
 
 /// Owns what a reload replaces.
@@ -69,15 +73,15 @@ impl Reloader {
                     if leave {
                         return;
                     }
-                    self.reload(gateway, false).await;
+                    self.reload(gateway, itself(), false).await;
                 }
                 Some(trigger) = self.inbox.recv() => match trigger {
                     Trigger::FileChanged => {
                         tokio::time::sleep(SETTLE).await;
-                        self.reload(gateway, false).await;
+                        self.reload(gateway, itself(), false).await;
                     }
-                    Trigger::Asked { dry_run, answer } => {
-                        let report = self.reload(gateway, dry_run).await;
+                    Trigger::Asked { by, dry_run, answer } => {
+                        let report = self.reload(gateway, by, dry_run).await;
                         // The asker may be gone; the reload stands all the same.
                         let _told = answer.send(report);
                     }
@@ -87,7 +91,7 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self, gateway: &Gateway, dry_run: bool) -> ReloadReport {
+    async fn reload(&mut self, gateway: &Gateway, by: Actor, dry_run: bool) -> ReloadReport {
         let Some(source) = self.source.clone() else {
             let problem = "this gateway runs without a configuration file".to_owned();
             return ReloadReport { problems: vec![problem], ..ReloadReport::default() };
@@ -100,6 +104,7 @@ impl Reloader {
                 sd_notify::NotifyState::MonotonicUsec(microseconds),
             ]);
         }
+        let before = digests(&self.settings);
         let report = self.take_over(gateway, &source, dry_run).await;
         if dry_run {
             return report;
@@ -107,6 +112,7 @@ impl Reloader {
         if report.ok {
             gateway.metrics.count_reload(Reload::Applied);
             tracing::info!(changed_routes = report.changed_routes.len(), "configuration reloaded");
+            note(gateway, by, before, digests(&self.settings)).await;
         } else {
             gateway.metrics.count_reload(Reload::Refused);
             for problem in &report.problems {
@@ -163,6 +169,8 @@ impl Reloader {
         gateway.api.store(Arc::new(ApiSettings { rules: Arc::clone(&generation.rules), profile: settings.api }));
         gateway.limits.store(Arc::new(settings.limits.clone()));
         gateway.logging.apply(&settings.logging);
+        gateway.store.seal_with(settings.audit_seal());
+        gateway.audit.send_replace(settings.audit);
         gateway.metrics.set_report_mode_routes(reporting);
         export_certificates(&gateway.metrics, &generation.tls);
         for (listener, key, socket) in opened {
@@ -237,7 +245,7 @@ impl Reloader {
             return;
         }
         let of_tls = self.tls.values().flat_map(|tls| tls.files().into_iter().map(std::path::Path::to_owned));
-        let files: Vec<PathBuf> = self.settings.files.iter().cloned().chain(of_tls).collect();
+        let files: Vec<PathBuf> = self.settings.files.iter().map(|file| file.path.clone()).chain(of_tls).collect();
         // A watcher that is replaced loses what happens meanwhile: one that watches the same goes on.
         if self.watcher.as_ref().is_some_and(|(_, watched)| *watched == files) {
             return;
@@ -269,6 +277,26 @@ impl Reloader {
             // For what happened between the two.
             let _queued = self.triggers.try_send(Trigger::FileChanged);
         }
+    }
+}
+
+/// Who reloads when nobody asks by name: a signal, or a file that changed.
+fn itself() -> Actor {
+    Actor::named("gateway:reload")
+}
+
+/// The files of a configuration and their digests.
+fn digests(settings: &Settings) -> Value {
+    settings.files.iter().map(|file| (file.path.display().to_string(), Value::from(file.digest.as_str()))).collect()
+}
+
+/// Writes a reload into the audit trail. It stands even where that fails.
+async fn note(gateway: &Gateway, by: Actor, before: Value, after: Value) {
+    let noting = gateway.store.writer().note(Note::ConfigReload { before, after }, by, time::now());
+    match tokio::time::timeout(NOTE_PATIENCE, noting).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the reload is missing in the audit trail"),
+        Err(_) => tracing::warn!("the store is slow: the reload may be missing in the audit trail"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::error::RunError;
 use super::generation::Generation;
@@ -18,12 +18,13 @@ use super::vitals::Health;
 use crate::admin::{Api, ApiSettings};
 use crate::cache::{KeySet, LastUse, SyncTask};
 use crate::config::Settings;
+use crate::domain::time;
 use crate::proxy::{Live, WorkerLastUse};
 use crate::server::{
     Accepting, Acceptor, Bind, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts, Workers,
     listen, serve_management, serve_pages,
 };
-use crate::store::{self, OpenMode, Store};
+use crate::store::{self, AuditExtent, AuditSettings, OpenMode, Store};
 use crate::telemetry::{LogOutput, Logging, Metrics};
 
 /// What a gateway is started from.
@@ -76,12 +77,14 @@ pub(super) struct Gateway {
     pub(crate) accept: AcceptThread,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) logging: Logging,
+    pub(crate) store: Arc<Store>,
+    pub(crate) audit: watch::Sender<AuditSettings>,
 }
 
 async fn run_on_control(options: Options) -> Result<(), RunError> {
     let Options { settings, source, log, announce } = options;
     let system = |doing| move |source| RunError::System { doing, source };
-    let metrics = Arc::new(Metrics::new(settings.metrics.max_routes, crate::domain::time::monotonic_now()));
+    let metrics = Arc::new(Metrics::new(settings.metrics.max_routes, time::monotonic_now()));
     let logging =
         Logging::start(&settings.logging, log, metrics.log_lines_dropped()).map_err(system("start the log thread"))?;
     if logging.install().is_err() {
@@ -127,7 +130,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         .map_err(system("start the accept thread"))?;
     // Threads take over the priority of the one that starts them: whatever starts from here on is control.
     be_nice();
-    let store = store::open(&settings.store, OpenMode::Create).map_err(RunError::Store)?;
+    let store = store::open(&settings.store, OpenMode::Create, settings.audit_seal()).map_err(RunError::Store)?;
     let (sync, sync_handle) =
         SyncTask::new(Arc::clone(store.feed()), Arc::clone(&keys), Arc::clone(&live) as _, &settings.sync);
     let syncing = tokio::spawn(sync.run());
@@ -136,7 +139,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         Arc::clone(store.writer()),
         settings.sync.last_used_flush,
     ));
-    let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store)));
+    let audit = watch::Sender::new(settings.audit);
+    let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store), audit.subscribe()));
     let freeing = tokio::spawn(Arc::clone(&live).free_replaced());
     let draining = Arc::new(AtomicBool::new(false));
     let is_accepting = Arc::new(AtomicBool::new(false));
@@ -174,7 +178,9 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         accepting.insert(key.clone(), opened);
     }
     is_accepting.store(true, Ordering::Relaxed);
-    let gateway = Gateway { metrics, live, api: api_settings, limits, workers, accept, draining, logging };
+    let (store_of_gateway, api) = (Arc::clone(&store), api_settings);
+    let gateway =
+        Gateway { metrics, live, api, limits, workers, accept, draining, logging, store: store_of_gateway, audit };
     let (triggers, inbox) = mpsc::channel(16);
     let _socket = match socket::serve(&settings.admin.socket, triggers.clone()) {
         Ok(guard) => Some(guard),
@@ -285,6 +291,9 @@ fn open_data_sockets(settings: &Settings, inherited: &mut Inherited) -> Result<V
         .collect()
 }
 
+/// Between two looks at what is old.
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// How long connections wait in the sockets' backlogs for the key set. After that they are accepted, and what needs a
 /// key is answered 503.
 const LOAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -306,14 +315,33 @@ async fn wait_until_loaded(sync: &crate::cache::SyncHandle, signals: &mut Signal
     }
 }
 
-/// Lets rows of keys go that were revoked long ago. Trouble waits for the next hour.
-async fn forget_hourly(store: Arc<Store>) {
+/// Logs the head of the audit trail, and every hour lets go of what is old. Trouble waits for the next hour.
+async fn forget_hourly(store: Arc<Store>, audit: watch::Receiver<AuditSettings>) {
     loop {
-        tokio::time::sleep(Duration::from_secs(3600)).await;
-        let forgotten = store::forget_what_is_old(store.writer(), crate::domain::time::now()).await;
+        log_audit_head(&store).await;
+        tokio::time::sleep(HOUR).await;
+        let forgotten = store::forget_what_is_old(store.writer(), time::now()).await;
         if let Err(error) = forgotten {
             tracing::warn!(%error, "rows of keys revoked long ago were not dropped; it is tried again in an hour");
         }
+        let retention = audit.borrow().retention;
+        match store::forget_old_entries(store.writer(), retention, time::now()).await {
+            Ok(0) => {}
+            Ok(entries) => tracing::info!(entries, "old entries of the audit trail were dropped"),
+            Err(error) => {
+                tracing::warn!(%error, "old entries of the audit trail were not dropped; it is tried again in an hour");
+            }
+        }
+    }
+}
+
+/// Logs collected elsewhere make heads that an intruder on this machine cannot change.
+async fn log_audit_head(store: &Store) {
+    match store.audit().audit_extent().await {
+        Ok(AuditExtent { head, entries }) => {
+            tracing::info!(%head, entries, "audit head");
+        }
+        Err(error) => tracing::warn!(%error, "the head of the audit trail could not be read"),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
+use super::accounts::actor_of_user;
 use super::reload::Trigger;
 
 /// Longest request line.
@@ -88,11 +89,11 @@ pub(super) fn serve(path: &Path, triggers: mpsc::Sender<Trigger>) -> io::Result<
 
 async fn answer(stream: UnixStream, triggers: mpsc::Sender<Trigger>) {
     let own = rustix::process::getuid().as_raw();
-    let is_allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0);
-    if !is_allowed {
+    let peer = stream.peer_cred().ok().map(|peer| peer.uid()).filter(|uid| *uid == own || *uid == 0);
+    let Some(peer) = peer else {
         tracing::warn!("a local command of another user was refused");
         return;
-    }
+    };
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let asked = BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await;
@@ -102,7 +103,7 @@ async fn answer(stream: UnixStream, triggers: mpsc::Sender<Trigger>) {
     let report = match serde_json::from_str::<Ask>(&line) {
         Ok(Ask { verb: Verb::Reload, dry_run }) => {
             let (tell, told) = oneshot::channel();
-            let queued = triggers.send(Trigger::Asked { dry_run, answer: tell }).await;
+            let queued = triggers.send(Trigger::Asked { by: actor_of_user(peer), dry_run, answer: tell }).await;
             match (queued, told.await) {
                 (Ok(()), Ok(report)) => report,
                 (Err(_), _) | (_, Err(_)) => {

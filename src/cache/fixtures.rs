@@ -20,7 +20,7 @@ impl Publish for Nobody {
 
 /// An empty store that answers at once.
 pub(crate) fn memory_store() -> Arc<Store> {
-    crate::store::open(&StoreSettings::Memory, OpenMode::Create).unwrap()
+    crate::store::open(&StoreSettings::Memory, OpenMode::Create, crate::store::AuditSeal::default()).unwrap()
 }
 
 /// What a memory store answers.

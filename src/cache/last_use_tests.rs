@@ -9,7 +9,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 async fn store_with_keys(settings: &StoreSettings) -> Arc<Store> {
-    let store = crate::store::open(settings, OpenMode::Create).unwrap();
+    let store = crate::store::open(settings, OpenMode::Create, crate::store::AuditSeal::default()).unwrap();
     store.writer().insert_keys(keys(0..3), by(), NOW).await.unwrap();
     store
 }

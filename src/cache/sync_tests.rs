@@ -101,8 +101,8 @@ async fn a_change_of_this_process_is_applied_without_waiting_for_a_poll() {
 async fn a_change_of_another_process_takes_effect_within_the_bound() {
     let directory = tempfile::tempdir().unwrap();
     let settings = StoreSettings::Sqlite { path: directory.path().join("keys.db") };
-    let ours = crate::store::open(&settings, OpenMode::Create).unwrap();
-    let theirs = crate::store::open(&settings, OpenMode::Existing).unwrap();
+    let ours = crate::store::open(&settings, OpenMode::Create, crate::store::AuditSeal::default()).unwrap();
+    let theirs = crate::store::open(&settings, OpenMode::Existing, crate::store::AuditSeal::default()).unwrap();
     theirs.writer().insert_owner(owner(1), by(), NOW).await.unwrap();
     theirs.writer().insert_keys(vec![KeyRecord { owner: Some(owner_id(1)), ..key(0) }], by(), NOW).await.unwrap();
     let mut following = follow(ours.feed().clone(), POLL);

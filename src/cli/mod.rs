@@ -4,6 +4,7 @@
 //! Start at [`run()`]. Must not decide anything that a running gateway decides too: `explain` and `routes test` ask the
 //! gate.
 
+mod audit;
 mod check;
 mod completions;
 mod config_show;
@@ -70,6 +71,9 @@ enum Verb {
     /// Manage the accounts that keys belong to
     #[command(subcommand)]
     Owners(owners::OwnersVerb),
+    /// Read the trail of changes, and find out whether it is as it was written
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
     /// List the rules that hold, or test them against expectations
     #[command(subcommand)]
     Routes(routes::RoutesVerb),
@@ -126,6 +130,7 @@ fn answer(line: CommandLine, console: &mut Console<'_>) -> Result<(), Failure> {
         Verb::Check(args) => check::run(config, args, console),
         Verb::Keys(verb) => keys::run(config, verb, console),
         Verb::Owners(verb) => owners::run(config, verb, console),
+        Verb::Audit(verb) => audit::run(config, verb, console),
         Verb::Routes(verb) => routes::run(config, verb, console),
         Verb::Config(verb) => config_show::run(config, verb, console),
         Verb::Schema => schema::run(console),

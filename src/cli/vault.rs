@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::failure::Failure;
 use super::site::Site;
+use crate::app;
 use crate::domain::{KeyId, KeyRecord};
 use crate::manage::Refused;
 use crate::store::{self, Actor, Answer, OpenMode, Store, StoreSettings};
@@ -22,7 +23,7 @@ impl Vault {
     /// [`Failure::Store`] when it cannot be opened.
     pub(super) fn open(site: &Site, mode: OpenMode, verb: &str) -> Result<Self, Failure> {
         check_on_disk(site, verb)?;
-        Self::over(store::open(&site.settings.store, mode)?)
+        Self::over(store::open(&site.settings.store, mode, site.settings.audit_seal())?)
     }
 
     /// A store that is open already.
@@ -99,41 +100,5 @@ pub(super) fn no_such_key(id: KeyId) -> Failure {
 
 /// Who acts on this machine: `local:<user>`, by the user this process runs as.
 pub(super) fn local_actor() -> Actor {
-    let uid = rustix::process::getuid().as_raw();
-    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = user_named(&accounts, uid)
-        .map(str::to_owned)
-        // Directories of users that are no file (LDAP, macOS) are only known to the session.
-        .or_else(|| std::env::var("USER").ok().filter(|name| is_plain(name)))
-        .unwrap_or_else(|| format!("uid-{uid}"));
-    Actor::named(format!("local:{name}"))
-}
-
-fn is_plain(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
-}
-
-/// The name of the account with this number in the text of `/etc/passwd`.
-fn user_named(accounts: &str, uid: u32) -> Option<&str> {
-    accounts.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then_some(name).filter(|name| is_plain(name))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_actor_is_the_account_of_the_process() {
-        let accounts =
-            "root:x:0:0:root:/root:/bin/bash\n# odd\nanna:x:1000:1000::/home/anna:/bin/zsh\nb c:x:7:7::/:/x\n";
-        assert_eq!(user_named(accounts, 0), Some("root"));
-        assert_eq!(user_named(accounts, 1000), Some("anna"));
-        assert_eq!(user_named(accounts, 7), None);
-        assert_eq!(user_named(accounts, 10), None);
-        assert!(local_actor().name.starts_with("local:"));
-    }
+    app::actor_of_user(rustix::process::getuid().as_raw())
 }

@@ -4,18 +4,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use crate::admin::ApiProfile;
+use sha2::{Digest, Sha256};
+
 use crate::gate::GateSettings;
 use crate::proxy::{HeaderSettings, UpstreamSettings};
 pub use crate::reply::ErrorProfile;
 use crate::server::{Limits, ListenerSettings, ShutdownSettings, TlsSettings, Workers};
-use crate::store::{StoreSettings, SyncSettings};
+use crate::store::{AuditSeal, AuditSettings, StoreSettings, SyncSettings};
 use crate::telemetry::{LogSettings, MetricsSettings};
 
 /// Every setting of the gateway.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The files it was read from, the main one first, for watching and for messages.
-    pub files: Vec<PathBuf>,
+    pub files: Vec<ReadFile>,
     /// Data listeners; at least one.
     pub listeners: Vec<ListenerSettings>,
     /// Certificates by name.
@@ -34,6 +36,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Following the store.
     pub sync: SyncSettings,
+    /// The trail of changes.
+    pub audit: AuditSettings,
     /// Bounds of connections.
     pub limits: Limits,
     /// Management.
@@ -48,6 +52,33 @@ pub struct Settings {
     pub shutdown: ShutdownSettings,
     /// Data-plane threads.
     pub workers: Workers,
+}
+
+/// What the keys that seal the audit trail are for. Never changed: entries that exist need the same keys.
+const AUDIT_PURPOSE: &str = "portcullis audit chain";
+
+impl Settings {
+    /// What entries of the audit trail are sealed with.
+    pub fn audit_seal(&self) -> AuditSeal {
+        AuditSeal::new(self.gate.hasher.keys_for(AUDIT_PURPOSE))
+    }
+}
+
+/// A file of the configuration, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// `sha256:` and 64 hexadecimal digits of its bytes.
+    pub digest: String,
+}
+
+impl ReadFile {
+    /// The file at `path` with this content.
+    pub(super) fn new(path: PathBuf, content: &str) -> Self {
+        let digits = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        Self { path, digest: format!("sha256:{digits}") }
+    }
 }
 
 /// `admin`.

@@ -275,6 +275,16 @@ impl KeyHasher {
             .chain(std::iter::once_with(|| KeyHash::sha256(key)))
     }
 
+    /// A key for another purpose from each accepted pepper, with the pepper's id, the current one first:
+    /// HMAC-SHA-256 of the purpose. A purpose holds a space, so that it is no credential and its key nobody's hash.
+    pub fn keys_for(&self, purpose: &'static str) -> impl Iterator<Item = (&str, Zeroizing<[u8; 32]>)> {
+        debug_assert!(purpose.contains(' '), "a credential holds visible characters only");
+        self.peppers.iter().map(move |(pepper, state)| {
+            let key = state.clone().chain_update(purpose).finalize().into_bytes();
+            (pepper.id(), Zeroizing::new(key.into()))
+        })
+    }
+
     /// The ids of the accepted peppers, the current one first.
     pub fn pepper_ids(&self) -> impl Iterator<Item = &str> {
         self.peppers.iter().map(|(pepper, _)| pepper.id())

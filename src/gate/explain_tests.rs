@@ -226,7 +226,8 @@ async fn an_explanation_says_what_live_traffic_is_told() {
     for more in ["", "auth: { hide_routes: true }", "mode: report", "mode: report\nreport: { known_bad: true }"] {
         let settings = settings(&format!("{more}\n{ROUTES}"));
         let rules = Arc::new(Rules::compile(settings.gate.clone(), &["shop", "other"]).unwrap());
-        let store = crate::store::open(&StoreSettings::Memory, OpenMode::Create).unwrap();
+        let store =
+            crate::store::open(&StoreSettings::Memory, OpenMode::Create, crate::store::AuditSeal::default()).unwrap();
         let keys = records(&settings);
         let inserted = keys.iter().map(|(record, _)| record.clone()).collect();
         let revision = store.writer().insert_keys(inserted, Actor::named("local:test"), NOW).await.unwrap();

@@ -1,6 +1,6 @@
 //! What any store can do. Times are arguments; every mutation names its actor.
 //!
-//! Owns the three traits and the types that cross them. Must not know where records live, nor who asks.
+//! Owns the traits of keys and the types that cross them. Must not know where records live, nor who asks.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::command::{Command, Effect, Order, Origin};
+use super::command::{Command, Effect, Note, Order, Origin};
 use super::error::StoreError;
 use crate::domain::{
     Bounds, GrantedScope, KeyHash, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, OwnerRecord, Quota, RateLimit,
@@ -104,6 +104,18 @@ pub trait KeyWriter: Send + Sync {
         Box::pin(async move { answer.await.map(Effect::rows) })
     }
 
+    /// Drops entries of the audit trail that are older than `retention` from its front, and says so in it; returns how
+    /// many went. At most [`MAX_FORGOTTEN_ENTRIES_AT_ONCE`] go in one call: call again until it answers 0.
+    fn forget_audit(&self, retention: Duration, by: Actor, now: Timestamp) -> Answer<'_, u64> {
+        let answer = self.submit(Order::new(Command::ForgetAudit { retention }, by, now));
+        Box::pin(async move { answer.await.map(Effect::rows) })
+    }
+
+    /// Writes into the audit trail what happened elsewhere.
+    fn note(&self, note: Note, by: Actor, now: Timestamp) -> Answer<'_, Revision> {
+        inserted(self.submit(Order::new(Command::Note { note }, by, now)))
+    }
+
     /// Notes when keys were last used; an earlier moment never replaces a later one. Touches no revision and never
     /// delays a revocation.
     fn mark_used(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<'_, ()>;
@@ -118,8 +130,12 @@ fn switched(answer: Answer<'_, Effect>) -> Answer<'_, Option<Revision>> {
     Box::pin(async move { answer.await.map(Effect::revision) })
 }
 
-/// Most rows that one [`Command::Forget`](super::Command::Forget) drops, so that it never holds up a revocation for long.
+/// Most rows that one [`Command::Forget`] drops, so that it never holds up a revocation for long.
 pub const MAX_FORGOTTEN_AT_ONCE: usize = 1_000;
+
+/// Most entries that one [`Command::ForgetAudit`] drops.
+// Fewer in tests, which would otherwise spend their time filling a store.
+pub const MAX_FORGOTTEN_ENTRIES_AT_ONCE: usize = if cfg!(test) { 100 } else { 10_000 };
 
 /// Follows changes. Used by the sync task alone.
 pub trait ChangeFeed: Send + Sync {

@@ -1,8 +1,14 @@
 //! What the audit trail says about a change. Never a key, never a hash.
 
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::domain::{KeyRecord, OwnerRecord, Timestamp};
+use super::api::Actor;
+use super::seal::{AuditHead, AuditSeal};
+use super::trail::{Anchor, AuditEntry};
+use crate::domain::{KeyRecord, OwnerRecord, Revision, Timestamp};
 
 /// What was done. The names are for ever: exported trails hold them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +27,8 @@ pub(super) enum Action {
     OwnerUpdate,
     OwnerSuspend,
     OwnerResume,
+    ConfigReload,
+    AuditForget,
 }
 
 impl Action {
@@ -40,6 +48,8 @@ impl Action {
             Self::OwnerUpdate => "owner.update",
             Self::OwnerSuspend => "owner.suspend",
             Self::OwnerResume => "owner.resume",
+            Self::ConfigReload => "config.reload",
+            Self::AuditForget => "audit.forget",
         }
     }
 }
@@ -98,6 +108,77 @@ impl Difference {
     /// A row that was dropped.
     pub(super) fn forgotten(revoked_at: Option<Timestamp>) -> Self {
         Self { before: Some(json!({ "revoked_at": revoked_at })), after: None }
+    }
+}
+
+/// An entry that is about to be written: everything but its place in the chain.
+pub(super) struct Draft<'a> {
+    pub(super) revision: Revision,
+    pub(super) at: Timestamp,
+    pub(super) by: &'a Actor,
+    pub(super) action: Action,
+    pub(super) subject: String,
+    pub(super) difference: &'a Difference,
+}
+
+impl Draft<'_> {
+    /// The entry that follows `head`.
+    pub(super) fn seal_behind(self, head: AuditHead, seal: &AuditSeal) -> AuditEntry {
+        let text = |value: &Option<Value>| value.as_ref().map(ToString::to_string);
+        let mut entry = AuditEntry {
+            entry: head.entry + 1,
+            revision: self.revision,
+            at: self.at,
+            actor: self.by.name.clone(),
+            address: self.by.address.map(|address| address.to_string()),
+            action: self.action.name().to_owned(),
+            subject: self.subject,
+            before: text(&self.difference.before),
+            after: text(&self.difference.after),
+            sealed: None,
+        };
+        seal.close(head.mac, &mut entry);
+        entry
+    }
+}
+
+/// What the trail says about entries that were dropped from its front.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Dropped {
+    /// The last one.
+    pub(super) last: AuditHead,
+    /// When that one was made.
+    pub(super) last_at: Timestamp,
+    /// The retention that was asked for, in whole seconds.
+    pub(super) retention: Duration,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DroppedText {
+    through: String,
+    newest: Timestamp,
+    retention_seconds: u64,
+}
+
+impl Dropped {
+    pub(super) fn difference(self) -> Difference {
+        let text = DroppedText {
+            through: self.last.to_string(),
+            newest: self.last_at,
+            retention_seconds: self.retention.as_secs(),
+        };
+        Difference { before: None, after: serde_json::to_value(text).ok() }
+    }
+
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let DroppedText { through, newest, retention_seconds } = serde_json::from_str(text).ok()?;
+        let last = through.parse().ok()?;
+        Some(Self { last, last_at: newest, retention: Duration::from_secs(retention_seconds) })
+    }
+
+    /// What is kept beside the trail.
+    pub(super) const fn anchor(self) -> Anchor {
+        Anchor { last: self.last, at: self.last_at }
     }
 }
 

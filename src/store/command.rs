@@ -1,7 +1,11 @@
 //! What a write asks for, as a value: all stores apply the same commands, in a transaction or under a lock.
 
+use std::time::Duration;
+
+use serde_json::Value;
+
 use super::api::{Actor, Answer, RepeatName, Repeatable};
-use super::audit::Action;
+use super::audit::{Action, Difference};
 use super::error::StoreError;
 use crate::domain::{KeyId, KeyRecord, OwnerId, OwnerRecord, Revision, RevisionToken, Timestamp};
 
@@ -70,7 +74,52 @@ pub enum Command {
         /// Older than this.
         before: Timestamp,
     },
+    /// Drop the oldest entries of the audit trail, and say so in it.
+    ForgetAudit {
+        /// Only those older than this; an older one behind a younger one stays with it.
+        retention: Duration,
+    },
+    /// Note in the audit trail what happened elsewhere.
+    Note {
+        /// What happened.
+        note: Note,
+    },
 }
+
+/// Something that changed no record.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// The configuration was read again. Digests of its files, never what stands in them.
+    ConfigReload {
+        /// As they were.
+        before: Value,
+        /// As they are since.
+        after: Value,
+    },
+}
+
+impl Note {
+    pub(super) fn action(&self) -> Action {
+        match self {
+            Self::ConfigReload { .. } => Action::ConfigReload,
+        }
+    }
+
+    pub(super) fn subject(&self) -> &'static str {
+        match self {
+            Self::ConfigReload { .. } => "config",
+        }
+    }
+
+    pub(super) fn difference(self) -> Difference {
+        match self {
+            Self::ConfigReload { before, after } => Difference { before: Some(before), after: Some(after) },
+        }
+    }
+}
+
+/// The subject of what is done to the trail itself.
+pub(super) const AUDIT_SUBJECT: &str = "audit";
 
 /// Where inserted keys come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,6 @@
-//! A store that lives as long as the process: for trials and tests. Same promises as the others, but for durability
-//! and for the audit trail, which nothing could read after the process that it tells of.
+//! A store that lives as long as the process: for trials and tests. Same promises as the others, but for durability.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +8,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::SharedSeal;
 use super::api::{
     Actor, Answer, ChangeFeed, Changes, KeyFacts, KeyQuery, KeyReader, LoadBatch, MAX_CHANGED_KEYS,
-    MAX_FORGOTTEN_AT_ONCE, OwnerFacts, Page, Profile, Removed, RepeatName, Repeatable,
+    MAX_FORGOTTEN_AT_ONCE, MAX_FORGOTTEN_ENTRIES_AT_ONCE, OwnerFacts, Page, Profile, Removed, RepeatName, Repeatable,
 };
-use super::command::{Command, Commands, Effect, Order, draw_token};
+use super::audit::{Action, Difference, Draft, Dropped};
+use super::command::{AUDIT_SUBJECT, Command, Commands, Effect, Note, Order, Origin, draw_token};
 use super::error::StoreError;
+use super::seal::{AuditHead, AuditSeal};
+use super::trail::{Anchor, AuditEntry, AuditExtent, AuditOrder, AuditQuery, AuditReader};
+use super::verify::{Verification, Verifier, Walk};
 use crate::domain::{
     KeyHash, KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, RevisionToken, StoreHead, Timestamp,
 };
@@ -26,6 +30,7 @@ const BATCH: usize = 4_096;
 pub(super) struct MemoryStore {
     state: Mutex<State>,
     committed: watch::Sender<StoreHead>,
+    seal: SharedSeal,
 }
 
 struct State {
@@ -34,10 +39,21 @@ struct State {
     by_revision: BTreeSet<(Revision, KeyId)>,
     owners: BTreeMap<OwnerId, OwnerRecord>,
     repeatable: HashMap<RepeatName, Kept>,
+    trail: VecDeque<AuditEntry>,
+    anchor: Option<Anchor>,
     removed: BTreeMap<Revision, Vec<Removed>>,
     /// What is remembered of the past; the last entry is the head.
     revisions: BTreeMap<Revision, (RevisionToken, Timestamp)>,
     head: StoreHead,
+}
+
+/// Who does something when, what it is stamped with, and how its audit row is sealed.
+#[derive(Clone, Copy)]
+struct Act<'a> {
+    by: &'a Actor,
+    now: Timestamp,
+    next: Revision,
+    seal: &'a AuditSeal,
 }
 
 struct Kept {
@@ -51,7 +67,7 @@ impl MemoryStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the operating system gives no random bytes.
-    pub(super) fn new() -> Result<Self, StoreError> {
+    pub(super) fn new(seal: SharedSeal) -> Result<Self, StoreError> {
         let head = StoreHead { revision: Revision::ZERO, token: draw_token()? };
         let state = State {
             keys: BTreeMap::new(),
@@ -59,17 +75,19 @@ impl MemoryStore {
             by_revision: BTreeSet::new(),
             owners: BTreeMap::new(),
             repeatable: HashMap::new(),
+            trail: VecDeque::new(),
+            anchor: None,
             removed: BTreeMap::new(),
             revisions: BTreeMap::from([(head.revision, (head.token, Timestamp::default()))]),
             head,
         };
-        Ok(Self { state: Mutex::new(state), committed: watch::Sender::new(head) })
+        Ok(Self { state: Mutex::new(state), committed: watch::Sender::new(head), seal })
     }
 
     fn apply(&self, order: Order) -> Result<Effect, StoreError> {
         let token = draw_token()?;
         let mut state = self.state.lock();
-        let effect = state.apply(order, token)?;
+        let effect = state.apply(order, token, &self.seal.load())?;
         if effect.is_change() {
             self.committed.send_replace(state.head);
         }
@@ -96,26 +114,27 @@ impl Commands for MemoryStore {
 }
 
 impl State {
-    fn apply(&mut self, order: Order, token: RevisionToken) -> Result<Effect, StoreError> {
+    fn apply(&mut self, order: Order, token: RevisionToken, seal: &AuditSeal) -> Result<Effect, StoreError> {
         let Order { command, now, by, repeatable } = order;
         self.repeatable.retain(|_, kept| now.since(kept.at) < Repeatable::KEPT);
         if repeatable.as_ref().is_some_and(|(name, _)| self.repeatable.contains_key(name)) {
             return Err(StoreError::Repeated);
         }
         let next = self.head.revision.next();
+        let act = Act { by: &by, now, next, seal };
         let effect = match command {
-            Command::InsertKeys { records, .. } => self.insert_keys(records, next)?,
-            Command::ReplaceKey { record } => self.replace_key(*record, &by, now, next)?,
-            Command::Rotate { successor, seen, grace_until } => {
-                self.rotate(*successor, seen, grace_until, &by, now, next)?
-            }
-            Command::EndGrace { id } => self.end_grace(id, now, next),
-            Command::SetActive { id, active } => self.set_active(id, active, &by, now, next)?,
-            Command::Revoke { id } => self.revoke(id, &by, now, next)?,
-            Command::InsertOwner { record } => self.insert_owner(record, next)?,
-            Command::ReplaceOwner { record } => self.replace_owner(record, next)?,
-            Command::SetSuspended { id, suspended } => self.set_suspended(id, suspended, next),
-            Command::Forget { before } => self.forget(before, next),
+            Command::InsertKeys { records, origin } => self.insert_keys(records, origin, act)?,
+            Command::ReplaceKey { record } => self.replace_key(*record, act)?,
+            Command::Rotate { successor, seen, grace_until } => self.rotate(*successor, seen, grace_until, act)?,
+            Command::EndGrace { id } => self.end_grace(id, act),
+            Command::SetActive { id, active } => self.set_active(id, active, act)?,
+            Command::Revoke { id } => self.revoke(id, act)?,
+            Command::InsertOwner { record } => self.insert_owner(record, act)?,
+            Command::ReplaceOwner { record } => self.replace_owner(record, act)?,
+            Command::SetSuspended { id, suspended } => self.set_suspended(id, suspended, act),
+            Command::Forget { before } => self.forget(before, act),
+            Command::ForgetAudit { retention } => self.forget_audit(retention, act),
+            Command::Note { note } => self.note_elsewhere(note, act),
         };
         if let Some((name, repeatable)) = repeatable {
             self.repeatable.insert(name, Kept { repeatable, at: now, revision: next });
@@ -127,7 +146,7 @@ impl State {
         Ok(effect)
     }
 
-    fn insert_keys(&mut self, records: Vec<KeyRecord>, next: Revision) -> Result<Effect, StoreError> {
+    fn insert_keys(&mut self, records: Vec<KeyRecord>, origin: Origin, act: Act<'_>) -> Result<Effect, StoreError> {
         if records.is_empty() {
             return Ok(Effect::Unchanged(self.head.revision));
         }
@@ -151,9 +170,10 @@ impl State {
         }
         let rows = records.len() as u64;
         for record in records {
-            self.put_key(record, next);
+            self.note(origin.action(), &record.id.to_string(), &Difference::new_key(&record), act);
+            self.put_key(record, act.next);
         }
-        Ok(Effect::Changed(next, rows))
+        Ok(Effect::Changed(act.next, rows))
     }
 
     /// Adds a key or takes the place of what it was; returns that.
@@ -177,13 +197,7 @@ impl State {
         }
     }
 
-    fn replace_key(
-        &mut self,
-        record: KeyRecord,
-        by: &Actor,
-        now: Timestamp,
-        next: Revision,
-    ) -> Result<Effect, StoreError> {
+    fn replace_key(&mut self, record: KeyRecord, act: Act<'_>) -> Result<Effect, StoreError> {
         let Some(before) = self.find_unchanged(record.id, record.revision)? else { return Ok(Effect::NotFound) };
         let record = KeyRecord { last_used_at: before.last_used_at, ..record };
         if before == record {
@@ -195,13 +209,15 @@ impl State {
         if record.owner.is_some_and(|owner| !self.owners.contains_key(&owner)) {
             return Err(StoreError::UnknownOwner { index: 0 });
         }
-        self.keep_an_operator(&before, Some(&record), by, now)?;
+        self.keep_an_operator(&before, Some(&record), act)?;
+        let action = if before.hash == record.hash { Action::KeyUpdate } else { Action::KeyReplaceSecret };
+        self.note(action, &record.id.to_string(), &Difference::of_keys(&before, &record), act);
         if before.hash != record.hash {
             self.by_hash.remove(&before.hash);
-            self.removed.entry(next).or_default().push(Removed { id: before.id, hash: before.hash });
+            self.removed.entry(act.next).or_default().push(Removed { id: before.id, hash: before.hash });
         }
-        self.put_key(record, next);
-        Ok(Effect::Changed(next, 1))
+        self.put_key(record, act.next);
+        Ok(Effect::Changed(act.next, 1))
     }
 
     fn rotate(
@@ -209,9 +225,7 @@ impl State {
         successor: KeyRecord,
         seen: Revision,
         grace_until: Timestamp,
-        by: &Actor,
-        now: Timestamp,
-        next: Revision,
+        act: Act<'_>,
     ) -> Result<Effect, StoreError> {
         let Some(old) = successor.replaces else { return Ok(Effect::NotFound) };
         let Some(before) = self.find_unchanged(old, seen)? else { return Ok(Effect::NotFound) };
@@ -221,29 +235,29 @@ impl State {
         if successor.owner.is_some_and(|owner| !self.owners.contains_key(&owner)) {
             return Err(StoreError::UnknownOwner { index: 0 });
         }
-        self.keep_an_operator(&before, Some(&successor), by, now)?;
-        self.put_key(successor, next);
-        self.put_key(KeyRecord { grace_until: Some(grace_until), ..before }, next);
-        Ok(Effect::Changed(next, 2))
+        self.keep_an_operator(&before, Some(&successor), act)?;
+        let after = KeyRecord { grace_until: Some(grace_until), ..before.clone() };
+        self.note(Action::KeyCreate, &successor.id.to_string(), &Difference::new_key(&successor), act);
+        self.note(Action::KeyRotate, &old.to_string(), &Difference::of_keys(&before, &after), act);
+        self.put_key(successor, act.next);
+        self.put_key(after, act.next);
+        Ok(Effect::Changed(act.next, 2))
     }
 
-    fn end_grace(&mut self, id: KeyId, now: Timestamp, next: Revision) -> Effect {
-        let Some(record) = self.keys.get(&id) else { return Effect::NotFound };
-        if record.revoked_at.is_some() || record.grace_until.is_none_or(|grace| grace <= now) {
-            return Effect::Unchanged(record.revision);
+    fn end_grace(&mut self, id: KeyId, act: Act<'_>) -> Effect {
+        let Some(before) = self.keys.get(&id).cloned() else { return Effect::NotFound };
+        if before.revoked_at.is_some() || before.grace_until.is_none_or(|grace| grace <= act.now) {
+            return Effect::Unchanged(before.revision);
         }
-        self.put_key(KeyRecord { grace_until: Some(now), ..record.clone() }, next);
-        Effect::Changed(next, 1)
+        let after = KeyRecord { grace_until: Some(act.now), ..before.clone() };
+        self.note(Action::KeyEndGrace, &id.to_string(), &Difference::of_keys(&before, &after), act);
+        self.put_key(after, act.next);
+        Effect::Changed(act.next, 1)
     }
 
     /// Before `before` becomes `after`: refuses it when that is an operator key and none that works would be left.
-    fn keep_an_operator(
-        &self,
-        before: &KeyRecord,
-        after: Option<&KeyRecord>,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    fn keep_an_operator(&self, before: &KeyRecord, after: Option<&KeyRecord>, act: Act<'_>) -> Result<(), StoreError> {
+        let Act { by, now, .. } = act;
         let operates = |record: &KeyRecord| record.is_operator() && record.state(now) == KeyState::Active;
         if !by.is_guarded() || !operates(before) {
             return Ok(());
@@ -254,7 +268,7 @@ impl State {
         if others.chain(after).any(stays) { Ok(()) } else { Err(StoreError::LastOperator) }
     }
 
-    fn replace_owner(&mut self, mut record: OwnerRecord, next: Revision) -> Result<Effect, StoreError> {
+    fn replace_owner(&mut self, mut record: OwnerRecord, act: Act<'_>) -> Result<Effect, StoreError> {
         let Some(before) = self.owners.get(&record.id) else { return Ok(Effect::NotFound) };
         if before.revision != record.revision {
             return Err(StoreError::Stale { now_at: before.revision });
@@ -262,19 +276,14 @@ impl State {
         if *before == record {
             return Ok(Effect::Unchanged(before.revision));
         }
-        record.revision = next;
+        let difference = Difference::of_owners(before, &record);
+        self.note(Action::OwnerUpdate, &record.id.to_string(), &difference, act);
+        record.revision = act.next;
         self.owners.insert(record.id, record);
-        Ok(Effect::Changed(next, 1))
+        Ok(Effect::Changed(act.next, 1))
     }
 
-    fn set_active(
-        &mut self,
-        id: KeyId,
-        active: bool,
-        by: &Actor,
-        now: Timestamp,
-        next: Revision,
-    ) -> Result<Effect, StoreError> {
+    fn set_active(&mut self, id: KeyId, active: bool, act: Act<'_>) -> Result<Effect, StoreError> {
         let Some(before) = self.keys.get(&id) else { return Ok(Effect::NotFound) };
         if before.revoked_at.is_some() {
             return Err(StoreError::Revoked);
@@ -283,41 +292,48 @@ impl State {
             return Ok(Effect::Unchanged(before.revision));
         }
         let after = KeyRecord { active, ..before.clone() };
-        self.keep_an_operator(before, Some(&after), by, now)?;
-        self.put_key(after, next);
-        Ok(Effect::Changed(next, 1))
+        self.keep_an_operator(before, Some(&after), act)?;
+        let action = if active { Action::KeyEnable } else { Action::KeyDisable };
+        self.note(action, &id.to_string(), &Difference::switch("active", active), act);
+        self.put_key(after, act.next);
+        Ok(Effect::Changed(act.next, 1))
     }
 
-    fn revoke(&mut self, id: KeyId, by: &Actor, now: Timestamp, next: Revision) -> Result<Effect, StoreError> {
+    fn revoke(&mut self, id: KeyId, act: Act<'_>) -> Result<Effect, StoreError> {
         let Some(before) = self.keys.get(&id) else { return Ok(Effect::NotFound) };
         if before.revoked_at.is_some() {
             return Ok(Effect::Unchanged(before.revision));
         }
-        self.keep_an_operator(before, None, by, now)?;
-        self.put_key(KeyRecord { revoked_at: Some(now), ..before.clone() }, next);
-        Ok(Effect::Changed(next, 1))
+        self.keep_an_operator(before, None, act)?;
+        let after = KeyRecord { revoked_at: Some(act.now), ..before.clone() };
+        self.note(Action::KeyRevoke, &id.to_string(), &Difference::revoked(act.now), act);
+        self.put_key(after, act.next);
+        Ok(Effect::Changed(act.next, 1))
     }
 
-    fn insert_owner(&mut self, mut record: OwnerRecord, next: Revision) -> Result<Effect, StoreError> {
+    fn insert_owner(&mut self, mut record: OwnerRecord, act: Act<'_>) -> Result<Effect, StoreError> {
         if self.owners.contains_key(&record.id) {
             return Err(StoreError::Duplicate { index: 0 });
         }
-        record.revision = next;
+        self.note(Action::OwnerCreate, &record.id.to_string(), &Difference::new_owner(&record), act);
+        record.revision = act.next;
         self.owners.insert(record.id, record);
-        Ok(Effect::Changed(next, 1))
+        Ok(Effect::Changed(act.next, 1))
     }
 
-    fn set_suspended(&mut self, id: OwnerId, suspended: bool, next: Revision) -> Effect {
+    fn set_suspended(&mut self, id: OwnerId, suspended: bool, act: Act<'_>) -> Effect {
         let Some(owner) = self.owners.get_mut(&id) else { return Effect::NotFound };
         if owner.suspended == suspended {
             return Effect::Unchanged(owner.revision);
         }
         owner.suspended = suspended;
-        owner.revision = next;
-        Effect::Changed(next, 1)
+        owner.revision = act.next;
+        let action = if suspended { Action::OwnerSuspend } else { Action::OwnerResume };
+        self.note(action, &id.to_string(), &Difference::switch("suspended", suspended), act);
+        Effect::Changed(act.next, 1)
     }
 
-    fn forget(&mut self, before: Timestamp, next: Revision) -> Effect {
+    fn forget(&mut self, before: Timestamp, act: Act<'_>) -> Effect {
         // The newest revision older than `before` stays: readers that have it are not behind by as much as that.
         let oldest = self.revisions.iter().rev().find(|(_, (_, at))| *at < before).map(|(revision, _)| *revision);
         if let Some(oldest) = oldest {
@@ -330,12 +346,46 @@ impl State {
             self.keys.remove(&record.id);
             self.by_hash.remove(&record.hash);
             self.by_revision.remove(&(record.revision, record.id));
-            self.removed.entry(next).or_default().push(Removed { id: record.id, hash: record.hash });
+            self.removed.entry(act.next).or_default().push(Removed { id: record.id, hash: record.hash });
+            self.note(Action::KeyForget, &record.id.to_string(), &Difference::forgotten(record.revoked_at), act);
         }
         match gone.len() {
             0 => Effect::Unchanged(self.head.revision),
-            rows => Effect::Changed(next, rows as u64),
+            rows => Effect::Changed(act.next, rows as u64),
         }
+    }
+
+    fn forget_audit(&mut self, retention: Duration, act: Act<'_>) -> Effect {
+        let before = act.now.minus(retention);
+        let old = self.trail.iter().take(MAX_FORGOTTEN_ENTRIES_AT_ONCE).take_while(|entry| entry.at < before);
+        let rows = old.count();
+        let Some(last) = rows.checked_sub(1).and_then(|last| self.trail.get(last)) else {
+            return Effect::Unchanged(self.head.revision);
+        };
+        let dropped = Dropped { last: head_at(last), last_at: last.at, retention };
+        self.note(Action::AuditForget, AUDIT_SUBJECT, &dropped.difference(), act);
+        self.trail.drain(..rows);
+        self.anchor = Some(dropped.anchor());
+        Effect::Changed(act.next, rows as u64)
+    }
+
+    fn note_elsewhere(&mut self, note: Note, act: Act<'_>) -> Effect {
+        let (action, subject) = (note.action(), note.subject());
+        self.note(action, subject, &note.difference(), act);
+        Effect::Changed(act.next, 0)
+    }
+
+    /// Writes the audit row of what is done.
+    fn note(&mut self, action: Action, subject: &str, difference: &Difference, act: Act<'_>) {
+        let Act { by, now, next, seal } = act;
+        let draft = Draft { revision: next, at: now, by, action, subject: subject.to_owned(), difference };
+        let entry = draft.seal_behind(self.trail_head(), seal);
+        self.trail.push_back(entry);
+    }
+
+    fn trail_head(&self) -> AuditHead {
+        let dropped = || self.anchor.map(|anchor| anchor.last).unwrap_or_default();
+        self.trail.back().map_or_else(dropped, head_at)
     }
 
     fn changes_since(&self, since: StoreHead) -> Changes {
@@ -366,6 +416,52 @@ impl State {
             removed: self.removed.range(after).flat_map(|(_, gone)| gone.iter().copied()).collect(),
             head: self.head,
         }
+    }
+}
+
+/// Where the trail ends with this entry.
+fn head_at(entry: &AuditEntry) -> AuditHead {
+    AuditHead { entry: entry.entry, mac: entry.sealed.as_ref().map(|sealed| sealed.mac).unwrap_or_default() }
+}
+
+impl AuditReader for MemoryStore {
+    fn list_audit(&self, query: AuditQuery) -> Answer<'_, Page<AuditEntry>> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            let in_order: Box<dyn Iterator<Item = &AuditEntry> + Send> = match query.order {
+                AuditOrder::NewestFirst => Box::new(state.trail.iter().rev()),
+                AuditOrder::OldestFirst => Box::new(state.trail.iter()),
+            };
+            let is_behind = |entry: &&AuditEntry| match (query.after, query.order) {
+                (None, _) => true,
+                (Some(after), AuditOrder::NewestFirst) => entry.entry < after,
+                (Some(after), AuditOrder::OldestFirst) => entry.entry > after,
+            };
+            let mut found = in_order.filter(is_behind).filter(|entry| query.wants(entry));
+            let items = found.by_ref().take(query.page_size()).cloned().collect();
+            Ok(Page { items, more: found.next().is_some() })
+        })
+    }
+
+    fn audit_extent(&self) -> Answer<'_, AuditExtent> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            Ok(AuditExtent { head: state.trail_head(), entries: state.trail.len() as u64 })
+        })
+    }
+
+    fn verify_audit(&self, head: Option<AuditHead>) -> Answer<'_, Verification> {
+        Box::pin(async move {
+            let seal = self.seal.load_full();
+            let state = self.state.lock();
+            let mut verifier = Verifier::new(&seal, state.anchor, head);
+            for entry in &state.trail {
+                if verifier.take(entry) == Walk::Stop {
+                    break;
+                }
+            }
+            Ok(verifier.conclude())
+        })
     }
 }
 

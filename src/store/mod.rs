@@ -1,10 +1,12 @@
 //! Where key records live.
 //!
-//! Three traits, so that the data plane is given only what it needs: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`].
+//! Four traits, so that each is given only what it needs: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`], [`AuditReader`].
 //! [`open`] is the one door. Must not know who asks, nor how requests are decided.
 //! Start at `api`; `sqlite` and `memory` are the stores, and `contract_tests` holds both to the same promises.
 
 use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 mod api;
 mod audit;
@@ -12,8 +14,11 @@ mod command;
 mod error;
 mod memory;
 mod retention;
+mod seal;
 mod settings;
 mod sqlite;
+mod trail;
+mod verify;
 
 #[cfg(test)]
 mod contract_tests;
@@ -21,10 +26,13 @@ mod contract_tests;
 pub(crate) mod fixtures;
 
 pub use api::*;
-pub use command::{Command, Effect, Order, Origin};
+pub use command::{Command, Effect, Note, Order, Origin};
 pub use error::StoreError;
-pub use retention::{RETENTION, forget_what_is_old};
+pub use retention::{RETENTION, forget_old_entries, forget_what_is_old};
+pub use seal::{AuditHead, AuditMac, AuditSeal, NotAHead, Sealed};
 pub use settings::*;
+pub use trail::{AuditEntry, AuditExtent, AuditOrder, AuditQuery, AuditReader};
+pub use verify::{Breach, DroppedEntries, Verification};
 
 /// Whether a store that does not exist is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,12 +48,17 @@ pub struct Store {
     reader: Arc<dyn KeyReader>,
     writer: Arc<dyn KeyWriter>,
     feed: Arc<dyn ChangeFeed>,
+    audit: Arc<dyn AuditReader>,
+    seal: SharedSeal,
 }
 
+/// The seal in use, replaced when the configuration is read again.
+type SharedSeal = Arc<ArcSwap<AuditSeal>>;
+
 impl Store {
-    fn over<S: KeyReader + KeyWriter + ChangeFeed + 'static>(store: S) -> Arc<Self> {
+    fn over<S: KeyReader + KeyWriter + ChangeFeed + AuditReader + 'static>(store: S, seal: SharedSeal) -> Arc<Self> {
         let store = Arc::new(store);
-        Arc::new(Self { reader: store.clone(), writer: store.clone(), feed: store })
+        Arc::new(Self { reader: store.clone(), writer: store.clone(), feed: store.clone(), audit: store, seal })
     }
 
     /// What reads records.
@@ -62,6 +75,16 @@ impl Store {
     pub fn feed(&self) -> &Arc<dyn ChangeFeed> {
         &self.feed
     }
+
+    /// What reads the audit trail.
+    pub fn audit(&self) -> &Arc<dyn AuditReader> {
+        &self.audit
+    }
+
+    /// From the next transaction on, entries of the audit trail are sealed with this.
+    pub fn seal_with(&self, seal: AuditSeal) {
+        self.seal.store(Arc::new(seal));
+    }
 }
 
 impl std::fmt::Debug for Store {
@@ -70,15 +93,17 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Opens the store that the settings name, bringing an older schema up to date. Blocks on files.
+/// Opens the store that the settings name, bringing an older schema up to date; entries of its audit trail are sealed
+/// with `seal`. Blocks on files.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] when it cannot be reached, read or (with [`OpenMode::Existing`]) does not exist,
 /// [`StoreError::Damaged`] when it is not a store of ours or is broken, [`StoreError::Newer`] when a newer
 /// portcullis has written it.
-pub fn open(settings: &StoreSettings, mode: OpenMode) -> Result<Arc<Store>, StoreError> {
+pub fn open(settings: &StoreSettings, mode: OpenMode, seal: AuditSeal) -> Result<Arc<Store>, StoreError> {
+    let seal = Arc::new(ArcSwap::from_pointee(seal));
     match settings {
-        StoreSettings::Memory => Ok(Store::over(memory::MemoryStore::new()?)),
-        StoreSettings::Sqlite { path } => Ok(Store::over(sqlite::SqliteStore::open(path, mode)?)),
+        StoreSettings::Memory => Ok(Store::over(memory::MemoryStore::new(seal.clone())?, seal)),
+        StoreSettings::Sqlite { path } => Ok(Store::over(sqlite::SqliteStore::open(path, mode, seal.clone())?, seal)),
     }
 }

@@ -15,6 +15,13 @@ pub enum StoreSettings {
     },
 }
 
+/// `audit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// How long entries of the audit trail are kept. Default 400 days, one day to a hundred years.
+    pub retention: Duration,
+}
+
 /// `sync`: how the key set follows the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncSettings {

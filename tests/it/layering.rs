@@ -27,11 +27,11 @@ const TABLE: &[(u8, &str, May)] = &[
     (2, "authz", Know(&["route", "authn"])),
     (3, "gate", Know(&["route", "credential", "cache", "authn", "authz", "limit"])),
     (4, "manage", Know(&["store", "gate"])),
+    (4, "audit", Know(&["store"])),
     // Challenges name the schemes a route accepts.
     (4, "reply", Know(&["gate", "credential"])),
     (5, "proxy", KnowLower),
     (5, "admin", KnowLower),
-    (5, "audit", KnowLower),
     (6, "server", KnowLower),
     (7, "config", KnowLower),
     (8, "app", KnowLower),

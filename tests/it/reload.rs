@@ -90,7 +90,7 @@ async fn keys_lose_access_where_another_rule_decides_their_requests_and_nowhere_
     let (gateway, _origin) = scene::shop().await;
     let reader = gateway.key("reader", "read:orders").await;
     let both = gateway.key("both", "read:orders,write:orders").await;
-    let narrower = "  - { path: '/v1/orders/{id}', upstream: shop, scopes: write:orders }\n";
+    let narrower = "  - { path: '/v1/orders/{id}', upstream: shop, methods: { GET: { scopes: write:orders }, POST: { scopes: write:orders } } }\n";
     gateway.rewrite_config(&shop_config(narrower, ""));
     let said = gateway.cli(&["reload", "--dry-run"]).await.success().everything();
     assert!(said.contains(&reader.id) && !said.contains(&both.id), "{said}");

@@ -27,6 +27,7 @@ routes:
       cors: { origins: [https://o.test], methods: [GET], headers: [X-H], max_age: 5m }, timeouts: { connect: 1s, idle: 2m }, headers: { set: { X-S: canary-three }, remove: [X-Q] } }
   - { path: /b, group: g, upstream: app, scopes: a }
 store: { driver: memory }
+audit: { retention: 30d }
 sync: { poll_interval: 1s, on_stale: serve, max_staleness: 48h }
 limits: { connections_per_address: 7, head_size: 64KiB }
 errors: { profile: success }

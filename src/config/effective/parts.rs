@@ -69,6 +69,7 @@ pub(super) fn settings(settings: &Settings) -> Value {
                 ),
             ])),
         ),
+        ("audit", Some(map([("retention", span(settings.audit.retention))]))),
         ("limits", Some(limits(&settings.limits))),
         (
             "admin",

@@ -64,6 +64,8 @@ shape! {
         store: Section<StoreFile>,
         /// How the gateway follows the store.
         sync: Section<SyncFile>,
+        /// The trail of changes.
+        audit: Section<AuditFile>,
         /// Bounds of every connection.
         limits: Section<LimitsFile>,
         /// Management.
@@ -220,6 +222,14 @@ shape! {
         max_staleness: Option<At<Duration>> = "24h",
         /// What happens once it is older: `deny` answers 503, `serve` decides by the old set.
         on_stale: Option<At<OnStale>> = "deny",
+    }
+}
+
+shape! {
+    /// The trail of changes.
+    pub(crate) struct AuditFile {
+        /// How long entries are kept. 1d to 36500d.
+        retention: Option<At<Duration>> = "400d",
     }
 }
 

@@ -21,16 +21,18 @@ pub(crate) use self::network::show_bind;
 pub(crate) use self::routes::ResolvedRoute;
 pub(crate) use self::ties::rule_of;
 use super::diagnostic::{Code, Findings, Problem};
-use super::file::{AdminFile, Driver, File, LimitsFile, LoggingFile, MetricsFile, ShutdownFile, StoreFile, SyncFile};
+use super::file::{
+    AdminFile, AuditFile, Driver, File, LimitsFile, LoggingFile, MetricsFile, ShutdownFile, StoreFile, SyncFile,
+};
 use super::place::PlaceId;
-use super::settings::{AdminSettings, ErrorProfile, Settings};
+use super::settings::{AdminSettings, ErrorProfile, ReadFile, Settings};
 use super::shape::At;
 use super::shape::numbers::ByteSize;
 use crate::domain::time::show_duration;
 use crate::gate::{GateSettings, OnStale};
 use crate::route::RouteTable;
 use crate::server::{Limits, ShutdownSettings, Workers};
-use crate::store::{StoreSettings, SyncSettings};
+use crate::store::{AuditSettings, StoreSettings, SyncSettings};
 use crate::telemetry::{LogFormat, LogLevel, LogSettings, MetricsSettings};
 
 /// Settings, and where their rules stand, for lints.
@@ -88,7 +90,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         marks.weakened.push((at, "report mode lets revoked, disabled and expired keys pass".to_owned()));
     });
     let settings = Settings {
-        files: findings.sources.files().iter().map(|file| file.path.clone()).collect(),
+        files: findings.sources.files().iter().map(|file| ReadFile::new(file.path.clone(), file.text())).collect(),
         listeners,
         tls,
         upstreams,
@@ -115,6 +117,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         errors: file.errors.0.as_ref().and_then(|errors| errors.profile).unwrap_or(ErrorProfile::Standard),
         store: store(file.store.0.as_ref(), &base, findings),
         sync: sync_settings(sync, findings),
+        audit: audit(file.audit.0.as_ref(), findings),
         limits: limits(file.limits.0.as_ref(), findings),
         admin: admin(file.admin.0.as_ref(), &base),
         metrics: metrics(file.metrics.0.as_ref(), findings),
@@ -226,6 +229,11 @@ fn sync_settings(file: Option<&SyncFile>, findings: &mut Findings) -> SyncSettin
         poll_interval: span(field(|f| f.poll_interval.as_ref()), 100 * MS, 10 * MS..=10 * SECOND, findings),
         last_used_flush: span(field(|f| f.last_used_flush.as_ref()), 30 * SECOND, SECOND..=HOUR, findings),
     }
+}
+
+fn audit(file: Option<&AuditFile>, findings: &mut Findings) -> AuditSettings {
+    let retention = file.and_then(|file| file.retention.as_ref());
+    AuditSettings { retention: span(retention, 400 * DAY, DAY..=36_500 * DAY, findings) }
 }
 
 fn staleness(file: Option<&SyncFile>, marks: &mut Marks, findings: &mut Findings) -> (Duration, OnStale) {

@@ -1,25 +1,35 @@
 //! What each order does to the tables, its audit row included. Runs inside the writer's transaction.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::{Fault, is_duplicate};
 use super::rows::{self, Names};
+use super::trail;
 use super::writer::{number, revision_of};
 use crate::domain::{Bounds, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, Timestamp};
-use crate::store::api::{MAX_FORGOTTEN_AT_ONCE, RepeatName, Repeatable};
-use crate::store::audit::{Action, Difference};
-use crate::store::command::{Command, Effect, Order, Origin};
+use crate::store::api::{MAX_FORGOTTEN_AT_ONCE, MAX_FORGOTTEN_ENTRIES_AT_ONCE, RepeatName, Repeatable};
+use crate::store::audit::{Action, Difference, Draft, Dropped};
+use crate::store::command::{AUDIT_SUBJECT, Command, Effect, Note, Order, Origin};
 use crate::store::error::StoreError;
+use crate::store::seal::{AuditHead, AuditSeal};
 
 /// Inserting this many needs more of the indexes at hand than the usual cache holds.
 const MANY: usize = 1_000;
 
 /// Applies `order`; whatever changes is stamped with `next`. `newest` is the revision before this transaction.
-pub(super) fn apply(connection: &Connection, order: &Order, newest: Revision, next: Revision) -> Result<Effect, Fault> {
-    let write = Write { connection, order, next };
+pub(super) fn apply(
+    connection: &Connection,
+    order: &Order,
+    newest: Revision,
+    next: Revision,
+    seal: &AuditSeal,
+) -> Result<Effect, Fault> {
+    let write = Write { connection, order, next, seal, trail: Cell::new(None) };
     if let Some((name, repeatable)) = &order.repeatable {
         write.keep(name, repeatable)?;
     }
@@ -35,6 +45,8 @@ pub(super) fn apply(connection: &Connection, order: &Order, newest: Revision, ne
         Command::ReplaceOwner { record } => write.replace_owner(record),
         Command::SetSuspended { id, suspended } => write.set_suspended(*id, *suspended),
         Command::Forget { before } => write.forget(*before, newest),
+        Command::ForgetAudit { retention } => write.forget_audit(*retention, newest),
+        Command::Note { note } => write.note_elsewhere(note),
     }
 }
 
@@ -42,6 +54,9 @@ struct Write<'a> {
     connection: &'a Connection,
     order: &'a Order,
     next: Revision,
+    seal: &'a AuditSeal,
+    /// Where the audit trail ends, once this order has looked. Nobody else writes meanwhile: the transaction is ours.
+    trail: Cell<Option<AuditHead>>,
 }
 
 impl Write<'_> {
@@ -399,22 +414,40 @@ impl Write<'_> {
         Ok(())
     }
 
+    /// Drops the oldest rows of the audit trail, and writes that into it.
+    fn forget_audit(&self, retention: Duration, newest: Revision) -> Result<Effect, Fault> {
+        let before = self.order.now.minus(retention);
+        let Some((last, rows)) = trail::find_forgettable(self.connection, before, MAX_FORGOTTEN_ENTRIES_AT_ONCE)?
+        else {
+            return Ok(Effect::Unchanged(newest));
+        };
+        let dropped = Dropped { last: last.last, last_at: last.at, retention };
+        self.note(Action::AuditForget, AUDIT_SUBJECT, &dropped.difference())?;
+        trail::drop_through(self.connection, dropped.anchor())?;
+        Ok(Effect::Changed(self.next, rows))
+    }
+
+    fn note_elsewhere(&self, note: &Note) -> Result<Effect, Fault> {
+        self.note(note.action(), note.subject(), &note.clone().difference())?;
+        Ok(Effect::Changed(self.next, 0))
+    }
+
     /// Writes the audit row of what was just done.
     fn note(&self, action: Action, subject: &str, difference: &Difference) -> Result<(), Fault> {
-        let mut insert = self.connection.prepare_cached(
-            "INSERT INTO audit (revision, at, actor, action, subject, before, after, address) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?;
-        insert.execute(params![
-            number(self.next),
-            self.order.now.unix_ms(),
-            self.order.by.name,
-            action.name(),
-            subject,
-            difference.before.as_ref().map(ToString::to_string),
-            difference.after.as_ref().map(ToString::to_string),
-            self.order.by.address.map(|address| address.to_string()),
-        ])?;
+        let head = match self.trail.get() {
+            Some(head) => head,
+            None => trail::read_head(self.connection)?,
+        };
+        let draft = Draft {
+            revision: self.next,
+            at: self.order.now,
+            by: &self.order.by,
+            action,
+            subject: subject.to_owned(),
+            difference,
+        };
+        let entry = draft.seal_behind(head, self.seal);
+        self.trail.set(Some(trail::insert(self.connection, &entry)?));
         Ok(())
     }
 }

@@ -59,7 +59,7 @@ impl Fault {
 }
 
 /// A value of a type that the schema does not allow.
-fn is_conversion(error: &rusqlite::Error) -> bool {
+pub(super) fn is_conversion(error: &rusqlite::Error) -> bool {
     matches!(
         error,
         rusqlite::Error::FromSqlConversionFailure(..)

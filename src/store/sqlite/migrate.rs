@@ -27,6 +27,7 @@ pub(super) const KEYS: Schema = Schema {
     migrations: &[
         Migration { version: 1, name: "keys", sql: include_str!("../migrations/sqlite/0001_keys.sql") },
         Migration { version: 2, name: "life", sql: include_str!("../migrations/sqlite/0002_life.sql") },
+        Migration { version: 3, name: "chain", sql: include_str!("../migrations/sqlite/0003_chain.sql") },
     ],
 };
 

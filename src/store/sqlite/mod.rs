@@ -11,10 +11,14 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use tokio::sync::{mpsc, watch};
 
 use super::OpenMode;
+use super::SharedSeal;
 use super::api::{Answer, ChangeFeed, Changes, KeyQuery, KeyReader, LoadBatch, Page, RepeatName, Repeatable};
 use super::command::{Commands, Effect, Order};
 use super::error::StoreError;
 use super::memory::wait_for_commit;
+use super::seal::AuditHead;
+use super::trail::{AuditEntry, AuditExtent, AuditQuery, AuditReader};
+use super::verify::Verification;
 use crate::domain::{KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, StoreHead, Timestamp};
 
 mod commands;
@@ -24,11 +28,14 @@ mod feed;
 mod migrate;
 mod rows;
 mod seat;
+mod trail;
 mod usage;
 mod writer;
 
 #[cfg(test)]
 mod sqlite_tests;
+#[cfg(test)]
+mod trail_tests;
 
 use connect::Role;
 use fault::Fault;
@@ -45,6 +52,7 @@ pub(super) struct SqliteStore {
     feed: Readers,
     readers: Readers,
     usage: usage::Usage,
+    seal: SharedSeal,
 }
 
 impl SqliteStore {
@@ -52,17 +60,18 @@ impl SqliteStore {
     ///
     /// # Errors
     /// As [`super::open`].
-    pub(super) fn open(path: &Path, mode: OpenMode) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path, mode: OpenMode, seal: SharedSeal) -> Result<Self, StoreError> {
         let first = connect::open_first(path, mode)?;
         let writer = Seat::with_connection(path.to_owned(), Role::Writer, first);
         let reader = || Seat::new(path.to_owned(), Role::Reader);
         let committed = watch::Sender::new(StoreHead::default());
         Ok(Self {
-            writer: writer::Writer::start(writer, committed.clone())?,
+            writer: writer::Writer::start(writer, committed.clone(), seal.clone())?,
             feed: Readers::start("store-feed", [reader()])?,
             readers: Readers::start("store-reader", [reader(), reader()])?,
             usage: usage::Usage::start(path)?,
             committed,
+            seal,
         })
     }
 }
@@ -105,6 +114,21 @@ impl KeyReader for SqliteStore {
 
     fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>> {
         Box::pin(self.readers.ask("reading an answer", move |open| find_repeatable(&open.connection, &name, now)))
+    }
+}
+
+impl AuditReader for SqliteStore {
+    fn list_audit(&self, query: AuditQuery) -> Answer<'_, Page<AuditEntry>> {
+        Box::pin(self.readers.ask("listing the audit trail", move |open| trail::list(&open.connection, &query)))
+    }
+
+    fn audit_extent(&self) -> Answer<'_, AuditExtent> {
+        Box::pin(self.readers.ask("reading the audit trail", trail::extent))
+    }
+
+    fn verify_audit(&self, head: Option<AuditHead>) -> Answer<'_, Verification> {
+        let seal = self.seal.load_full();
+        Box::pin(self.readers.ask("verifying the audit trail", move |open| trail::verify(open, &seal, head)))
     }
 }
 

@@ -9,8 +9,10 @@ use super::commands;
 use super::fault::Fault;
 use super::seat::{Open, Seat, join, start_thread};
 use crate::domain::{Revision, RevisionToken, StoreHead};
+use crate::store::SharedSeal;
 use crate::store::command::{Effect, Order, draw_token};
 use crate::store::error::StoreError;
+use crate::store::seal::AuditSeal;
 
 /// Orders that may wait; more wait in their callers.
 const QUEUE: usize = 256;
@@ -33,9 +35,9 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread. Each commit is announced on `committed`.
-    pub(super) fn start(seat: Seat, committed: watch::Sender<StoreHead>) -> Result<Self, StoreError> {
+    pub(super) fn start(seat: Seat, committed: watch::Sender<StoreHead>, seal: SharedSeal) -> Result<Self, StoreError> {
         let (queue, tickets) = mpsc::channel(QUEUE);
-        let thread = start_thread("store-writer", move || serve(seat, tickets, &committed))?;
+        let thread = start_thread("store-writer", move || serve(Scribe { seat, committed, seal }, tickets))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
@@ -56,7 +58,14 @@ impl Drop for Writer {
     }
 }
 
-fn serve(mut seat: Seat, mut tickets: mpsc::Receiver<Ticket>, committed: &watch::Sender<StoreHead>) {
+/// What the thread works with.
+pub(super) struct Scribe {
+    pub(super) seat: Seat,
+    pub(super) committed: watch::Sender<StoreHead>,
+    pub(super) seal: SharedSeal,
+}
+
+fn serve(mut scribe: Scribe, mut tickets: mpsc::Receiver<Ticket>) {
     while let Some(first) = tickets.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < MAX_TOGETHER
@@ -64,27 +73,40 @@ fn serve(mut seat: Seat, mut tickets: mpsc::Receiver<Ticket>, committed: &watch:
         {
             batch.push(next);
         }
-        serve_batch(&mut seat, batch, committed);
+        scribe.serve_batch(batch);
     }
 }
 
-fn serve_batch(seat: &mut Seat, batch: Vec<Ticket>, committed: &watch::Sender<StoreHead>) {
-    let (orders, replies): (Vec<Order>, Vec<_>) = batch.into_iter().map(|t| (t.order, t.reply)).unzip();
-    for (reply, answer) in replies.into_iter().zip(answer_all(seat, &orders, committed)) {
-        // Who asked may be gone; the change stands.
-        drop(reply.send(answer));
-    }
-}
-
-/// All orders in one transaction; or each in its own, when they fail together: one must not take the others down.
-pub(super) fn answer_all(seat: &mut Seat, orders: &[Order], committed: &watch::Sender<StoreHead>) -> Vec<Answered> {
-    match write(seat, orders, committed) {
-        Ok(answers) => answers,
-        Err(_) if orders.len() > 1 => {
-            let alone = |order| write(seat, std::slice::from_ref(order), committed).and_then(only);
-            orders.iter().map(alone).collect()
+impl Scribe {
+    fn serve_batch(&mut self, batch: Vec<Ticket>) {
+        let (orders, replies): (Vec<Order>, Vec<_>) = batch.into_iter().map(|t| (t.order, t.reply)).unzip();
+        for (reply, answer) in replies.into_iter().zip(self.answer_all(&orders)) {
+            // Who asked may be gone; the change stands.
+            drop(reply.send(answer));
         }
-        Err(error) => vec![Err(error)],
+    }
+
+    /// All orders in one transaction; or each in its own, when they fail together: one must not take the others down.
+    pub(super) fn answer_all(&mut self, orders: &[Order]) -> Vec<Answered> {
+        match self.write(orders) {
+            Ok(answers) => answers,
+            Err(_) if orders.len() > 1 => {
+                let alone = |order| self.write(std::slice::from_ref(order)).and_then(only);
+                orders.iter().map(alone).collect()
+            }
+            Err(error) => vec![Err(error)],
+        }
+    }
+
+    /// One transaction for all `orders`. An order that is refused leaves nothing; trouble rolls all of them back.
+    fn write(&mut self, orders: &[Order]) -> Result<Vec<Answered>, StoreError> {
+        let token = draw_token()?;
+        let seal = self.seal.load();
+        let (answers, head) = self.seat.run(DOING, |open| transact(open, orders, token, &seal))?;
+        if let Some(head) = head {
+            self.committed.send_replace(head);
+        }
+        Ok(answers)
     }
 }
 
@@ -92,20 +114,11 @@ fn only(mut answers: Vec<Answered>) -> Answered {
     answers.pop().unwrap_or(Ok(Effect::NotFound))
 }
 
-/// One transaction for all `orders`. An order that is refused leaves nothing; trouble rolls all of them back.
-fn write(seat: &mut Seat, orders: &[Order], committed: &watch::Sender<StoreHead>) -> Result<Vec<Answered>, StoreError> {
-    let token = draw_token()?;
-    let (answers, head) = seat.run(DOING, |open| transact(open, orders, token))?;
-    if let Some(head) = head {
-        committed.send_replace(head);
-    }
-    Ok(answers)
-}
-
 pub(super) fn transact(
     open: &mut Open,
     orders: &[Order],
     token: RevisionToken,
+    seal: &AuditSeal,
 ) -> Result<(Vec<Answered>, Option<StoreHead>), Fault> {
     let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let newest = read_head(&transaction)?.revision;
@@ -114,7 +127,7 @@ pub(super) fn transact(
     for order in orders {
         transaction.execute_batch("SAVEPOINT one_order")?;
         // What an earlier order of this transaction changed counts as this revision already.
-        let answer = match commands::apply(&transaction, order, newest, newest.next()) {
+        let answer = match commands::apply(&transaction, order, newest, newest.next(), seal) {
             Ok(effect) => Ok(effect),
             Err(Fault::Told(refusal)) if !refusal.is_trouble() => {
                 transaction.execute_batch("ROLLBACK TO one_order")?;

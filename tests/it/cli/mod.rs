@@ -1,5 +1,6 @@
 //! The command line: what each verb prints, changes, and ends with.
 
+mod audit;
 mod explain;
 mod import;
 mod keys;
