@@ -21,6 +21,7 @@ use super::profile::ApiProfile;
 use super::query::Query;
 use super::seal::Seal;
 use super::table::{Effect, Name, Repeat, Row};
+use crate::audit::{Asked, Unclear, entry_json};
 use crate::cache::{KeySet, KeySlot, SyncHandle};
 use crate::credential::{self, Located};
 use crate::domain::time::{self, monotonic_now};
@@ -34,7 +35,7 @@ use crate::manage::{
     owner_json,
 };
 use crate::reply::{self, Audience, ErrorProfile, Refusal};
-use crate::store::{Actor, Command, RepeatName, Repeatable, Store, StoreError};
+use crate::store::{Actor, AuditOrder, AuditQuery, Command, RepeatName, Repeatable, Store, StoreError};
 
 /// How long a change that is committed may take to be enforced here before the answer says that it is not yet.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -235,6 +236,7 @@ impl Api {
                 self.changed_owner(call, &desk, id, revision).await
             }
             Name::ListScopes => Ok(list_scopes(call)?),
+            Name::ListAudit => list_audit(call, &self.store).await,
             Name::Status => self.status(call),
             Name::OpenApi => {
                 call.no_query()?;
@@ -685,6 +687,33 @@ async fn list_owners(call: &Call<'_>, store: &Store) -> Result<ApiAnswer, ApiErr
     let next = visible.next().and_then(|_| page.last().map(|owner| owner.id));
     let items: Vec<Value> = page.into_iter().map(owner_json).collect();
     Ok(call.json(StatusCode::OK, json!({ "data": items, "next_cursor": next }), Some("owners")))
+}
+
+/// Parameters of the trail.
+pub(super) const AUDIT_FILTERS: [&str; 7] = ["cursor", "limit", "since", "until", "actor", "action", "subject"];
+
+async fn list_audit(call: &Call<'_>, store: &Store) -> Result<ApiAnswer, ApiError> {
+    call.authority.check_operator("the audit trail")?;
+    let mut query = Query::read(call.request.query)?;
+    let (after, limit) = (query.parsed::<u64>("cursor")?, query.parsed::<usize>("limit")?.unwrap_or(100));
+    if !(1..=1000).contains(&limit) {
+        return Err(ApiError::field("limit", "is 1 to 1000"));
+    }
+    let mut text = |name| query.text(name).map(Into::into);
+    let asked = Asked {
+        since: text("since"),
+        until: text("until"),
+        actor: text("actor"),
+        action: text("action"),
+        subject: text("subject"),
+    };
+    query.finish(&AUDIT_FILTERS)?;
+    let unclear = |unclear: Unclear| ApiError::field(unclear.field, unclear.problem);
+    let query = AuditQuery { after, limit, ..asked.query(AuditOrder::NewestFirst, call.now).map_err(unclear)? };
+    let page = store.audit().list_audit(query).await?;
+    let next = if page.more { page.items.last().map(|entry| entry.entry.to_string()) } else { None };
+    let items: Vec<Value> = page.items.iter().map(entry_json).collect();
+    Ok(call.json(StatusCode::OK, json!({ "data": items, "next_cursor": next }), Some("entries")))
 }
 
 fn list_scopes(call: &Call<'_>) -> Result<ApiAnswer, ApiError> {

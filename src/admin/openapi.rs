@@ -8,7 +8,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::api::KEY_FILTERS;
+use super::api::{AUDIT_FILTERS, KEY_FILTERS};
 use super::exchange::CODES;
 use super::profile::ApiProfile;
 use super::table::{Name, Needs, Repeat, Row, TABLE, satisfied_by};
@@ -141,6 +141,19 @@ fn queries(name: Name) -> Vec<(&'static str, Value)> {
         Name::ListOwners => {
             vec![("cursor", json!({ "type": "string", "pattern": "^own_[0-9a-f]{32}$" })), ("limit", limit())]
         }
+        Name::ListAudit => AUDIT_FILTERS
+            .into_iter()
+            .map(|filter| {
+                let moment = "^([0-9]+(ms|s|m|h|d)|[0-9]{4}-[0-9]{2}-[0-9]{2}(T.+)?)$";
+                let schema = match filter {
+                    "limit" => limit(),
+                    "cursor" => json!({ "type": "string", "pattern": "^[0-9]{1,18}$" }),
+                    "since" | "until" => json!({ "type": "string", "pattern": moment }),
+                    _ => json!({ "type": "string" }),
+                };
+                (filter, schema)
+            })
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -218,6 +231,7 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
             let required = json!(["valid", "reason", "missing_scopes", "record"]);
             ("200", "What it is.", JSON, json!({ "type": "object", "properties": properties, "required": required }))
         }
+        Name::ListAudit => ("200", "A page of entries.", JSON, list(json!({ "type": "object" }), "^[0-9]+$")),
         Name::ListScopes | Name::Status | Name::OpenApi => ("200", "As asked.", JSON, json!({ "type": "object" })),
         Name::Docs => ("200", "A page.", "text/html", json!({ "type": "string" })),
         Name::DocsErrors | Name::DocsError => ("200", "A page.", "text/markdown", json!({ "type": "string" })),

@@ -83,6 +83,7 @@ pub(super) enum Name {
     SuspendOwner,
     ResumeOwner,
     ListScopes,
+    ListAudit,
     Status,
     OpenApi,
     Docs,
@@ -92,6 +93,7 @@ pub(super) enum Name {
 
 const READ_KEYS: Needs = Needs::Scope("portcullis:keys:read");
 const KEYS: Needs = Needs::Scope(Scope::MANAGE_KEYS);
+const AUDIT: Needs = Needs::Scope("portcullis:audit");
 const VERIFY: Needs = Needs::Scope("portcullis:verify");
 
 /// The scopes that satisfy a demand for `scope`: itself, and what includes it.
@@ -152,6 +154,7 @@ table! {
     SuspendOwner: POST "/v1/owners/{id}/suspend", KEYS, Changes("owner.suspend", Idempotent), "Refuse all keys of an owner";
     ResumeOwner: POST "/v1/owners/{id}/resume", KEYS, Changes("owner.resume", Idempotent), "Accept the keys of an owner again";
     ListScopes: GET "/v1/scopes", READ_KEYS, Reads, "List the scopes and roles that keys may hold";
+    ListAudit: GET "/v1/audit", AUDIT, Reads, "List who changed what, the newest first";
     Status: GET "/v1/status", Needs::AnyKey, Reads, "Show how this gateway stands with its store";
     OpenApi: GET "/v1/openapi.json", Needs::Nothing, Reads, "This document";
     Docs: GET "/docs", Needs::Nothing, Reads, "The API for people";

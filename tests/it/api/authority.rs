@@ -49,7 +49,7 @@ impl Cast {
 }
 
 /// Method, path, body and whose record it is about.
-const ASKED: [(&str, &str, &str, &str); 29] = [
+const ASKED: [(&str, &str, &str, &str); 30] = [
     ("GET", "/v1/keys", "", ""),
     ("POST", "/v1/keys", r#"{"name":"n","scopes":["read:orders"]}"#, ""),
     ("GET", "/v1/keys/{id}", "", "operators"),
@@ -78,6 +78,7 @@ const ASKED: [(&str, &str, &str, &str); 29] = [
     ("PATCH", "/v1/owners/{id}", r#"{"max_keys":null}"#, "acme"),
     ("POST", "/v1/owners/{id}/suspend", "", "rival"),
     ("GET", "/v1/scopes", "", ""),
+    ("GET", "/v1/audit", "", ""),
     ("GET", "/v1/status", "", ""),
 ];
 

@@ -37,3 +37,30 @@ async fn the_catalogue_and_the_state_of_the_gateway_can_be_asked_for() {
     let own = shop.tell("GET", "/v1/keys/self", &Value::Null).await.expect(200).json();
     assert_eq!(own["id"], shop.operator.id.as_str());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_tells_who_changed_what_from_where() {
+    let shop = Shop::open().await;
+    let key = shop.make(json!({ "name": "erp", "scopes": ["read:orders"] })).await;
+    let path = format!("/v1/keys/{}", key.id);
+    shop.tell("PATCH", &path, &json!({ "scopes": [] })).await.expect(200);
+    shop.tell("DELETE", &path, &Value::Null).await.expect(200);
+    let trail = |query: String| shop.tell("GET", &format!("/v1/audit?{query}"), &Value::Null);
+    let page = trail(format!("subject={}", key.id)).watching(shop.gateway.site().vault()).await.expect(200).json();
+    let entries = page["data"].as_array().unwrap();
+    let actions: Vec<&str> = entries.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["key.revoke", "key.update", "key.create"]);
+    assert_eq!(entries[1]["before"], json!({ "scopes": ["read:orders"] }));
+    assert_eq!(entries[1]["after"], json!({ "scopes": [] }));
+    for entry in entries {
+        assert_eq!((&entry["actor"], &entry["address"]), (&json!(shop.operator.id), &json!("127.0.0.1")));
+    }
+    let first = trail("limit=1".to_owned()).await.expect(200).json();
+    let next = trail(format!("limit=1&cursor={}", first["next_cursor"].as_str().unwrap())).await.expect(200).json();
+    assert_ne!(first["data"][0]["entry"], next["data"][0]["entry"]);
+    for (query, field) in [("since=yesterday", "since"), ("action=*.create", "action"), ("cursor=x", "cursor")] {
+        let refused = trail(query.to_owned()).await.refused(400, "invalid_field").json();
+        assert_eq!(refused["field"], field);
+    }
+    let _ = shop.gateway.cli(&["audit", "verify"]).await.success();
+}
