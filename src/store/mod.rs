@@ -1,7 +1,7 @@
 //! Where key records live.
 //!
-//! Three traits, so that the data plane is given only what it needs: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`].
-//! [`open`] is the one door. Must not know who asks, nor how requests are decided.
+//! Four traits, so that everyone is given only what they need: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`] and
+//! [`QuotaBook`]. [`open`] is the one door. Must not know who asks, nor how requests are decided.
 //! Start at `api`; `sqlite` and `memory` are the stores, and `contract_tests` holds both to the same promises.
 
 use std::sync::Arc;
@@ -40,12 +40,13 @@ pub struct Store {
     reader: Arc<dyn KeyReader>,
     writer: Arc<dyn KeyWriter>,
     feed: Arc<dyn ChangeFeed>,
+    quotas: Arc<dyn QuotaBook>,
 }
 
 impl Store {
-    fn over<S: KeyReader + KeyWriter + ChangeFeed + 'static>(store: S) -> Arc<Self> {
+    fn over<S: KeyReader + KeyWriter + ChangeFeed + QuotaBook + 'static>(store: S) -> Arc<Self> {
         let store = Arc::new(store);
-        Arc::new(Self { reader: store.clone(), writer: store.clone(), feed: store })
+        Arc::new(Self { reader: store.clone(), writer: store.clone(), feed: store.clone(), quotas: store })
     }
 
     /// What reads records.
@@ -61,6 +62,11 @@ impl Store {
     /// What follows changes.
     pub fn feed(&self) -> &Arc<dyn ChangeFeed> {
         &self.feed
+    }
+
+    /// What keeps the counts of quotas.
+    pub fn quotas(&self) -> &Arc<dyn QuotaBook> {
+        &self.quotas
     }
 }
 
