@@ -6,6 +6,7 @@
 
 mod error;
 mod generation;
+mod metering;
 mod reload;
 mod run;
 mod socket;

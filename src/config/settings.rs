@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 pub use crate::admin::ApiProfile;
 use crate::gate::GateSettings;
+use crate::limit::LimitSettings;
 use crate::proxy::{HeaderSettings, UpstreamSettings};
 pub use crate::reply::ErrorProfile;
 use crate::server::{Limits, ListenerSettings, ShutdownSettings, TlsSettings, Workers};
@@ -34,6 +35,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Following the store.
     pub sync: SyncSettings,
+    /// Metering.
+    pub rate_limits: LimitSettings,
     /// Bounds of connections.
     pub limits: Limits,
     /// Management.

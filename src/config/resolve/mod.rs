@@ -7,6 +7,7 @@ mod catalogue;
 mod demand;
 mod forward;
 mod headers;
+mod limits;
 mod network;
 mod routes;
 mod ties;
@@ -115,6 +116,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         errors: file.errors.0.as_ref().and_then(|errors| errors.profile).unwrap_or(ErrorProfile::Standard),
         store: store(file.store.0.as_ref(), &base, findings),
         sync: sync_settings(sync, findings),
+        rate_limits: limits::settings(file.rate_limits.0.as_ref(), findings),
         limits: limits(file.limits.0.as_ref(), findings),
         admin: admin(file.admin.0.as_ref(), &base),
         metrics: metrics(file.metrics.0.as_ref(), findings),
