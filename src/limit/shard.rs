@@ -36,6 +36,11 @@ impl Shard {
         self.rates.get(&(subject, rule)).copied().unwrap_or_default()
     }
 
+    /// A subject's meter under a rule, unless it is full.
+    pub(super) fn bucket_mut(&mut self, meter: (Subject, RuleId)) -> Option<&mut Bucket> {
+        self.rates.get_mut(&meter)
+    }
+
     /// How full a meter is, which fills as this limit says from now on.
     pub(super) fn adopt(&mut self, meter: (Subject, RuleId), gcra: Gcra, now: u64) -> Level {
         match self.rates.get_mut(&meter) {
