@@ -213,7 +213,8 @@ impl Meters {
         Ok(standings)
     }
 
-    /// As [`Self::take`] for a rate alone, which nearly all limited requests have: in a third of the time.
+    /// As [`Self::take`] for a rate alone, which nearly all limited requests have: its meter is found once, and nothing is
+    /// set aside.
     fn take_rate(
         &self,
         policy: Policy,
