@@ -12,6 +12,7 @@ pub mod credential;
 pub mod domain;
 pub mod framing;
 pub mod gate;
+pub mod limit;
 pub mod manage;
 pub mod proxy;
 pub mod reply;

@@ -30,6 +30,7 @@ use crate::gate::{
     self, Admission, Caller as GateCaller, Freshness, GateSettings, Identity, Keys, RequestHead, Rules, Snapshot,
     SnapshotOutdated, admit, judge,
 };
+use crate::limit::{Meters, Moment};
 use crate::manage::{
     Authority, Caller, Desk, KeyChange, KeyFilter, Made, NewKey, NewOwner, OwnerChange, Refused, Rotation, key_json,
     owner_json,
@@ -54,6 +55,7 @@ pub struct Api {
     store: Arc<Store>,
     keys: Arc<KeySet>,
     sync: SyncHandle,
+    meters: Arc<Meters>,
     settings: Box<dyn Fn() -> ApiSettings + Send + Sync>,
     door: Mutex<Option<Arc<Door>>>,
 }
@@ -77,9 +79,10 @@ impl Api {
         store: Arc<Store>,
         keys: Arc<KeySet>,
         sync: SyncHandle,
+        meters: Arc<Meters>,
         settings: impl Fn() -> ApiSettings + Send + Sync + 'static,
     ) -> Self {
-        Self { store, keys, sync, settings: Box::new(settings), door: Mutex::new(None) }
+        Self { store, keys, sync, meters, settings: Box::new(settings), door: Mutex::new(None) }
     }
 
     /// Answers a request.
@@ -104,7 +107,7 @@ impl Api {
             client: request.client,
             is_upgrade: false,
         };
-        let verdict = match judge(&head, &snapshot, keys, now) {
+        let mut verdict = match judge(&head, &snapshot, keys, now) {
             Ok(verdict) => verdict,
             Err(SnapshotOutdated) => {
                 snapshot = door.snapshot(&self.keys);
@@ -112,8 +115,10 @@ impl Api {
                 judge(&head, &snapshot, keys, now).map_err(internal)?
             }
         };
+        let moment = Moment { monotonic: monotonic_now(), wall: now };
+        let decided = admit(&mut verdict, &snapshot, &self.keys, request.client, &self.meters, moment);
         let (rule, path) = (verdict.rule, verdict.path.into_owned());
-        let admitted = match admit(verdict.outcome, &verdict.caller) {
+        let admitted = match decided.admission {
             Admission::Forward(admitted) => admitted,
             Admission::Refuse(denial) => {
                 return Ok(refusal(Refusal::Denied(&denial), &request, settings, &settings.rules.settings));

@@ -91,6 +91,7 @@ fn route(rows: &[&'static Row], base: &GateSettings) -> Result<RouteSettings, Ru
         environments: Vec::new(),
         allow_ips: Vec::<IpNet>::new(),
         publishable_unsafe_methods: false,
+        rate_limit: None,
         cors: None,
         upstream: "portcullis".to_owned(),
         forward: ForwardSettings {

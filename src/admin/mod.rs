@@ -43,6 +43,7 @@ mod tests {
     use crate::authn::Rejection;
     use crate::credential::Malformed;
     use crate::gate::Denial;
+    use crate::limit::Policy;
     use crate::reply::{Failure, Refusal};
 
     #[test]
@@ -60,6 +61,8 @@ mod tests {
             Denial::OriginNotAllowed,
             Denial::SecretKeyInBrowser,
             Denial::InsufficientScope { required: Vec::new(), missing: Vec::new() },
+            Denial::RateLimited { policy: Policy::Key, retry_after_seconds: 1 },
+            Denial::QuotaExceeded { policy: Policy::KeyDay, retry_after_seconds: 1 },
             Denial::AuthUnavailable,
         ];
         let failures = [

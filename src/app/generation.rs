@@ -82,6 +82,7 @@ impl Generation {
             labels,
             errors: settings.errors,
             error_type_base: ERROR_TYPE_BASE.to_owned(),
+            limit_fields: settings.rate_limits.fields,
             stall_timeout: settings.limits.stall_timeout,
         };
         Ok(Self { rules: Arc::new(rules), plan: Arc::new(plan), tls })

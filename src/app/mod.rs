@@ -7,6 +7,7 @@
 mod accounts;
 mod error;
 mod generation;
+mod metering;
 mod reload;
 mod run;
 mod socket;

@@ -168,6 +168,8 @@ impl Reloader {
         gateway.live.replace(Arc::clone(&generation.rules), Arc::clone(&generation.plan));
         gateway.api.store(Arc::new(ApiSettings { rules: Arc::clone(&generation.rules), profile: settings.api }));
         gateway.limits.store(Arc::new(settings.limits.clone()));
+        gateway.meters.set_most(settings.rate_limits.max_meters);
+        gateway.limit_settings.store(Arc::new(settings.rate_limits));
         gateway.logging.apply(&settings.logging);
         gateway.store.seal_with(settings.audit_seal());
         gateway.audit.send_replace(settings.audit);

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::error::RunError;
 use super::generation::Generation;
+use super::metering::{self, QuotaCounts};
 use super::reload::{self, Reloader};
 use super::socket;
 use super::vitals::Health;
@@ -19,6 +20,7 @@ use crate::admin::{Api, ApiSettings};
 use crate::cache::{KeySet, LastUse, SyncTask};
 use crate::config::Settings;
 use crate::domain::time;
+use crate::limit::{LimitSettings, Meters};
 use crate::proxy::{Live, WorkerLastUse};
 use crate::server::{
     Accepting, Acceptor, Bind, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts, Workers,
@@ -73,6 +75,8 @@ pub(super) struct Gateway {
     /// What the management API is configured with.
     pub(crate) api: Arc<ArcSwap<ApiSettings>>,
     pub(crate) limits: Arc<ArcSwap<crate::server::Limits>>,
+    pub(crate) meters: Arc<Meters>,
+    pub(crate) limit_settings: Arc<ArcSwap<LimitSettings>>,
     pub(crate) workers: Arc<Vec<Worker>>,
     pub(crate) accept: AcceptThread,
     pub(crate) draining: Arc<AtomicBool>,
@@ -112,6 +116,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     };
     let last_use = LastUse::new(worker_count);
     let limits = Arc::new(ArcSwap::from_pointee(settings.limits.clone()));
+    let meters = Arc::new(Meters::new(settings.rate_limits.max_meters, time::monotonic_now()));
+    let limit_settings = Arc::new(ArcSwap::from_pointee(settings.rate_limits));
     let workers = (0..worker_count)
         .map(|worker| {
             let parts = WorkerParts {
@@ -120,6 +126,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
                 limits: Arc::clone(&limits),
                 access: logging.access_log(),
                 last_use: WorkerLastUse { shared: Arc::clone(&last_use), worker },
+                meters: Arc::clone(&meters),
             };
             Worker::start(worker, parts)
         })
@@ -141,6 +148,13 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     ));
     let audit = watch::Sender::new(settings.audit);
     let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store), audit.subscribe()));
+    let quota_counts = QuotaCounts::new(Arc::clone(&meters), Arc::clone(store.quotas()));
+    if let Err(error) = quota_counts.load().await {
+        tracing::warn!(%error, "counts of quotas cannot be read; they are added as soon as the store can be written");
+    }
+    let (stop_counting, told_to_stop) = tokio::sync::oneshot::channel();
+    let counting = tokio::spawn(quota_counts.run(Arc::clone(&limit_settings), told_to_stop));
+    let sweeping = tokio::spawn(metering::sweep(Arc::clone(&meters)));
     let freeing = tokio::spawn(Arc::clone(&live).free_replaced());
     let draining = Arc::new(AtomicBool::new(false));
     let is_accepting = Arc::new(AtomicBool::new(false));
@@ -150,6 +164,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         sync: sync_handle.clone(),
         last_use: Arc::clone(&last_use),
         counted_drops: AtomicU64::new(0),
+        meters: Arc::clone(&meters),
         draining: Arc::clone(&draining),
         accepting: Arc::clone(&is_accepting),
     });
@@ -157,7 +172,9 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let rules = Arc::clone(&generation.rules);
     let api_settings = Arc::new(ArcSwap::from_pointee(ApiSettings { rules, profile: settings.api }));
     let current = Arc::clone(&api_settings);
-    let api = Api::new(Arc::clone(&store), Arc::clone(&keys), sync_handle.clone(), move || (**current.load()).clone());
+    let api = Api::new(Arc::clone(&store), Arc::clone(&keys), sync_handle.clone(), Arc::clone(&meters), move || {
+        (**current.load()).clone()
+    });
     let admin_address = serve_api(admin_socket, Arc::new(api))?;
     tracing::info!(role = "admin", address = %admin_address, "listening");
     metrics.set_report_mode_routes(generation.reporting_routes());
@@ -178,9 +195,20 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         accepting.insert(key.clone(), opened);
     }
     is_accepting.store(true, Ordering::Relaxed);
-    let (store_of_gateway, api) = (Arc::clone(&store), api_settings);
-    let gateway =
-        Gateway { metrics, live, api, limits, workers, accept, draining, logging, store: store_of_gateway, audit };
+    let gateway = Gateway {
+        metrics,
+        live,
+        api: api_settings,
+        limits,
+        meters,
+        limit_settings,
+        workers,
+        accept,
+        draining,
+        logging,
+        store: Arc::clone(&store),
+        audit,
+    };
     let (triggers, inbox) = mpsc::channel(16);
     let _socket = match socket::serve(&settings.admin.socket, triggers.clone()) {
         Ok(guard) => Some(guard),
@@ -212,7 +240,13 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     if let Err(error) = last_use.flush(store.writer().as_ref()).await {
         tracing::warn!(%error, "the last uses of keys could not be written");
     }
+    // The workers are gone: what they counted is all there.
+    drop(stop_counting);
+    if counting.await.is_err() {
+        tracing::error!("counting requests of quotas had panicked");
+    }
     syncing.abort();
+    sweeping.abort();
     forgetting.abort();
     freeing.abort();
     Ok(())

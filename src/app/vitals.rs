@@ -8,6 +8,7 @@ use http::StatusCode;
 use crate::cache::{KeySet, LastUse, SyncHandle};
 use crate::domain::KeyState;
 use crate::domain::time::{self, monotonic_now};
+use crate::limit::Meters;
 use crate::server::{Page, Pages};
 use crate::telemetry::{CONTENT_TYPE, Metrics};
 
@@ -18,6 +19,7 @@ pub(super) struct Health {
     pub(crate) sync: SyncHandle,
     pub(crate) last_use: Arc<LastUse>,
     pub(crate) counted_drops: std::sync::atomic::AtomicU64,
+    pub(crate) meters: Arc<Meters>,
     pub(crate) draining: Arc<AtomicBool>,
     /// Set once every listener accepts.
     pub(crate) accepting: Arc<AtomicBool>,
@@ -62,6 +64,7 @@ impl Health {
         let dropped = self.last_use.dropped();
         let counted = self.counted_drops.swap(dropped, Ordering::Relaxed);
         self.metrics.last_use_marks_dropped().add(dropped.saturating_sub(counted));
+        self.metrics.set_rate_meters(self.meters.len(), self.meters.evicted());
         self.metrics.render(now).map_err(|error| error.to_string())
     }
 

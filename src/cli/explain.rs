@@ -15,8 +15,12 @@ use super::routes::{demand_text, method_text};
 use super::site::Site;
 use super::vault::Vault;
 use crate::cache::Profile;
-use crate::domain::{KeyId, KeyKind, Scope, time};
-use crate::gate::{self, Answer, Denial, Explanation, MethodRule, RouteSettings, Rules, SupposedCaller, SupposedKey};
+use crate::domain::time::show_duration;
+use crate::domain::{KeyId, KeyKind, RateLimit, Scope, time};
+use crate::gate::{
+    self, Answer, AppliedLimit, Denial, Explanation, LimitBy, MethodRule, RouteLimit, RouteSettings, Rules,
+    SupposedCaller, SupposedKey,
+};
 use crate::manage::{Vocabulary, split_list};
 use crate::reply::Refusal;
 use crate::route::RuleRef;
@@ -111,7 +115,7 @@ impl Account<'_> {
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
-        let Explanation { rule, route, also, beaten, path, required, held, missing, answer } = self.explanation;
+        let Explanation { rule, route, also, beaten, path, required, held, missing, limits, answer } = self.explanation;
         let request = format!("{} {}{}", self.request.method, self.request.host, self.request.path);
         let mut fields = vec![("request", request), ("caller", self.who.clone()), ("answer", self.answer_text(answer))];
         if let Some(truth) = denial_of(answer).map(Denial::reason).filter(|reason| is_hidden(answer, reason)) {
@@ -132,6 +136,7 @@ impl Account<'_> {
             fields.push(("held", names(held)));
             fields.push(("missing", names(missing)));
         }
+        fields.extend(limits.iter().map(|limit| ("limit", limit_text(*limit))));
         if *path != self.request.path {
             fields.push(("read as", path.clone()));
         }
@@ -167,7 +172,8 @@ impl Account<'_> {
     }
 
     fn json(&self) -> Value {
-        let Explanation { rule, route: _, also, beaten, path, required, held, missing, answer } = self.explanation;
+        let Explanation { rule, route: _, also, beaten, path, required, held, missing, limits, answer } =
+            self.explanation;
         let facts = denial_of(answer).map(|denial| Refusal::Denied(denial).facts());
         let rules = |rules: &[RuleRef]| rules.iter().map(|rule| self.rule_json(*rule)).collect::<Vec<_>>();
         json!({
@@ -189,6 +195,7 @@ impl Account<'_> {
             "required_scopes": required,
             "held_scopes": held,
             "missing_scopes": missing,
+            "limits": limits.iter().map(|limit| limit_text(*limit)).collect::<Vec<_>>(),
         })
     }
 
@@ -217,6 +224,31 @@ const fn denial_of(answer: &Answer) -> Option<&Denial> {
 /// Whether the client is told less than the reason.
 fn is_hidden(answer: &Answer, reason: &str) -> bool {
     denial_of(answer).is_some_and(|denial| Refusal::Denied(denial).facts().code != reason)
+}
+
+/// A limit in one line.
+fn limit_text(limit: AppliedLimit) -> String {
+    let rate = |limit: RateLimit| {
+        let (requests, per, burst) = (limit.requests(), show_duration(limit.per()), limit.burst());
+        format!("{requests} requests in {per}, {burst} at once")
+    };
+    match limit {
+        AppliedLimit::KeyRate(limit) => format!("{}, for each key", rate(limit)),
+        AppliedLimit::KeyQuota(quota) => {
+            let day = quota.per_day().map(|most| format!("{most} requests a day"));
+            let month = quota.per_month().map(|most| format!("{most} requests a month"));
+            let both: Vec<String> = day.into_iter().chain(month).collect();
+            format!("{}, for each key", both.join(" and "))
+        }
+        AppliedLimit::RouteRate(RouteLimit { limit, by }) => {
+            let by = match by {
+                LimitBy::Key => "key",
+                LimitBy::Owner => "owner",
+                LimitBy::Address => "client address",
+            };
+            format!("{}, for each {by} on this route", rate(limit))
+        }
+    }
 }
 
 fn names(scopes: &[Scope]) -> String {

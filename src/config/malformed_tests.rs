@@ -31,7 +31,7 @@ fn a_malformed_file_is_refused_where_and_why() {
         ("? [a]\n: b\n", "1:3", "a map or list cannot be a key"),
         ("version: 1\nversion: 1\n", "2:1 version", "`version` stands twice in this map"),
         // Sections and fields.
-        (&with("rate_limits: {}"), "1:1 rate_limits", "there is no section `rate_limits`"),
+        (&with("webhooks: {}"), "1:1 webhooks", "there is no section `webhooks`"),
         (&with("lisners: []"), "1:1 lisners", "Did you mean `listeners`?"),
         (&with("logging: { formt: json }"), "1:12 logging.formt", "Did you mean `format`?"),
         (&with("logging: { access: true }"), "1:20 logging.access", "expected a map with fields such as enabled"),
@@ -288,6 +288,58 @@ fn a_malformed_file_is_refused_where_and_why() {
             &with_routes("  - { path: /a, hosts: [\"https://h.test\"], upstream: app, auth: none }\n"),
             "6:26 routes[0].hosts[0]",
             "a host has no scheme. Write `h.test`.",
+        ),
+        // Limits.
+        (&with("rate_limits: { legacy: true }"), "1:16 rate_limits.legacy", "there is no field `legacy`"),
+        (&with("rate_limits: { max_meters: 10 }"), "1:28 rate_limits.max_meters", "is not between 10000 and 100000000"),
+        (&with("rate_limits: { quota_flush: 1h }"), "1:29 rate_limits.quota_flush", "is not between 100ms and 1m"),
+        (
+            &with("environments: { live: { rate_limit: { requests: 0, per: 1s } } }"),
+            "1:49 environments.live.rate_limit.requests",
+            "at least 1",
+        ),
+        (
+            &with("environments: { live: { rate_limit: { requests: 5, per: 1s, burst: 0 } } }"),
+            "1:68 environments.live.rate_limit.burst",
+            "at least 1",
+        ),
+        (
+            &with("environments: { live: { rate_limit: { requests: 5, per: 10ms } } }"),
+            "1:57 environments.live.rate_limit.per",
+            "`per` is 1s to 1d",
+        ),
+        (
+            &with("environments: { live: { rate_limit: { requests: 2000000, per: 1s } } }"),
+            "1:37 environments.live.rate_limit",
+            "at most one request in a microsecond",
+        ),
+        (
+            &with("environments: { live: { rate_limit: { requests: 5000000000, per: 24h } } }"),
+            "1:49 environments.live.rate_limit.requests",
+            "more than a gateway counts",
+        ),
+        (
+            &with("environments: { live: { rate_limit: { requests: 5, per: 1s, by: key } } }"),
+            "1:61 environments.live.rate_limit.by",
+            "there is no field `by`",
+        ),
+        (&with("environments: { live: { quota: {} } }"), "1:32 environments.live.quota", "a quota has `per_day`"),
+        (
+            &with("environments: { live: { quota: { per_day: 5, per_month: 0 } } }"),
+            "1:57 environments.live.quota.per_month",
+            "each at least 1",
+        ),
+        (
+            &with_routes("  - { path: /a, upstream: app, auth: none, rate_limit: { requests: 5, per: 1s } }\n"),
+            "6:56 routes[0].rate_limit",
+            "Write `by: address`",
+        ),
+        (
+            &with_routes(
+                "  - { path: /a, upstream: app, auth: any_key, methods: { POST: {}, GET: { auth: none } }, rate_limit: { requests: 5, per: 1s, by: owner } }\n",
+            ),
+            "6:131 routes[0].rate_limit.by",
+            "a public rule knows its callers by address only",
         ),
         // Ties.
         (

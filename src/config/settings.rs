@@ -7,6 +7,7 @@ pub use crate::admin::ApiProfile;
 use sha2::{Digest, Sha256};
 
 use crate::gate::GateSettings;
+use crate::limit::LimitSettings;
 use crate::proxy::{HeaderSettings, UpstreamSettings};
 pub use crate::reply::ErrorProfile;
 use crate::server::{Limits, ListenerSettings, ShutdownSettings, TlsSettings, Workers};
@@ -38,6 +39,8 @@ pub struct Settings {
     pub sync: SyncSettings,
     /// The trail of changes.
     pub audit: AuditSettings,
+    /// Metering.
+    pub rate_limits: LimitSettings,
     /// Bounds of connections.
     pub limits: Limits,
     /// Management.

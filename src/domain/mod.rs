@@ -22,7 +22,7 @@ pub use field_lines::FieldLines;
 pub use fields::{Fields, Known, OwnedFields};
 pub use id::{KeyId, OwnerId};
 pub use key::{Bounds, KeyKind, KeyRecord, KeyState, OwnerRecord};
-pub use rate::{Quota, RateLimit};
+pub use rate::{Quota, QuotaHolder, QuotaPeriod, QuotaTerm, RateLimit};
 pub use revision::{Revision, RevisionToken, StoreHead};
 pub use scope::{GrantedScope, Scope, ScopeIndex, ScopeSet};
 pub use secret::{KeyHash, KeyHasher, MintedKey, Pepper, PresentedKey};

@@ -6,7 +6,8 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use super::time::{show_duration, span_of_text};
+use super::id::{KeyId, OwnerId};
+use super::time::{Timestamp, show_duration, span_of_text};
 
 /// So many requests in so long a time, with a burst on top of an even flow.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -172,6 +173,48 @@ impl Quota {
     pub const fn per_month(self) -> Option<NonZeroU64> {
         self.per_month
     }
+}
+
+/// Whose requests a quota counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum QuotaHolder {
+    /// A key and its successors by rotation, under the id of the first of them.
+    Key(KeyId),
+    /// All keys of an owner together.
+    Owner(OwnerId),
+}
+
+/// How long a quota lasts before it begins anew.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum QuotaPeriod {
+    /// From midnight to midnight, UTC.
+    Day,
+    /// From the first of a month to the first of the next, UTC.
+    Month,
+}
+
+impl QuotaPeriod {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Day, Self::Month];
+
+    /// The longest that one lasts; days of UTC have no other length, months do.
+    pub const fn longest(self) -> Duration {
+        match self {
+            Self::Day => Duration::from_secs(86_400),
+            Self::Month => Duration::from_secs(31 * 86_400),
+        }
+    }
+}
+
+/// What a quota counts: the requests of one holder in one day or month.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct QuotaTerm {
+    /// Whose requests.
+    pub holder: QuotaHolder,
+    /// A day or a month.
+    pub period: QuotaPeriod,
+    /// Its first moment.
+    pub begins: Timestamp,
 }
 
 #[cfg(test)]

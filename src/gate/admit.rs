@@ -1,9 +1,13 @@
 //! The only effect of the decision, and the only mint of [`Admitted`].
 
+use std::net::IpAddr;
+
 use super::denial::Denial;
 use super::judge::{Caller, Outcome, Verdict};
+use super::snapshot::Snapshot;
 use crate::authn::Authenticated;
-use crate::cache::KeySlot;
+use crate::cache::{KeySet, KeySlot};
+use crate::limit::{Charge, Meters, Moment, Standing};
 
 /// Leave to forward one request. Without it nothing is forwarded; only [`admit`] makes one.
 #[derive(Debug)]
@@ -56,27 +60,66 @@ pub enum Admission {
     Refuse(Denial),
 }
 
-/// Turns a decision into leave to forward, taking from every meter that applies.
-pub fn admit(outcome: Outcome, caller: &Caller) -> Admission {
-    match (outcome, caller) {
-        (Outcome::Deny(denial), _) => Admission::Refuse(denial),
-        (Outcome::Preflight, _) => Admission::Preflight,
-        (Outcome::Report(denial), caller) => {
-            Admission::Forward(Admitted { how: How::Reported(denial, caller.slot().copied()) })
-        }
-        (Outcome::Pass(_), Caller::Key(authenticated)) => {
-            Admission::Forward(Admitted { how: How::Key(*authenticated) })
-        }
-        (Outcome::Pass(_), Caller::Anonymous | Caller::Refused(_)) => {
-            Admission::Forward(Admitted { how: How::Anonymous })
+/// A verdict, held against the meters.
+#[derive(Debug)]
+pub struct Decided {
+    /// What becomes of the request.
+    pub admission: Admission,
+    /// Where its caller stands with every limit that applies; empty where none does.
+    pub standings: Vec<Standing>,
+}
+
+/// Turns a decision into leave to forward: takes from every meter that applies, or from none. What is refused, or would
+/// be in report mode, takes nothing.
+///
+/// Leaves a refusal in the verdict's place; its other parts are as they were.
+pub fn admit(
+    verdict: &mut Verdict<'_>,
+    snapshot: &Snapshot,
+    keys: &KeySet,
+    client: Option<IpAddr>,
+    meters: &Meters,
+    now: Moment,
+) -> Decided {
+    let untouched = |admission| Decided { admission, standings: Vec::new() };
+    match std::mem::replace(&mut verdict.outcome, Outcome::Deny(Denial::AuthUnavailable)) {
+        Outcome::Deny(denial) => untouched(Admission::Refuse(denial)),
+        Outcome::Preflight => untouched(Admission::Preflight),
+        Outcome::Report(denial) => untouched(Admission::Forward(reported(denial, &verdict.caller))),
+        Outcome::Pass(_) => {
+            let charges = snapshot.charges(verdict, keys, client);
+            if charges.is_empty() {
+                untouched(admitted(&verdict.caller))
+            } else {
+                metered(verdict, &charges, meters, now)
+            }
         }
     }
 }
 
-impl Verdict<'_> {
-    /// [`admit`] for a verdict whose other parts are still needed: leaves a refusal in its place.
-    pub fn take_admission(&mut self) -> Admission {
-        let outcome = std::mem::replace(&mut self.outcome, Outcome::Deny(Denial::AuthUnavailable));
-        admit(outcome, &self.caller)
+fn metered(verdict: &Verdict<'_>, charges: &[Charge], meters: &Meters, now: Moment) -> Decided {
+    match meters.take(charges, now) {
+        Ok(standings) => Decided { admission: admitted(&verdict.caller), standings },
+        Err(exceeded) => {
+            let denial = Denial::from(&exceeded);
+            let admission = if verdict.reports {
+                Admission::Forward(reported(denial, &verdict.caller))
+            } else {
+                Admission::Refuse(denial)
+            };
+            Decided { admission, standings: exceeded.standings }
+        }
     }
+}
+
+fn admitted(caller: &Caller) -> Admission {
+    let how = match caller {
+        Caller::Key(authenticated) => How::Key(*authenticated),
+        Caller::Anonymous | Caller::Refused(_) => How::Anonymous,
+    };
+    Admission::Forward(Admitted { how })
+}
+
+fn reported(denial: Denial, caller: &Caller) -> Admitted {
+    Admitted { how: How::Reported(denial, caller.slot().copied()) }
 }

@@ -5,6 +5,7 @@ use http::Method;
 use crate::authn::Rejection;
 use crate::credential::Malformed;
 use crate::domain::Scope;
+use crate::limit::{Exceeded, Policy};
 
 /// Why a request is not admitted (contract §4), with what the client may be told about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,8 +45,33 @@ pub enum Denial {
         /// What of it the key lacks; of an `any` demand, every alternative.
         missing: Vec<Scope>,
     },
+    /// Too many requests in a short time.
+    RateLimited {
+        /// The limit that is in the way.
+        policy: Policy,
+        /// Seconds until a request is let through, at least 1.
+        retry_after_seconds: u32,
+    },
+    /// The allowance of the day or month is used up.
+    QuotaExceeded {
+        /// The quota that is used up.
+        policy: Policy,
+        /// Seconds until it begins anew, at least 1.
+        retry_after_seconds: u32,
+    },
     /// The key set is not loaded, or older than allowed. Our own trouble, never a 401.
     AuthUnavailable,
+}
+
+impl From<&Exceeded> for Denial {
+    fn from(exceeded: &Exceeded) -> Self {
+        let Exceeded { policy, retry_after_seconds, .. } = *exceeded;
+        if policy.is_quota() {
+            Self::QuotaExceeded { policy, retry_after_seconds }
+        } else {
+            Self::RateLimited { policy, retry_after_seconds }
+        }
+    }
 }
 
 impl Denial {
@@ -64,6 +90,8 @@ impl Denial {
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::SecretKeyInBrowser => "secret_key_in_browser",
             Self::InsufficientScope { .. } => "insufficient_scope",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::AuthUnavailable => "auth_unavailable",
         }
     }
@@ -81,6 +109,8 @@ impl Denial {
             | Self::OriginNotAllowed
             | Self::SecretKeyInBrowser
             | Self::InsufficientScope { .. }
+            | Self::RateLimited { .. }
+            | Self::QuotaExceeded { .. }
             | Self::AuthUnavailable => false,
         }
     }
@@ -96,7 +126,9 @@ impl Denial {
             | Self::IpNotAllowed
             | Self::OriginNotAllowed
             | Self::SecretKeyInBrowser
-            | Self::InsufficientScope { .. } => true,
+            | Self::InsufficientScope { .. }
+            | Self::RateLimited { .. }
+            | Self::QuotaExceeded { .. } => true,
             Self::InvalidKey(rejection) => known_bad || !rejection.is_known_bad(),
             Self::BadPath { .. }
             | Self::NoRoute

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use super::denial::Denial;
 use super::judge::{Caller, Outcome, Presented, RequestHead, SnapshotOutdated, Standing, decide};
+use super::settings::RouteLimit;
 use super::snapshot::{EnvironmentRule, Grant, Rules};
 use crate::authn::{Blemishes, Rejection};
 use crate::authz::{self, Holding, Lacking};
 use crate::cache::Profile;
-use crate::domain::{KeyKind, KeyRecord, Scope, ScopeSet, Timestamp};
+use crate::domain::{KeyKind, KeyRecord, Quota, RateLimit, Scope, ScopeSet, Timestamp};
 use crate::route::{Access, Lookup, NormalizedPath, RouteIx, RuleRef};
 
 /// Who is supposed to call.
@@ -89,8 +90,21 @@ pub struct Explanation {
     pub held: Vec<Scope>,
     /// Those of them that the caller lacks; of an `any` demand that is not met, every alternative.
     pub missing: Vec<Scope>,
+    /// Limits that count the request and have to allow it, save those of its owner; none unless it is forwarded.
+    pub limits: Vec<AppliedLimit>,
     /// What the client would see.
     pub answer: Answer,
+}
+
+/// A limit that applies to a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AppliedLimit {
+    /// The rate of the key.
+    KeyRate(RateLimit),
+    /// The quota of the key.
+    KeyQuota(Quota),
+    /// The rate of a route.
+    RouteRate(RouteLimit),
 }
 
 /// Explains one request, as decided for a supposed caller. Credentials in its head are not looked at.
@@ -112,7 +126,15 @@ pub fn explain(head: &RequestHead<'_>, rules: &Rules, caller: &SupposedCaller, n
     };
     let scopes = rule.map(|rule| Demanded::of(rules.access(rule), &supposed.scopes())).unwrap_or_default();
     let names = |set: &ScopeSet| rules.scopes.names_of(set).cloned().collect();
+    let mut limits = Vec::new();
+    if answer == Answer::Forward {
+        let is_public = rule.is_some_and(|rule| matches!(rules.access(rule), Access::Public));
+        limits.extend(supposed.limits().filter(|_| !is_public));
+        let routes = rule.iter().chain(&also).filter_map(|rule| rules.route(rule.route).settings.rate_limit);
+        limits.extend(routes.map(AppliedLimit::RouteRate));
+    }
     Explanation {
+        limits,
         rule,
         route,
         also,
@@ -163,6 +185,14 @@ impl<'a> Supposed<'a> {
             },
         };
         Presented { caller: Caller::Anonymous, standing }
+    }
+
+    fn limits(&self) -> impl Iterator<Item = AppliedLimit> {
+        let own = self.key.as_ref().map(|(key, ..)| &key.profile.bounds);
+        let usual = self.key.as_ref().and_then(|(_, _, environment)| environment.settings.as_ref());
+        let rate = own.and_then(|own| own.rate_limit).or_else(|| usual?.rate_limit).map(AppliedLimit::KeyRate);
+        let quota = own.and_then(|own| own.quota).or_else(|| usual?.quota).map(AppliedLimit::KeyQuota);
+        rate.into_iter().chain(quota)
     }
 
     fn scopes(&self) -> ScopeSet {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use super::denial::Denial;
 use super::settings::{Door, Mode, OnStale};
@@ -96,6 +97,10 @@ pub struct Verdict<'a> {
     pub rule: Option<RuleRef>,
     /// The route, when host and path have one (also for 405).
     pub route: Option<RouteIx>,
+    /// Rules for other readings of the path, every one of which lets the request in too.
+    pub also: SmallVec<[RuleRef; 4]>,
+    /// Whether all of these rules only report what they would refuse.
+    pub reports: bool,
     /// The path to forward, byte for byte; the path as it came where it has no reading.
     pub path: Cow<'a, str>,
     /// Who asks.
@@ -151,6 +156,8 @@ pub(super) fn decide<'a, 's>(
     let unrouted = |denial: Denial| Verdict {
         rule: None,
         route: None,
+        also: SmallVec::new(),
+        reports: false,
         path: Cow::Borrowed(head.path),
         caller: Caller::Anonymous,
         outcome: Outcome::Deny(denial),
@@ -178,29 +185,27 @@ pub(super) fn decide<'a, 's>(
         }
     };
     let route = rules.route(found.rule.route);
+    let settings = &rules.settings;
+    // A rule that enforces is not relaxed because another spelling of its path is only reported.
+    let only_reports = |rule: &RuleRef| rules.route(rule.route).settings.mode == Mode::Report;
+    let reports = only_reports(&found.rule)
+        && found.also.iter().all(only_reports)
+        && settings.report_until.is_none_or(|until| now < until);
     let mut verdict = Verdict {
         rule: Some(found.rule),
         route: Some(found.rule.route),
+        also: found.also,
+        reports,
         path: if found.path == head.path { Cow::Borrowed(head.path) } else { Cow::Owned(found.path.into_owned()) },
         caller: Caller::Anonymous,
         outcome: Outcome::Deny(Denial::AuthUnavailable),
     };
-    let (caller, decided) = admit_caller(head, rules, route, found.rule, &found.also, &present)?;
+    let (caller, decided) = admit_caller(head, rules, route, found.rule, &verdict.also, &present)?;
     verdict.caller = caller;
     verdict.outcome = match decided {
         Ok(authorized) => Outcome::Pass(authorized),
-        Err(denial) => {
-            let settings = &rules.settings;
-            let in_time = settings.report_until.is_none_or(|until| now < until);
-            // A rule that enforces is not relaxed because another spelling of its path is only reported.
-            let reports = |rule: &RuleRef| rules.route(rule.route).settings.mode == Mode::Report;
-            let reporting = reports(&found.rule) && found.also.iter().all(reports) && in_time;
-            if reporting && denial.is_reportable(settings.report_known_bad) {
-                Outcome::Report(denial)
-            } else {
-                Outcome::Deny(as_if_absent(denial, rules, &present)?)
-            }
-        }
+        Err(denial) if reports && denial.is_reportable(settings.report_known_bad) => Outcome::Report(denial),
+        Err(denial) => Outcome::Deny(as_if_absent(denial, rules, &present)?),
     };
     Ok(verdict)
 }
@@ -404,6 +409,8 @@ fn preflight<'a>(head: &RequestHead<'a>, rules: &Rules, path: &NormalizedPath<'_
     Some(Verdict {
         rule: None,
         route: Some(route),
+        also: SmallVec::new(),
+        reports: false,
         path: Cow::Borrowed(head.path),
         caller: Caller::Anonymous,
         outcome: Outcome::Preflight,

@@ -4,15 +4,17 @@
 //! looks on the wire, or how anything is forwarded.
 
 mod admit;
+mod charge;
 mod denial;
 mod explain;
 mod judge;
 mod settings;
 mod snapshot;
 
-pub use admit::{Admission, Admitted, Identity, admit};
+pub use admit::{Admission, Admitted, Decided, Identity, admit};
+pub use charge::{Allowance, RouteMeter};
 pub use denial::Denial;
-pub use explain::{Answer, Explanation, SupposedCaller, SupposedKey, explain};
+pub use explain::{Answer, AppliedLimit, Explanation, SupposedCaller, SupposedKey, explain};
 pub use judge::{
     Caller, Freshness, Keys, Outcome, RequestHead, SnapshotOutdated, Verdict, examine, is_from_browser, judge,
     still_holds,

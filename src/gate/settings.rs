@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::credential::Place;
 use crate::domain::key_text::Brand;
-use crate::domain::{GrantedScope, KeyHasher, Scope, Timestamp};
+use crate::domain::{GrantedScope, KeyHasher, Quota, RateLimit, Scope, Timestamp};
 pub use crate::route::MethodSelector;
 use crate::route::{HostPattern, PathPattern, PathRules, ReadsPaths};
 
@@ -92,6 +92,10 @@ pub struct Environment {
     pub max_key_age: Option<Duration>,
     /// Requests with keys of this environment go to this upstream instead of the route's.
     pub upstream: Option<String>,
+    /// The rate of each of its keys; none: unlimited.
+    pub rate_limit: Option<RateLimit>,
+    /// The quota of each of its keys; none: unlimited.
+    pub quota: Option<Quota>,
 }
 
 /// What happens to a refusal that is the client's fault.
@@ -170,6 +174,8 @@ pub struct RouteSettings {
     pub allow_ips: Vec<IpNet>,
     /// Whether `publishable` keys may use methods that are not safe here (RFC 9110 §9.2.1).
     pub publishable_unsafe_methods: bool,
+    /// How often it may be asked; none: unlimited.
+    pub rate_limit: Option<RouteLimit>,
     /// Answers to preflights, and CORS headers on answers.
     pub cors: Option<Cors>,
     /// The name of the upstream.
@@ -178,6 +184,26 @@ pub struct RouteSettings {
     pub forward: ForwardSettings,
     /// Where the route stands.
     pub source: SourceSpan,
+}
+
+/// How often a route may be asked, and by whom it is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteLimit {
+    /// The rate of each caller.
+    pub limit: RateLimit,
+    /// Who is one caller.
+    pub by: LimitBy,
+}
+
+/// Who is one caller to a route's limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LimitBy {
+    /// Each key, its successors by rotation included.
+    Key,
+    /// All keys of an owner together; a key without an owner by itself.
+    Owner,
+    /// Each client address, of IPv6 each /64; clients of a Unix socket together.
+    Address,
 }
 
 /// How a route's requests are changed and bounded on their way to the upstream.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
+use super::charge::{Allowance, RouteMeter};
 use super::settings::{Demand, Environment, GateSettings, RouteSettings};
 use crate::authz::{self, Holding};
 use crate::cache::{ChunkedTable, Directory, EnvIx, Profile, ProfileId};
@@ -38,6 +39,8 @@ pub struct Route {
     pub access: Vec<Access>,
     /// Number of the upstream in the order of names handed to [`Rules::compile`].
     pub upstream: u32,
+    /// How often it may be asked; none: unlimited.
+    pub meter: Option<RouteMeter>,
 }
 
 /// What a profile means under the rules of one snapshot.
@@ -48,6 +51,8 @@ pub struct Grant {
     pub header: HeaderValue,
     /// What narrows the use of its keys.
     pub bounds: Bounds,
+    /// What its keys may ask for, each for itself, where their records say so.
+    pub allowance: Allowance,
 }
 
 /// What an environment means under the rules of one snapshot.
@@ -59,14 +64,19 @@ pub struct EnvironmentRule {
     pub header: HeaderValue,
     /// As configured; none when the configuration knows no such environment.
     pub settings: Option<Environment>,
+    /// What each of its keys may ask for unless its record says otherwise.
+    pub allowance: Allowance,
 }
 
 impl EnvironmentRule {
     pub(super) fn new(name: &Arc<str>, rules: &Rules) -> Self {
+        let settings = rules.settings.environments.get(name.as_ref()).cloned();
+        let limits = settings.as_ref().map(|settings| Allowance::new(settings.rate_limit, settings.quota));
         Self {
             name: Arc::clone(name),
             header: HeaderValue::from_str(name).unwrap_or_else(|_| HeaderValue::from_static("")),
-            settings: rules.settings.environments.get(name.as_ref()).cloned(),
+            settings,
+            allowance: limits.unwrap_or_default(),
         }
     }
 }
@@ -141,7 +151,7 @@ impl Rules {
                 reads_paths: route.reads_paths,
                 upstream,
             });
-            routes.push(Route { settings: route.clone(), access, upstream });
+            routes.push(Route { settings: route.clone(), access, upstream, meter: RouteMeter::of(route) });
         }
         let table = RouteTable::build(entries).map_err(RulesError::Table)?;
         Ok(Self { settings, table, routes, scopes })
@@ -167,7 +177,8 @@ impl Rules {
         granted.dedup();
         let text: Vec<&str> = granted.iter().map(|scope| scope.as_str()).collect();
         let header = HeaderValue::from_str(&text.join(" ")).unwrap_or_else(|_| HeaderValue::from_static(""));
-        Arc::new(Grant { scopes: covered, header, bounds: bounds.clone() })
+        let allowance = Allowance::new(bounds.rate_limit, bounds.quota);
+        Arc::new(Grant { scopes: covered, header, bounds: bounds.clone(), allowance })
     }
 }
 

@@ -17,7 +17,7 @@ use super::body::Watched;
 use super::client::{ClientConnection, client_address};
 use super::headers::Peer;
 use super::live::{Current, CurrentRef, LiveReader};
-use super::observe::{Exchange, Observer};
+use super::observe::{Exchange, Observer, Told};
 use super::outgoing::{self, Outgoing};
 use super::pool::Pool;
 use super::request_id::{RequestId, RequestIds};
@@ -27,7 +27,8 @@ use crate::cache::LastUse;
 use crate::credential::{self, Located};
 use crate::domain::key_text::KeyTextForm;
 use crate::domain::{Known, Timestamp};
-use crate::gate::{self, Admission, Freshness, Identity, Keys, RequestHead, RouteSettings, Verdict};
+use crate::gate::{self, Admission, Caller, Decided, Freshness, Identity, Keys, Outcome, RequestHead, Verdict};
+use crate::limit::{self, Meters, Moment, Standing};
 use crate::reply::{self, Audience, Failure, Refusal};
 use crate::route::RouteIx;
 use crate::wire::Buffers;
@@ -45,6 +46,8 @@ pub(crate) struct Engine {
     pub(super) live: Rc<LiveReader>,
     /// Where this worker notes which keys were used.
     pub(super) last_use: WorkerLastUse,
+    /// What requests take from, shared by all workers.
+    pub(super) meters: Arc<Meters>,
     /// Answers over HTTP/2 under way.
     pub(super) watched: Watched,
     /// When draining began, on the coarse clock.
@@ -65,6 +68,8 @@ pub(super) struct Context {
     pub(crate) is_browser: bool,
     pub(crate) is_grpc: bool,
     pub(crate) origin: Option<Box<[u8]>>,
+    /// Where the caller stands with the limits that apply, for the answer, whoever gives it.
+    pub(crate) standings: Vec<Standing>,
 }
 
 /// How far a request comes without waiting.
@@ -93,6 +98,7 @@ impl Engine {
         timers: Rc<Timers>,
         observer: Rc<Observer>,
         last_use: WorkerLastUse,
+        meters: Arc<Meters>,
         buffers: Rc<Buffers>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -102,6 +108,7 @@ impl Engine {
             observer,
             live: Rc::new(live),
             last_use,
+            meters,
             watched: Watched::default(),
             drain_began_ms: Cell::new(0),
             ids: RequestIds::seeded(),
@@ -157,6 +164,7 @@ impl Engine {
             is_browser: gate::is_from_browser(asked.fields, false),
             is_grpc: asked.is_grpc(),
             origin: asked.fields.first(Known::Origin).map(Into::into),
+            standings: Vec::new(),
             current,
             engine: Rc::clone(self),
         };
@@ -175,13 +183,13 @@ impl Forward {
             let answer = Box::pin(echo::answer(outgoing)).await;
             match exchange.take() {
                 Some(exchange) => {
-                    return cx.with_request_id(cx.with_cors(cx.finish_whole(answer, exchange), Some(*route)));
+                    return cx.with_request_id(cx.with_route_fields(cx.finish_whole(answer, exchange), Some(*route)));
                 }
                 None => Failure::Internal,
             }
         } else {
             match outgoing.send(cx, upstream, exchange).await {
-                Ok(answer) => return cx.with_request_id(cx.with_cors(answer, Some(*route))),
+                Ok(answer) => return cx.with_request_id(cx.with_route_fields(answer, Some(*route))),
                 Err(failure) => failure,
             }
         };
@@ -219,16 +227,24 @@ impl Context {
         };
         let now = self.engine.timers.wall_at(exchange.begun());
         let mut verdict = self.judge(&head, now, &exchange);
-        exchange.set_verdict(&self.current, &verdict);
-        if exchange.wants_line() {
-            note_key_prefix(&head, &self.current, verdict.route, &mut exchange);
+        // What is refused takes from no meter, so this comes before them.
+        if let (Some(failure), route) = (unacceptable(&asked, &verdict, &self.current), verdict.route) {
+            self.note(&mut exchange, &head, &verdict, Told::of_outcome(&verdict));
+            if let (Outcome::Pass(_), Caller::Key(authenticated)) = (&verdict.outcome, &verdict.caller) {
+                self.engine.last_use.mark(authenticated.slot().id, now);
+            }
+            return Step::Answered(self.refuse(Refusal::Failed(failure), route, exchange));
         }
-        let admission = verdict.take_admission();
+        let moment = Moment { monotonic: exchange.begun(), wall: now };
+        let Decided { admission, standings } =
+            gate::admit(&mut verdict, &self.current.gate, self.engine.live.keys(), client, &self.engine.meters, moment);
+        self.standings = standings;
+        self.note(&mut exchange, &head, &verdict, Told::of_admission(&admission));
         let (admitted, route) = match (admission, verdict.route) {
             (Admission::Forward(admitted), Some(route)) => (admitted, route),
             (Admission::Preflight, route) => {
                 let answer = cors::preflight(&self.current, route, asked.fields);
-                let answer = self.with_cors(self.finish_whole(answer, exchange), route);
+                let answer = self.with_route_fields(self.finish_whole(answer, exchange), route);
                 return Step::Answered(self.with_request_id(answer));
             }
             (Admission::Refuse(denial), route) => {
@@ -243,9 +259,6 @@ impl Context {
             self.engine.last_use.mark(authenticated.slot().id, now);
         }
         let settings = &self.current.gate.rules.route(route).settings;
-        if let Some(failure) = unacceptable(&asked, settings) {
-            return Step::Answered(self.refuse(Refusal::Failed(failure), Some(route), exchange));
-        }
         let wants_tunnel = protocol.and_then(|protocol| {
             let allowed = &settings.forward.upgrade;
             allowed.iter().any(|name| name.eq_ignore_ascii_case(protocol)).then(|| protocol.to_owned())
@@ -257,21 +270,28 @@ impl Context {
         Step::Forward(Box::new(Forward { cx: self, outgoing, exchange: Some(exchange), route, upstream }))
     }
 
+    /// Notes what was decided, for metrics and for the log.
+    fn note(&self, exchange: &mut Exchange, head: &RequestHead<'_>, verdict: &Verdict<'_>, told: Told<'_>) {
+        exchange.decided();
+        exchange.set_verdict(&self.current, verdict, told);
+        if exchange.wants_line() {
+            note_key_prefix(head, &self.current, verdict.route, exchange);
+        }
+    }
+
     /// Judges by the current generation; once more by the next when a key is newer than this one.
     fn judge<'h>(&mut self, head: &RequestHead<'h>, now: Timestamp, exchange: &Exchange) -> Verdict<'h> {
         let key_set = self.engine.live.keys();
-        let verdict = loop {
+        loop {
             let freshness = key_set.age(exchange.begun()).map_or(Freshness::Unloaded, Freshness::Confirmed);
             match gate::judge(head, &self.current.gate, Keys { set: key_set, freshness }, now) {
-                Ok(verdict) => break verdict,
+                Ok(verdict) => return verdict,
                 Err(gate::SnapshotOutdated) => {
                     // Names are published before the keys that need them: the next one knows them.
                     self.current = self.engine.live.current();
                 }
             }
-        };
-        exchange.decided();
-        verdict
+        }
     }
 
     fn refuse(&self, refusal: Refusal<'_>, route: Option<RouteIx>, exchange: impl Into<Option<Exchange>>) -> Answer {
@@ -295,7 +315,7 @@ impl Context {
             exchange.set_refusal(refusal);
             exchange.finish_with(rendered.status, if self.is_head { 0 } else { rendered.body.len() as u64 });
         }
-        self.with_cors(Answer::refusal(rendered, self.is_head), route)
+        self.with_route_fields(Answer::refusal(rendered, self.is_head), route)
     }
 
     fn redirect(&self, location: &str, exchange: Exchange) -> Answer {
@@ -320,7 +340,9 @@ impl Context {
         Answer::whole(answer, self.is_head)
     }
 
-    fn with_cors(&self, mut answer: Answer, route: Option<RouteIx>) -> Answer {
+    /// What a route adds to every answer: who may read it, and what is left of its limits and the caller's.
+    fn with_route_fields(&self, mut answer: Answer, route: Option<RouteIx>) -> Answer {
+        limit::add_fields(&mut answer.lines, &self.standings, self.current.plan.limit_fields);
         if let (Some(origin), Some(route)) = (&self.origin, route)
             && let Some(rules) = &self.current.gate.rules.route(route).settings.cors
         {
@@ -371,11 +393,16 @@ fn note_key_prefix(head: &RequestHead<'_>, current: &Current, route: Option<Rout
     }
 }
 
-/// What is wrong with an admitted request before any of its body is read.
-fn unacceptable(asked: &Asked<'_>, route: &RouteSettings) -> Option<Failure> {
+/// What is wrong with a request that may be forwarded, before any of its body is read.
+fn unacceptable(asked: &Asked<'_>, verdict: &Verdict<'_>, current: &Current) -> Option<Failure> {
+    match verdict.outcome {
+        Outcome::Pass(_) | Outcome::Report(_) => {}
+        Outcome::Deny(_) | Outcome::Preflight => return None,
+    }
     if wrong_expectation(asked) {
         return Some(Failure::ExpectationFailed);
     }
+    let route = &current.gate.rules.route(verdict.route?).settings;
     let (max, length) = (route.forward.max_body?, asked.body.exact_len()?);
     (length > max).then_some(Failure::BodyTooLarge)
 }

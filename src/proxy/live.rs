@@ -16,6 +16,7 @@ use super::headers::HeaderRules;
 use super::target::Upstream;
 use crate::cache::{Directory, KeySet, Publish};
 use crate::gate::{Rules, Snapshot};
+use crate::limit::LimitFields;
 use crate::reply::ErrorProfile;
 use crate::telemetry::RouteLabel;
 
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) errors: ErrorProfile,
     /// What the `type` of a problem begins with.
     pub(crate) error_type_base: String,
+    /// What answers say about limits.
+    pub(crate) limit_fields: LimitFields,
     /// Longest pause of a client in a body.
     pub(crate) stall_timeout: std::time::Duration,
 }

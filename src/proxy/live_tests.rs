@@ -23,6 +23,7 @@ fn halves() -> (Arc<Rules>, Arc<Plan>) {
         labels: vec![RouteLabel::NONE],
         errors: settings.errors,
         error_type_base: String::new(),
+        limit_fields: settings.rate_limits.fields,
         stall_timeout: settings.limits.stall_timeout,
     };
     (Arc::new(Rules::compile(settings.gate, &["shop"]).unwrap()), Arc::new(plan))

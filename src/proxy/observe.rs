@@ -17,11 +17,12 @@ use super::request_id::RequestId;
 use super::target::Target;
 use crate::domain::time::{self, monotonic_now};
 use crate::domain::{KeyId, Known, OwnerId, Timestamp};
-use crate::gate::{Denial, Mode, Outcome, Verdict};
+use crate::gate::{Admission, Denial, Identity, Mode, Outcome, Verdict};
+use crate::limit::Policy;
 use crate::reply::Refusal;
 use crate::telemetry::{
-    AccessLine, AccessLog, DecisionMode, DecisionResult, EnvironmentLabel, Metrics, RouteLabel, UpstreamLabel,
-    WorkerMetrics,
+    AccessLine, AccessLog, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, Metrics, RouteLabel,
+    UpstreamLabel, WorkerMetrics,
 };
 
 /// One worker's metrics and access log.
@@ -115,6 +116,63 @@ impl Observer {
     }
 }
 
+/// What became of a request, in the words of metrics and logs.
+pub(super) struct Told<'a> {
+    result: DecisionResult,
+    reason: &'static str,
+    denial: Option<&'a Denial>,
+}
+
+impl<'a> Told<'a> {
+    const ANONYMOUS: Self = Self::allowed("anonymous");
+    const KEY: Self = Self::allowed("key");
+    const PREFLIGHT: Self = Self::allowed("preflight");
+
+    const fn allowed(reason: &'static str) -> Self {
+        Self { result: DecisionResult::Allowed, reason, denial: None }
+    }
+
+    const fn denied(result: DecisionResult, denial: &'a Denial) -> Self {
+        Self { result, reason: denial.reason(), denial: Some(denial) }
+    }
+
+    /// Of a request that is answered before anything was taken from a meter.
+    pub(super) const fn of_outcome(verdict: &'a Verdict<'_>) -> Self {
+        match &verdict.outcome {
+            Outcome::Pass(_) if verdict.caller.slot().is_some() => Self::KEY,
+            Outcome::Pass(_) => Self::ANONYMOUS,
+            Outcome::Preflight => Self::PREFLIGHT,
+            Outcome::Deny(denial) => Self::denied(DecisionResult::Refused, denial),
+            Outcome::Report(denial) => Self::denied(DecisionResult::Reported, denial),
+        }
+    }
+
+    /// Of any other.
+    pub(super) const fn of_admission(admission: &'a Admission) -> Self {
+        match admission {
+            Admission::Refuse(denial) => Self::denied(DecisionResult::Refused, denial),
+            Admission::Preflight => Self::PREFLIGHT,
+            Admission::Forward(admitted) => match admitted.identity() {
+                Identity::Key(_) => Self::KEY,
+                Identity::Anonymous => Self::ANONYMOUS,
+                Identity::Reported { denial, .. } => Self::denied(DecisionResult::Reported, denial),
+            },
+        }
+    }
+}
+
+const fn limit_label(policy: Policy) -> LimitLabel {
+    match policy {
+        Policy::Key => LimitLabel::Key,
+        Policy::Owner => LimitLabel::Owner,
+        Policy::Route => LimitLabel::Route,
+        Policy::KeyDay => LimitLabel::KeyDay,
+        Policy::KeyMonth => LimitLabel::KeyMonth,
+        Policy::OwnerDay => LimitLabel::OwnerDay,
+        Policy::OwnerMonth => LimitLabel::OwnerMonth,
+    }
+}
+
 /// What only an access line needs.
 struct LineFacts {
     ts: Timestamp,
@@ -198,7 +256,7 @@ impl Exchange {
     }
 
     /// Notes what was decided.
-    pub(crate) fn set_verdict(&mut self, current: &Current, verdict: &Verdict<'_>) {
+    pub(super) fn set_verdict(&mut self, current: &Current, verdict: &Verdict<'_>, told: Told<'_>) {
         let rules = &current.gate.rules;
         let slot = verdict.caller.slot();
         let environment = slot.and_then(|slot| current.gate.environment(slot.environment));
@@ -209,15 +267,12 @@ impl Exchange {
         if let Some(route) = verdict.route {
             self.route = current.plan.labels[route.0 as usize];
         }
-        let (result, reason, denial) = match &verdict.outcome {
-            Outcome::Pass(_) if slot.is_some() => (DecisionResult::Allowed, "key", None),
-            Outcome::Pass(_) => (DecisionResult::Allowed, "anonymous", None),
-            Outcome::Preflight => (DecisionResult::Allowed, "preflight", None),
-            Outcome::Deny(denial) => (DecisionResult::Refused, denial.reason(), Some(denial)),
-            Outcome::Report(denial) => (DecisionResult::Reported, denial.reason(), Some(denial)),
-        };
+        let Told { result, reason, denial } = told;
         let label = environment.map_or(EnvironmentLabel::NONE, |e| self.observer.environment(&e.name));
         self.observer.metrics.decision(self.route, label, mode, result, reason);
+        if let Some(Denial::RateLimited { policy, .. } | Denial::QuotaExceeded { policy, .. }) = denial {
+            self.observer.metrics.rate_limited(self.route, label, limit_label(*policy));
+        }
         let Some(line) = &mut self.line else { return };
         line.mode = verdict.route.map(|_| mode);
         line.route = verdict.route.map(|route| rules.route(route).settings.label.clone());

@@ -139,6 +139,24 @@ fn of_denial(denial: &Denial) -> Facts<'_> {
                 "The key is valid but does not hold the scopes in missing_scopes.",
             )
         },
+        Denial::RateLimited { retry_after_seconds, .. } => Facts {
+            retry_after_seconds: Some(*retry_after_seconds),
+            ..plain(
+                S::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "Too many requests",
+                "Wait as long as Retry-After says, and spread requests out.",
+            )
+        },
+        Denial::QuotaExceeded { retry_after_seconds, .. } => Facts {
+            retry_after_seconds: Some(*retry_after_seconds),
+            ..plain(
+                S::TOO_MANY_REQUESTS,
+                "quota_exceeded",
+                "The quota is used up",
+                "The allowance of the day or month is used up. Retry-After says when it begins anew.",
+            )
+        },
         Denial::AuthUnavailable => Facts {
             retry_after_seconds: Some(1),
             ..plain(

@@ -16,6 +16,7 @@ use super::accept::Accepted;
 use super::connection;
 use super::handshake::Handshakes;
 use super::settings::Limits;
+use crate::limit::Meters;
 use crate::proxy::{Engine, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse};
 use crate::telemetry::{AccessLog, Metrics};
 use crate::wire::{Buffers, Patience, Progress};
@@ -42,6 +43,8 @@ pub(crate) struct WorkerParts {
     pub(crate) access: AccessLog,
     /// Its collector of last use.
     pub(crate) last_use: WorkerLastUse,
+    /// What requests take from.
+    pub(crate) meters: Arc<Meters>,
 }
 
 /// A running data-plane thread.
@@ -225,7 +228,14 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let observer = Observer::new(&parts.metrics, parts.access);
     let live = LiveReader::new(parts.live);
     let state = Rc::new(WorkerState {
-        engine: Engine::new(live, Rc::clone(&timers), observer, parts.last_use, Rc::new(Buffers::default())),
+        engine: Engine::new(
+            live,
+            Rc::clone(&timers),
+            observer,
+            parts.last_use,
+            parts.meters,
+            Rc::new(Buffers::default()),
+        ),
         limits: parts.limits,
         handshakes: Handshakes::start(),
         draining: Rc::default(),

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::command::{Command, Effect, Note, Order, Origin};
 use super::error::StoreError;
 use crate::domain::{
-    Bounds, GrantedScope, KeyHash, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, OwnerRecord, Quota, RateLimit,
-    Revision, StoreHead, Timestamp,
+    Bounds, GrantedScope, KeyHash, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, OwnerRecord, Quota, QuotaTerm,
+    RateLimit, Revision, StoreHead, Timestamp,
 };
 
 /// The answer of a store, some time later. Nothing happens before it is first polled; dropping it afterwards
@@ -119,6 +119,18 @@ pub trait KeyWriter: Send + Sync {
     /// Notes when keys were last used; an earlier moment never replaces a later one. Touches no revision and never
     /// delays a revocation.
     fn mark_used(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<'_, ()>;
+}
+
+/// Keeps what quotas have counted, so that a restart refills none.
+///
+/// Like last use it touches no revision and never delays a revocation. What it holds may lose the last moments before a
+/// power cut, but nothing to a process that ends.
+pub trait QuotaBook: Send + Sync {
+    /// Adds requests to terms, and answers how many each of these has now, by whomever they were added.
+    fn count_requests(&self, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>>;
+    /// The terms that may not be over at `now`, with their requests. Those that are over for certain, as none of their sort
+    /// lasts so long, are dropped.
+    fn current_counts(&self, now: Timestamp) -> Answer<'_, Vec<(QuotaTerm, u64)>>;
 }
 
 /// Inserts always change something or fail, so their revision exists.

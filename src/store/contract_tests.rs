@@ -10,8 +10,8 @@ use serde_json::json;
 use super::fixtures::{NOW, by, hash, key, key_id, keys, owner, owner_id};
 use super::*;
 use crate::domain::{
-    Bounds, KeyId, KeyKind, KeyRecord, KeyState, OwnerRecord, Quota, RateLimit, Revision, RevisionToken, StoreHead,
-    Timestamp,
+    Bounds, KeyId, KeyKind, KeyRecord, KeyState, OwnerRecord, Quota, QuotaHolder, QuotaPeriod, QuotaTerm, RateLimit,
+    Revision, RevisionToken, StoreHead, Timestamp,
 };
 
 /// Opens the same store any number of times; a memory store only once.
@@ -70,6 +70,7 @@ held_to_every_store!(
     forgetting_goes_in_bounded_steps,
     more_changes_than_fit_one_answer_are_too_old,
     last_use_moves_forward_and_touches_no_revision,
+    counts_of_quotas_add_up_are_kept_and_end_with_their_term,
     loading_hands_over_everything_once,
     waiting_ends_with_a_commit_and_not_before,
     concurrent_writers_lose_nothing,
@@ -90,6 +91,39 @@ held_to_every_store!(
     entries_whose_key_is_gone_are_never_called_good,
     a_head_shows_what_a_trail_cannot,
 );
+
+async fn counts_of_quotas_add_up_are_kept_and_end_with_their_term(place: Place) {
+    let store = place.open();
+    let before = head(&store).await;
+    let (holder, other) = (QuotaHolder::Key(key_id(1)), QuotaHolder::Owner(owner_id(1)));
+    let begins = Timestamp::from_unix_seconds(1_700_000_000 / 86_400 * 86_400);
+    let term = |holder, period| QuotaTerm { holder, period, begins };
+    let (day, month) = (term(holder, QuotaPeriod::Day), term(holder, QuotaPeriod::Month));
+    let owners = term(other, QuotaPeriod::Day);
+    let quotas = store.quotas();
+    assert_eq!(quotas.current_counts(NOW).await.unwrap(), []);
+    let first = quotas.count_requests(vec![(month, 5), (day, 3)]).await.unwrap();
+    assert_eq!(HashSet::from_iter(first), HashSet::from([(day, 3), (month, 5)]));
+    let second = quotas.count_requests(vec![(day, 4), (owners, 1)]).await.unwrap();
+    assert_eq!(HashSet::from_iter(second), HashSet::from([(day, 7), (owners, 1)]));
+    let kept = HashSet::from([(day, 7), (month, 5), (owners, 1)]);
+    assert_eq!(HashSet::from_iter(quotas.current_counts(NOW).await.unwrap()), kept);
+    assert_eq!(head(&store).await, before, "no revision is touched");
+    if let StoreSettings::Sqlite { .. } = place.settings {
+        let neighbour = place.open();
+        assert_eq!(neighbour.quotas().count_requests(vec![(day, 1)]).await.unwrap(), [(day, 8)]);
+        drop((store, neighbour));
+        let reopened = place.open();
+        let kept = HashSet::from([(day, 8), (month, 5), (owners, 1)]);
+        assert_eq!(HashSet::from_iter(reopened.quotas().current_counts(NOW).await.unwrap()), kept);
+        let next_day = begins.plus(Duration::from_secs(86_400));
+        assert_eq!(reopened.quotas().current_counts(next_day).await.unwrap(), [(month, 5)]);
+        assert_eq!(reopened.quotas().current_counts(NOW).await.unwrap(), [(month, 5)], "what is over is dropped");
+    } else {
+        let later = begins.plus(Duration::from_secs(31 * 86_400));
+        assert_eq!(quotas.current_counts(later).await.unwrap(), []);
+    }
+}
 
 async fn head(store: &Store) -> StoreHead {
     store.feed().head().await.unwrap()

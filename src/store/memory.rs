@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use super::SharedSeal;
 use super::api::{
     Actor, Answer, ChangeFeed, Changes, KeyFacts, KeyQuery, KeyReader, LoadBatch, MAX_CHANGED_KEYS,
-    MAX_FORGOTTEN_AT_ONCE, MAX_FORGOTTEN_ENTRIES_AT_ONCE, OwnerFacts, Page, Profile, Removed, RepeatName, Repeatable,
+    MAX_FORGOTTEN_AT_ONCE, MAX_FORGOTTEN_ENTRIES_AT_ONCE, OwnerFacts, Page, Profile, QuotaBook, Removed, RepeatName,
+    Repeatable,
 };
 use super::audit::{Action, Difference, Draft, Dropped};
 use super::command::{AUDIT_SUBJECT, Command, Commands, Effect, Note, Order, Origin, draw_token};
@@ -20,7 +21,7 @@ use super::seal::{AuditHead, AuditSeal};
 use super::trail::{Anchor, AuditEntry, AuditExtent, AuditOrder, AuditQuery, AuditReader};
 use super::verify::{Verification, Verifier, Walk};
 use crate::domain::{
-    KeyHash, KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, RevisionToken, StoreHead, Timestamp,
+    KeyHash, KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, QuotaTerm, Revision, RevisionToken, StoreHead, Timestamp,
 };
 
 /// Keys handed over at a time.
@@ -31,6 +32,7 @@ pub(super) struct MemoryStore {
     state: Mutex<State>,
     committed: watch::Sender<StoreHead>,
     seal: SharedSeal,
+    counts: Mutex<HashMap<QuotaTerm, u64>>,
 }
 
 struct State {
@@ -81,7 +83,7 @@ impl MemoryStore {
             revisions: BTreeMap::from([(head.revision, (head.token, Timestamp::default()))]),
             head,
         };
-        Ok(Self { state: Mutex::new(state), committed: watch::Sender::new(head), seal })
+        Ok(Self { state: Mutex::new(state), committed: watch::Sender::new(head), seal, counts: Mutex::default() })
     }
 
     fn apply(&self, order: Order) -> Result<Effect, StoreError> {
@@ -109,6 +111,28 @@ impl Commands for MemoryStore {
                 }
             }
             Ok(())
+        })
+    }
+}
+
+impl QuotaBook for MemoryStore {
+    fn count_requests(&self, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
+        Box::pin(async move {
+            let mut kept = self.counts.lock();
+            let add = |(term, more): (QuotaTerm, u64)| {
+                let total = kept.entry(term).or_default();
+                *total = total.saturating_add(more);
+                (term, *total)
+            };
+            Ok(counts.into_iter().map(add).collect())
+        })
+    }
+
+    fn current_counts(&self, now: Timestamp) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
+        Box::pin(async move {
+            let mut kept = self.counts.lock();
+            kept.retain(|term, _| now < term.begins.plus(term.period.longest()));
+            Ok(kept.iter().map(|(term, total)| (*term, *total)).collect())
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Where key records live.
 //!
-//! Four traits, so that each is given only what it needs: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`], [`AuditReader`].
-//! [`open`] is the one door. Must not know who asks, nor how requests are decided.
+//! Five traits, so that each is given only what it needs: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`], [`AuditReader`],
+//! [`QuotaBook`]. [`open`] is the one door. Must not know who asks, nor how requests are decided.
 //! Start at `api`; `sqlite` and `memory` are the stores, and `contract_tests` holds both to the same promises.
 
 use std::sync::Arc;
@@ -50,15 +50,26 @@ pub struct Store {
     feed: Arc<dyn ChangeFeed>,
     audit: Arc<dyn AuditReader>,
     seal: SharedSeal,
+    quotas: Arc<dyn QuotaBook>,
 }
 
 /// The seal in use, replaced when the configuration is read again.
 type SharedSeal = Arc<ArcSwap<AuditSeal>>;
 
 impl Store {
-    fn over<S: KeyReader + KeyWriter + ChangeFeed + AuditReader + 'static>(store: S, seal: SharedSeal) -> Arc<Self> {
+    fn over<S>(store: S, seal: SharedSeal) -> Arc<Self>
+    where
+        S: KeyReader + KeyWriter + ChangeFeed + AuditReader + QuotaBook + 'static,
+    {
         let store = Arc::new(store);
-        Arc::new(Self { reader: store.clone(), writer: store.clone(), feed: store.clone(), audit: store, seal })
+        Arc::new(Self {
+            reader: store.clone(),
+            writer: store.clone(),
+            feed: store.clone(),
+            audit: store.clone(),
+            quotas: store,
+            seal,
+        })
     }
 
     /// What reads records.
@@ -84,6 +95,11 @@ impl Store {
     /// From the next transaction on, entries of the audit trail are sealed with this.
     pub fn seal_with(&self, seal: AuditSeal) {
         self.seal.store(Arc::new(seal));
+    }
+
+    /// What keeps the counts of quotas.
+    pub fn quotas(&self) -> &Arc<dyn QuotaBook> {
+        &self.quotas
     }
 }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 use portcullis::cache::KeySet;
 use portcullis::domain::{KeyHash, PresentedKey, time};
 use portcullis_bench::{
-    DEMANDS_READ, DEMANDS_WRITE, Fleet, Gate, Keys, Numbers, Request, ShardedTable, UNKNOWN, key_text,
+    DEMANDS_READ, DEMANDS_WRITE, Fleet, Gate, KeyMeters, Keys, Limited, Numbers, Request, ShardedTable, UNKNOWN,
+    key_text,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -90,6 +91,8 @@ struct Case<'a> {
     keys: u64,
     routes: u64,
     gate: &'a Gate,
+    /// Whether meters are taken from, too.
+    admits: bool,
 }
 
 fn judge() {
@@ -102,7 +105,7 @@ fn judge() {
     for (keys, gates) in sizes.iter().zip(&gates) {
         for (routes, gate) in routes.iter().zip(gates) {
             let name = format!("allowed, {} keys, {} routes", short(*keys), short(*routes));
-            cases.push(Case { name, ask: Ask::Allowed, keys: *keys, routes: *routes, gate });
+            cases.push(Case { name, ask: Ask::Allowed, keys: *keys, routes: *routes, gate, admits: false });
         }
     }
     let refusals = [
@@ -115,20 +118,38 @@ fn judge() {
     for (name, ask) in refusals {
         let (keys, routes, gate) = (sizes[1], routes[0], &gates[1][0]);
         let name = format!("{name}, {} keys, {} routes", short(keys), short(routes));
-        cases.push(Case { name, ask, keys, routes, gate });
+        cases.push(Case { name, ask, keys, routes, gate, admits: false });
     }
+    let routes = routes[0];
+    let limits = [
+        ("and admitted, nothing limited", Limited::Free),
+        ("and admitted, a rate for each key", Limited::ByRate),
+        ("and admitted, two rates and two quotas", Limited::ByAll),
+    ];
+    let limited: Vec<_> = sizes[..2]
+        .iter()
+        .zip(&sets)
+        .flat_map(|(keys, set)| limits.map(|(name, limited)| (*keys, name, Gate::limited(limited, routes, set.set()))))
+        .collect();
+    for (keys, name, gate) in &limited {
+        let name = format!("{name}, {} keys", short(*keys));
+        cases.push(Case { name, ask: Ask::Allowed, keys: *keys, routes, gate, admits: true });
+    }
+    let meters = KeyMeters::new(sizes[0]);
 
     let mut numbers = Numbers::seeded(1);
-    let mut samples = vec![Vec::new(); cases.len() + 1];
+    let mut samples = vec![Vec::new(); cases.len() + 2];
     for _ in 0..ROUNDS {
         for (case, samples) in cases.iter().zip(&mut samples) {
             samples.push(time_decisions(case, &mut numbers));
         }
         samples[cases.len()].push(time_hashes(&mut numbers));
+        samples[cases.len() + 1].push(time_takes(&meters, &mut numbers));
     }
     let medians: Vec<f64> = samples.into_iter().map(median).collect();
     println!("\nThe decision (gate::judge, whole)                    ns   ratio");
-    let names = cases.iter().map(|case| case.name.as_str()).chain(["of which the hash (SHA-256 of a key)"]);
+    let parts = ["of which the hash (SHA-256 of a key)", "of which taking from a rate of 1k keys"];
+    let names = cases.iter().map(|case| case.name.as_str()).chain(parts);
     for (name, ns) in names.zip(&medians) {
         println!("{name:<48} {ns:>7.0} {:>7.2}", ns / medians[0]);
     }
@@ -139,15 +160,21 @@ fn judge() {
 const BATCH: usize = 256;
 
 fn time_decisions(case: &Case<'_>, numbers: &mut Numbers) -> f64 {
-    let Case { name: _, ask, keys, routes, gate } = case;
+    let Case { name: _, ask, keys, routes, gate, admits } = case;
     let batches = 16;
     let mut spent = Duration::ZERO;
     for _ in 0..batches {
         let requests: Vec<Request> = (0..BATCH).map(|_| ask.request(*keys, *routes, numbers)).collect();
         assert_eq!(gate.outcome(&requests[0]), ask.outcome(), "{}", case.name);
         let begun = cpu_time();
-        for request in &requests {
-            black_box(gate.judge(black_box(request)));
+        if *admits {
+            for request in &requests {
+                black_box(gate.admit(black_box(request)));
+            }
+        } else {
+            for request in &requests {
+                black_box(gate.judge(black_box(request)));
+            }
         }
         spent += cpu_time() - begun;
     }
@@ -160,6 +187,16 @@ fn time_hashes(numbers: &mut Numbers) -> f64 {
     let begun = cpu_time();
     for text in texts.iter().cycle().take(turns * BATCH) {
         black_box(KeyHash::sha256(&PresentedKey::new(black_box(text)).expect("key texts are credentials")));
+    }
+    (cpu_time() - begun).as_nanos() as f64 / (turns * BATCH) as f64
+}
+
+fn time_takes(meters: &KeyMeters, numbers: &mut Numbers) -> f64 {
+    let keys: Vec<u64> = (0..BATCH).map(|_| numbers.below(meters.len())).collect();
+    let turns = 16;
+    let begun = cpu_time();
+    for key in keys.iter().cycle().take(turns * BATCH) {
+        black_box(meters.take(black_box(*key)));
     }
     (cpu_time() - begun).as_nanos() as f64 / (turns * BATCH) as f64
 }

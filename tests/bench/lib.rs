@@ -13,7 +13,7 @@ mod request;
 mod sharded;
 
 pub use fleet::{Fleet, UNKNOWN, key_text};
-pub use gate::{DEMANDS_READ, DEMANDS_WRITE, Gate};
+pub use gate::{DEMANDS_READ, DEMANDS_WRITE, Gate, KeyMeters, Limited};
 pub use head_reader::{HeadReader, request_head};
 pub use keys::Keys;
 pub use request::Request;

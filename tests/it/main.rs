@@ -27,6 +27,7 @@ mod layering;
 mod limits;
 mod metrics;
 mod proxy;
+mod rates;
 mod readme;
 mod reload;
 mod scene;

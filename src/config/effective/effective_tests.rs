@@ -14,7 +14,7 @@ listeners:
   - { bind: \"unix:/run/x.sock\", redirect_https: true }
 upstreams:
   app: { targets: [{ url: \"https://h:1\" }], reads_paths: exact, host: h.test, tls: { server_name: h }, headers: { set: { X-T: canary-one }, remove: [X-R] } }
-environments: { live: { max_key_age: 90d }, staging: { word: stg, upstream: app } }
+environments: { live: { max_key_age: 90d, rate_limit: { requests: 5, per: 1m, burst: 9 }, quota: { per_month: 7 } }, staging: { word: stg, upstream: app } }
 scopes: { a: { title: A }, b: {} }
 roles: { r: [a, \"*\"] }
 auth: { accept: [{ cookie: c }], peppers: [{ id: p1, secret: canary-two-canary-two }], trusted_proxies: [\"::1\"], brand: acme }
@@ -23,12 +23,13 @@ report: { until: 2100-01-01, known_bad: true }
 routes:
   - { path: \"/a/{x}/**\", name: n, hosts: [\"*.h.test\"], upstream: app, scopes: { any: [a, b], all: [b] }, methods: { GET: {}, \"*\": { auth: any_key } }, mode: enforce,
       accept: [{ header: Authorization, scheme: Basic }, { query: q }], path_rules: { encoded_slash: keep, empty_segments: merge, trailing_slash: either, normalize: refuse },
-      forward_credential: true, environments: [live], allow_ips: [10.0.0.1], publishable_unsafe_methods: true, strip_prefix: /a, add_prefix: /z, max_body: 3MiB, upgrade: [],
+      forward_credential: true, environments: [live], allow_ips: [10.0.0.1], publishable_unsafe_methods: true, rate_limit: { requests: 5, per: 1s, by: owner }, strip_prefix: /a, add_prefix: /z, max_body: 3MiB, upgrade: [],
       cors: { origins: [https://o.test], methods: [GET], headers: [X-H], max_age: 5m }, timeouts: { connect: 1s, idle: 2m }, headers: { set: { X-S: canary-three }, remove: [X-Q] } }
   - { path: /b, group: g, upstream: app, scopes: a }
 store: { driver: memory }
 audit: { retention: 30d }
 sync: { poll_interval: 1s, on_stale: serve, max_staleness: 48h }
+rate_limits: { headers: false, legacy_headers: true, max_meters: 20000, quota_flush: 2s }
 limits: { connections_per_address: 7, head_size: 64KiB }
 errors: { profile: success }
 logging: { format: json, level: debug, access: { enabled: false }, mask_addresses: true }

@@ -4,7 +4,9 @@ use serde_yaml::Value;
 
 use super::REDACTED;
 use super::routes::route;
-use super::values::{count, filled, flag, header_edit, list, map, path, place, size, span, text, word};
+use super::values::{
+    count, filled, flag, header_edit, list, map, path, place, quota, rate_limit, size, span, text, word,
+};
 use crate::config::resolve::show_bind;
 use crate::config::settings::{ApiProfile, ErrorProfile, Settings};
 use crate::config::shape::net::UNUSUAL_NAMES;
@@ -70,6 +72,15 @@ pub(super) fn settings(settings: &Settings) -> Value {
             ])),
         ),
         ("audit", Some(map([("retention", span(settings.audit.retention))]))),
+        (
+            "rate_limits",
+            Some(map([
+                ("headers", flag(settings.rate_limits.fields.standard)),
+                ("legacy_headers", flag(settings.rate_limits.fields.legacy)),
+                ("max_meters", count(settings.rate_limits.max_meters)),
+                ("quota_flush", span(settings.rate_limits.quota_flush)),
+            ])),
+        ),
         ("limits", Some(limits(&settings.limits))),
         (
             "admin",
@@ -229,6 +240,8 @@ fn environments(gate: &GateSettings) -> Value {
             ("word", word(&environment.word)),
             ("max_key_age", environment.max_key_age.and_then(span)),
             ("upstream", environment.upstream.as_ref().map(text)),
+            ("rate_limit", environment.rate_limit.map(|limit| rate_limit(limit, None))),
+            ("quota", environment.quota.map(quota)),
         ]);
         (name.as_str(), Some(value))
     }))

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_yaml::Value;
 
-use super::values::{filled, flag, header_edit, list, map, place, size, span, text, word};
+use super::values::{filled, flag, header_edit, list, map, place, rate_limit, size, span, text, word};
 use crate::gate::{Cors, Demand, MethodRule, MethodSelector, Mode, RouteSettings, RouteTimeouts};
 use crate::route::{EmptySegments, EncodedSlash, Normalize, PathRules, TrailingSlash};
 
@@ -31,6 +31,7 @@ pub(super) fn route(route: &RouteSettings) -> Value {
         ("environments", filled(&route.environments, text)),
         ("allow_ips", filled(&route.allow_ips, |net| text(net.to_string()))),
         ("publishable_unsafe_methods", flag(route.publishable_unsafe_methods)),
+        ("rate_limit", route.rate_limit.map(|route| rate_limit(route.limit, Some(route.by)))),
         ("cors", route.cors.as_ref().map(cors)),
         ("strip_prefix", forward.strip_prefix.as_ref().map(text)),
         ("add_prefix", forward.add_prefix.as_ref().map(text)),

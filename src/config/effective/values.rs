@@ -10,6 +10,8 @@ use super::REDACTED;
 use crate::config::shape::numbers::ByteSize;
 use crate::credential::Place;
 use crate::domain::time::show_duration;
+use crate::domain::{Quota, RateLimit};
+use crate::gate::LimitBy;
 
 /// A map of what is there.
 pub(super) fn map<'k>(entries: impl IntoIterator<Item = (&'k str, Option<Value>)>) -> Value {
@@ -63,6 +65,29 @@ pub(super) fn place(place: &Place) -> Value {
         Place::Cookie { name } => map([("cookie", word(name))]),
         Place::Query { name } => map([("query", word(name))]),
     }
+}
+
+pub(super) fn rate_limit(limit: RateLimit, by: Option<LimitBy>) -> Value {
+    map([
+        ("requests", count(limit.requests().get())),
+        ("per", span(limit.per())),
+        ("burst", count(limit.burst().get())),
+        (
+            "by",
+            by.and_then(|by| {
+                word(match by {
+                    LimitBy::Key => "key",
+                    LimitBy::Owner => "owner",
+                    LimitBy::Address => "address",
+                })
+            }),
+        ),
+    ])
+}
+
+pub(super) fn quota(quota: Quota) -> Value {
+    let number = |most: Option<std::num::NonZeroU64>| most.and_then(|most| count(most.get()));
+    map([("per_day", number(quota.per_day())), ("per_month", number(quota.per_month()))])
 }
 
 /// Values that are set may be credentials of the gateway itself.

@@ -3,6 +3,7 @@
 //! Owns names, documentation and defaults as the schema tells them. Must not know what a field does to a request;
 //! `resolve` turns these shapes into `Settings`.
 
+pub(crate) mod limits;
 pub(crate) mod routes;
 pub(crate) mod servers;
 
@@ -13,6 +14,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use self::limits::{QuotaFile, RateLimitFile, RateLimitsFile};
 use self::routes::{PlaceFile, RouteFile};
 use self::servers::{ListenerFile, TlsFile, UpstreamFile};
 use super::diagnostic::Findings;
@@ -66,6 +68,8 @@ shape! {
         sync: Section<SyncFile>,
         /// The trail of changes.
         audit: Section<AuditFile>,
+        /// How limits of requests are kept and told. The limits themselves stand at environments and routes.
+        rate_limits: Section<RateLimitsFile>,
         /// Bounds of every connection.
         limits: Section<LimitsFile>,
         /// Management.
@@ -113,6 +117,10 @@ shape! {
         max_key_age: Option<At<Duration>>,
         /// Requests with keys of this environment go to this upstream instead of the route's.
         upstream: Option<At<String>>,
+        /// How often each of its keys may ask. Without it: unlimited.
+        rate_limit: Option<At<RateLimitFile>>,
+        /// How often each of its keys may ask in a day or a month. Without it: unlimited.
+        quota: Option<At<QuotaFile>>,
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::shape::numbers::ByteSize;
 use super::super::shape::text::Label;
 use super::super::shape::words::ScopeRule;
 use super::super::shape::{At, Listed, Named, Secret, choice, shape};
+use super::limits::RouteLimitFile;
 use crate::gate::Mode;
 use crate::route::{EmptySegments, EncodedSlash, HostPattern, Normalize, PathPattern, TrailingSlash};
 
@@ -46,6 +47,8 @@ shape! {
         allow_ips: Option<At<Listed<IpNet>>>,
         /// Let publishable keys use methods that change something.
         publishable_unsafe_methods: Option<bool> = false,
+        /// How often each caller may ask, beside what limits its key. Without it: unlimited.
+        rate_limit: Option<At<RouteLimitFile>>,
         /// Answers for browsers on other origins.
         cors: Option<CorsFile>,
         /// Whole segments removed from the front of the path before it is forwarded.

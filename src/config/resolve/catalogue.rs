@@ -9,13 +9,19 @@ use super::super::shape::At;
 use super::super::shape::text::Label;
 use super::super::shape::words::{KeyWord, scope_flaw};
 use super::network::note_unknown;
-use super::{DAY, Marks, SECOND, span};
+use super::{DAY, Marks, SECOND, limits, span};
 use crate::domain::{GrantedScope, Scope};
 use crate::gate::{Environment, ScopeEntry};
 
 /// `live` and `test`, and what the file says in their place or beside them.
 pub(super) fn environments(file: &File, findings: &mut Findings) -> BTreeMap<String, Environment> {
-    let usual = |word: &str| Environment { word: word.to_owned(), max_key_age: None, upstream: None };
+    let usual = |word: &str| Environment {
+        word: word.to_owned(),
+        max_key_age: None,
+        upstream: None,
+        rate_limit: None,
+        quota: None,
+    };
     let mut all: BTreeMap<String, Environment> =
         ["live", "test"].into_iter().map(|name| (name.to_owned(), usual(name))).collect();
     let named = file.environments.0.as_ref();
@@ -44,7 +50,9 @@ pub(super) fn environments(file: &File, findings: &mut Findings) -> BTreeMap<Str
         let max_key_age =
             value.max_key_age.as_ref().map(|age| span(Some(age), 90 * DAY, SECOND..=36_500 * DAY, findings));
         let upstream = value.upstream.as_ref().map(|upstream| upstream.value.clone());
-        all.insert(entry.name.clone(), Environment { word, max_key_age, upstream });
+        let rate_limit = value.rate_limit.as_ref().and_then(|limit| limits::rate_limit(limit, findings));
+        let quota = value.quota.as_ref().and_then(|quota| limits::quota(quota, findings));
+        all.insert(entry.name.clone(), Environment { word, max_key_age, upstream, rate_limit, quota });
     }
     for entry in named.into_iter().flat_map(|named| named.iter()) {
         let Some(word) = all.get(&entry.name).map(|environment| &environment.word) else { continue };

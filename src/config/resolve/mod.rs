@@ -7,6 +7,7 @@ mod catalogue;
 mod demand;
 mod forward;
 mod headers;
+mod limits;
 mod network;
 mod routes;
 mod ties;
@@ -118,6 +119,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         store: store(file.store.0.as_ref(), &base, findings),
         sync: sync_settings(sync, findings),
         audit: audit(file.audit.0.as_ref(), findings),
+        rate_limits: limits::settings(file.rate_limits.0.as_ref(), findings),
         limits: limits(file.limits.0.as_ref(), findings),
         admin: admin(file.admin.0.as_ref(), &base),
         metrics: metrics(file.metrics.0.as_ref(), findings),

@@ -11,7 +11,7 @@ use super::auth::{AuthParts, Query, places};
 use super::catalogue::check_upstream;
 use super::demand::{ResolvedRule, rules};
 use super::network::note_unknown;
-use super::{forward, missing_section};
+use super::{forward, limits, missing_section};
 use crate::gate::{Door, Mode, RouteSettings};
 use crate::route::{PathRules, ReadsPaths};
 
@@ -93,6 +93,7 @@ fn resolve_route(
         environments: environments.iter().map(|environment| environment.value.clone()).collect(),
         allow_ips: allow_ips.iter().map(|net| net.value).collect(),
         publishable_unsafe_methods: value.publishable_unsafe_methods.unwrap_or(false),
+        rate_limit: value.rate_limit.as_ref().and_then(|limit| limits::route_limit(limit, &rules, findings)),
         cors: value.cors.as_ref().map(|cors| forward::cors(cors, findings)),
         upstream: value.upstream.value.clone(),
         forward: forward::forward(value, identity, findings),

@@ -31,14 +31,28 @@ pub(super) const KEYS: Schema = Schema {
     ],
 };
 
-/// The file beside it that notes last use.
+/// The file beside it that notes last use and what quotas count.
 pub(super) const USAGE: Schema = Schema {
     application_id: i32::from_be_bytes(*b"PcUs"),
-    migrations: &[Migration {
-        version: 1,
-        name: "last_used",
-        sql: "CREATE TABLE last_used (id BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
-    }],
+    migrations: &[
+        Migration {
+            version: 1,
+            name: "last_used",
+            sql: "CREATE TABLE last_used (id BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
+        },
+        Migration {
+            version: 2,
+            name: "quota_counts",
+            sql: "CREATE TABLE quota_counts (
+                      holder INTEGER NOT NULL,
+                      id BLOB NOT NULL,
+                      period INTEGER NOT NULL,
+                      begins INTEGER NOT NULL,
+                      requests INTEGER NOT NULL,
+                      PRIMARY KEY (holder, id, period, begins)
+                  ) STRICT, WITHOUT ROWID;",
+        },
+    ],
 };
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (

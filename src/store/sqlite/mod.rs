@@ -1,7 +1,7 @@
-//! The embedded store: one SQLite file, and one more for last use.
+//! The embedded store: one SQLite file, and one more for last use and the counts of quotas.
 //!
 //! Owns the files, their threads and their schema. One thread writes (`writer`), one follows changes (`feed`), two read
-//! for people, one notes last use (`usage`); each has a connection of its own (`seat`). Other processes may use the
+//! for people, one notes what requests did (`usage`); each has a connection of its own (`seat`). Other processes may use the
 //! same files at the same time.
 
 use std::path::Path;
@@ -12,14 +12,16 @@ use tokio::sync::{mpsc, watch};
 
 use super::OpenMode;
 use super::SharedSeal;
-use super::api::{Answer, ChangeFeed, Changes, KeyQuery, KeyReader, LoadBatch, Page, RepeatName, Repeatable};
+use super::api::{
+    Answer, ChangeFeed, Changes, KeyQuery, KeyReader, LoadBatch, Page, QuotaBook, RepeatName, Repeatable,
+};
 use super::command::{Commands, Effect, Order};
 use super::error::StoreError;
 use super::memory::wait_for_commit;
 use super::seal::AuditHead;
 use super::trail::{AuditEntry, AuditExtent, AuditQuery, AuditReader};
 use super::verify::Verification;
-use crate::domain::{KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, StoreHead, Timestamp};
+use crate::domain::{KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp};
 
 mod commands;
 mod connect;
@@ -83,6 +85,16 @@ impl Commands for SqliteStore {
 
     fn note_uses(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<'_, ()> {
         Box::pin(self.usage.note(uses))
+    }
+}
+
+impl QuotaBook for SqliteStore {
+    fn count_requests(&self, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
+        Box::pin(self.usage.count(counts))
+    }
+
+    fn current_counts(&self, now: Timestamp) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
+        Box::pin(self.usage.current_counts(now))
     }
 }
 

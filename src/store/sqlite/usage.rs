@@ -1,4 +1,4 @@
-//! When keys were last used: a file of its own, so that noting it never delays a revocation.
+//! When keys were last used, and what quotas counted: a file of its own, so that noting it never delays a revocation.
 //!
 //! What it holds is welcome, not needed: a broken file is set aside and begun anew.
 
@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, TransactionBehavior, params};
 use super::connect::{Role, usage_path};
 use super::fault::Fault;
 use super::seat::{Open, Readers, Seat};
-use crate::domain::{KeyId, KeyRecord, Timestamp};
+use crate::domain::{KeyId, KeyRecord, OwnerId, QuotaHolder, QuotaPeriod, QuotaTerm, Timestamp};
 use crate::store::error::StoreError;
 
 /// The file beside the store, opened when it is first needed.
@@ -30,14 +30,37 @@ impl Usage {
         const DOING: &str = "noting last use";
         // In order of the table, so that neighbouring rows are on pages at hand.
         uses.sort_unstable();
-        let job = move |seat: &mut Seat| match seat.run(DOING, |open| write(open, &uses)) {
+        self.insist(DOING, move |open| write(open, &uses)).await
+    }
+
+    /// Adds requests to the counts of quotas in one transaction; answers how many each has now.
+    pub(super) async fn count(&self, mut counts: Vec<(QuotaTerm, u64)>) -> Result<Vec<(QuotaTerm, u64)>, StoreError> {
+        counts.sort_unstable();
+        self.insist("counting requests of quotas", move |open| add_counts(open, &counts)).await
+    }
+
+    /// The counts of days and months that are not over; forgets the others.
+    pub(super) async fn current_counts(&self, now: Timestamp) -> Result<Vec<(QuotaTerm, u64)>, StoreError> {
+        if !self.path.exists() {
+            return Ok(Vec::new());
+        }
+        self.insist("reading counts of quotas", move |open| read_counts(open, now)).await
+    }
+
+    /// Does a job, in a new file where the old one is broken.
+    async fn insist<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        job: impl Fn(&mut Open) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let job = move |seat: &mut Seat| match seat.run(doing, &job) {
             Err(StoreError::Damaged { found }) => {
                 set_aside(seat.path(), &found)?;
-                seat.run(DOING, |open| write(open, &uses))
+                seat.run(doing, &job)
             }
             result => result,
         };
-        self.thread.ask_seat(DOING, job).await
+        self.thread.ask_seat(doing, job).await
     }
 
     /// Fills in when these keys were last used. What cannot be read stays unknown: the records matter more.
@@ -72,6 +95,67 @@ fn write(open: &mut Open, uses: &[(KeyId, Timestamp)]) -> Result<(), Fault> {
     Ok(())
 }
 
+fn add_counts(open: &mut Open, counts: &[(QuotaTerm, u64)]) -> Result<Vec<(QuotaTerm, u64)>, Fault> {
+    let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut totals = Vec::with_capacity(counts.len());
+    {
+        let mut upsert = transaction.prepare_cached(
+            "INSERT INTO quota_counts (holder, id, period, begins, requests) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT DO UPDATE SET requests = requests + excluded.requests RETURNING requests",
+        )?;
+        for (term, more) in counts {
+            let (holder, id) = holder_columns(term.holder);
+            let more = i64::try_from(*more).unwrap_or(i64::MAX);
+            let row = params![holder, id, period_number(term.period), term.begins.unix_ms(), more];
+            let total: i64 = upsert.query_row(row, |row| row.get(0))?;
+            totals.push((*term, u64::try_from(total).unwrap_or(0)));
+        }
+    }
+    transaction.commit()?;
+    Ok(totals)
+}
+
+fn read_counts(open: &mut Open, now: Timestamp) -> Result<Vec<(QuotaTerm, u64)>, Fault> {
+    for period in QuotaPeriod::ALL {
+        let oldest = now.minus(period.longest()).unix_ms();
+        let mut forget =
+            open.connection.prepare_cached("DELETE FROM quota_counts WHERE period = ?1 AND begins <= ?2")?;
+        forget.execute(params![period_number(period), oldest])?;
+    }
+    let mut select = open.connection.prepare_cached("SELECT holder, id, period, begins, requests FROM quota_counts")?;
+    let mut rows = select.query([])?;
+    let mut counts = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (holder, id, period): (i64, [u8; 16], i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let holder = match holder {
+            KEY => QuotaHolder::Key(KeyId::from_bytes(id)),
+            _ => QuotaHolder::Owner(OwnerId::from_bytes(id)),
+        };
+        let period = if period == period_number(QuotaPeriod::Day) { QuotaPeriod::Day } else { QuotaPeriod::Month };
+        let begins = Timestamp::from_unix_ms(row.get(3)?);
+        let total: i64 = row.get(4)?;
+        counts.push((QuotaTerm { holder, period, begins }, u64::try_from(total).unwrap_or(0)));
+    }
+    Ok(counts)
+}
+
+/// In the column `holder`: keys. Owners are 2.
+const KEY: i64 = 1;
+
+const fn holder_columns(holder: QuotaHolder) -> (i64, [u8; 16]) {
+    match holder {
+        QuotaHolder::Key(id) => (KEY, id.to_bytes()),
+        QuotaHolder::Owner(id) => (2, id.to_bytes()),
+    }
+}
+
+const fn period_number(period: QuotaPeriod) -> i64 {
+    match period {
+        QuotaPeriod::Day => 1,
+        QuotaPeriod::Month => 2,
+    }
+}
+
 fn read(open: &mut Open, ids: &[KeyId]) -> Result<Vec<Option<Timestamp>>, Fault> {
     let mut find = open.connection.prepare_cached("SELECT at FROM last_used WHERE id = ?1")?;
     let mut moments = Vec::with_capacity(ids.len());
@@ -85,7 +169,7 @@ fn read(open: &mut Open, ids: &[KeyId]) -> Result<Vec<Option<Timestamp>>, Fault>
 /// Renames a broken file, so that it can be looked at, and removes what belongs to it.
 fn set_aside(path: &Path, found: &str) -> Result<(), StoreError> {
     let aside = path.with_extension("db.broken");
-    tracing::warn!(%found, file = %path.display(), kept_as = %aside.display(), "last use is noted in a new file");
+    tracing::warn!(%found, file = %path.display(), kept_as = %aside.display(), "last use and counts of quotas begin anew in a new file");
     for suffix in ["-wal", "-shm"] {
         let mut companion = path.as_os_str().to_owned();
         companion.push(suffix);

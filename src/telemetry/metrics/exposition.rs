@@ -174,6 +174,10 @@ fn worker_values(inner: &Inner, page: &mut Page) {
                 ];
                 page.add(&families::AUTH_DECISIONS, labels, count(value));
             }
+            CellKey::RateLimited(route, environment, limit) => {
+                let labels = [&routes[route.index()], &environments[environment.index()], limit.text()];
+                page.add(&families::RATE_LIMITED, labels, count(value));
+            }
             CellKey::Connections(listener, state) => {
                 page.add(&families::CONNECTIONS, [&listeners[listener.index()], state.text()], level(value));
             }
@@ -230,6 +234,8 @@ fn shared_values(inner: &Inner, now: Instant, page: &mut Page) {
     page.add_plain(&families::PANICS, count(shared.panics.total()));
     page.add_plain(&families::LOG_LINES_DROPPED, count(shared.log_lines_dropped.total()));
     page.add_plain(&families::LAST_USE_MARKS_DROPPED, count(shared.last_use_marks_dropped.total()));
+    page.add_plain(&families::RATE_METERS, count(shared.rate_meters.load(Relaxed)));
+    page.add_plain(&families::RATE_METERS_EVICTED, count(shared.rate_meters_evicted.load(Relaxed)));
     page.add(&families::BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1.0);
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 
 use super::families::ALL;
-use super::{ConnectionState, DecisionMode, DecisionResult, Metrics, Reload, UpstreamConnectionState};
+use super::{ConnectionState, DecisionMode, DecisionResult, LimitLabel, Metrics, Reload, UpstreamConnectionState};
 use crate::domain::time::monotonic_now;
 use crate::domain::{KeyState, Revision, Timestamp};
 
@@ -23,6 +23,9 @@ fn filled() -> (Metrics, Instant) {
     let public = metrics.listener("127.0.0.1:8080");
     worker.request(public, route, &Method::GET, StatusCode::OK, Duration::from_millis(3));
     worker.decision(route, live, DecisionMode::Enforce, DecisionResult::Allowed, "key");
+    worker.rate_limited(route, live, LimitLabel::KeyDay);
+    worker.rate_limited(route, live, LimitLabel::KeyDay);
+    metrics.set_rate_meters(11, 12);
     worker.auth_duration(Duration::from_micros(3));
     worker.upstream_request(shop, Duration::from_millis(2));
     worker.connection(public, ConnectionState::Idle);
@@ -66,6 +69,9 @@ fn every_value_that_a_room_sets_is_shown() {
         r#"portcullis_keys{environment="live",state="active"} 8"#,
         r#"portcullis_keys{environment="live",state="revoked"} 2"#,
         r#"portcullis_keys{environment="test",state="active"} 0"#,
+        r#"portcullis_rate_limited_total{route="/v1/\"quoted\"\\\n{id}",environment="live",limit="key-day"} 2"#,
+        "portcullis_rate_meters 11",
+        "portcullis_rate_meters_evicted_total 12",
         "portcullis_cache_entries 9",
         "portcullis_cache_revision 42",
         "portcullis_sync_lag_seconds 2",

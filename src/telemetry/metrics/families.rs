@@ -47,6 +47,12 @@ families! {
     AUTH_DURATION = HISTOGRAM "portcullis_auth_duration_seconds" [];
     /// Time from sending a request to an upstream until the head of its answer.
     UPSTREAM_REQUEST_DURATION = HISTOGRAM "portcullis_upstream_request_duration_seconds" ["upstream"];
+    /// Requests that ran into a rate limit or a quota, by the limit that was in the way; report mode included.
+    RATE_LIMITED = COUNTER "portcullis_rate_limited_total" ["route", "environment", "limit"];
+    /// Meters of rate limits and quotas in memory.
+    RATE_METERS = GAUGE "portcullis_rate_meters" [];
+    /// Meters that were dropped to make room for others, and so began anew.
+    RATE_METERS_EVICTED = COUNTER "portcullis_rate_meters_evicted_total" [];
     /// Whether a target of an upstream is given requests (1) or not (0).
     UPSTREAM_HEALTHY = GAUGE "portcullis_upstream_healthy" ["upstream", "target"];
     /// Connections to upstreams, by what they are doing.

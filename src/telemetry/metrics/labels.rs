@@ -197,6 +197,25 @@ closed_set!(
     }
 );
 closed_set!(
+    /// Which limit was in a request's way.
+    LimitLabel {
+        /// The rate of a key.
+        Key = "key",
+        /// The rate of an owner.
+        Owner = "owner",
+        /// The rate of a route.
+        Route = "route",
+        /// A key's quota of the day.
+        KeyDay = "key-day",
+        /// A key's quota of the month.
+        KeyMonth = "key-month",
+        /// An owner's quota of the day.
+        OwnerDay = "owner-day",
+        /// An owner's quota of the month.
+        OwnerMonth = "owner-month",
+    }
+);
+closed_set!(
     /// How an attempt to replace the running configuration ended.
     Reload {
         /// The new configuration is in force.

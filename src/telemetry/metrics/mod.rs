@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 
 pub use self::exposition::{CONTENT_TYPE, NotRendered};
 pub use self::labels::{
-    ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, ListenerLabel, Reload, RouteLabel,
+    ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, ListenerLabel, Reload, RouteLabel,
     UpstreamConnectionState, UpstreamLabel,
 };
 pub use self::shared::EventCount;
@@ -123,6 +123,12 @@ impl Metrics {
     /// Says how many routes are in report mode.
     pub fn set_report_mode_routes(&self, routes: usize) {
         self.inner.shared.report_mode_routes.store(routes as u64, Relaxed);
+    }
+
+    /// Says how many meters there are, and how many were dropped so far to make room for others.
+    pub fn set_rate_meters(&self, meters: usize, evicted: u64) {
+        self.inner.shared.rate_meters.store(meters as u64, Relaxed);
+        self.inner.shared.rate_meters_evicted.store(evicted, Relaxed);
     }
 
     /// Counts an attempt to replace the running configuration. The first load is not one.

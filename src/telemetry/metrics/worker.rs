@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 
 use super::cells::{Cell, CellSource, DECISION_BOUNDS, Histogram, REQUEST_BOUNDS};
 use super::labels::{
-    ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, ListenerLabel, MethodLabel, RouteLabel,
-    UpstreamConnectionState, UpstreamLabel,
+    ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, ListenerLabel, MethodLabel,
+    RouteLabel, UpstreamConnectionState, UpstreamLabel,
 };
 use super::shared::EventCount;
 
@@ -26,6 +26,7 @@ use super::shared::EventCount;
 pub(super) enum CellKey {
     Request { listener: ListenerLabel, route: RouteLabel, method: MethodLabel, status: u16 },
     Decision(RouteLabel, DecisionKey),
+    RateLimited(RouteLabel, EnvironmentLabel, LimitLabel),
     Connections(ListenerLabel, ConnectionState),
     UpstreamConnections(UpstreamLabel, UpstreamConnectionState),
 }
@@ -138,6 +139,8 @@ struct RouteCells {
     requests: Vec<(u64, Cell)>,
     /// In order of first use; a route sees a handful of outcomes.
     decisions: Vec<(DecisionKey, Cell)>,
+    /// In order of first use.
+    limited: Vec<((EnvironmentLabel, LimitLabel), Cell)>,
 }
 
 fn request_key(listener: ListenerLabel, method: MethodLabel, status: StatusCode) -> u64 {
@@ -225,6 +228,20 @@ impl WorkerMetrics {
         let cell = self.claim.0.cell(CellKey::Decision(route, key));
         cell.add(1);
         at_index(&mut self.routes.borrow_mut(), route.index()).decisions.push((key, cell));
+    }
+
+    /// Counts one request that ran into a limit.
+    pub fn rate_limited(&self, route: RouteLabel, environment: EnvironmentLabel, limit: LimitLabel) {
+        let key = (environment, limit);
+        let mut routes = self.routes.borrow_mut();
+        let entry = at_index(&mut routes, route.index());
+        if let Some((_, cell)) = entry.limited.iter().find(|(known, _)| *known == key) {
+            cell.add(1);
+            return;
+        }
+        let cell = self.claim.0.cell(CellKey::RateLimited(route, environment, limit));
+        cell.add(1);
+        entry.limited.push((key, cell));
     }
 
     /// Counts the time one decision took.

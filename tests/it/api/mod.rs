@@ -4,6 +4,7 @@ mod authority;
 mod crash;
 mod description;
 mod keys;
+mod limits;
 mod owners;
 mod pages;
 

@@ -1,0 +1,110 @@
+//! What keeps meters tidy and their counts safe: a sweep, and the counts of quotas on their way to the store and back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+
+use crate::domain::time::{self, monotonic_now};
+use crate::domain::{QuotaTerm, Timestamp};
+use crate::limit::{LimitSettings, Meters, Moment, Term};
+use crate::store::{QuotaBook, StoreError};
+
+/// Between two turns of the sweep, each an eighth of the meters.
+const SWEEP_TURN: Duration = Duration::from_secs(1);
+
+/// The counts of quotas on their way to the store. One task has it.
+pub(super) struct QuotaCounts {
+    meters: Arc<Meters>,
+    book: Arc<dyn QuotaBook>,
+    /// Taken from the meters, and not known to be in the store.
+    pending: HashMap<QuotaTerm, u64>,
+}
+
+impl QuotaCounts {
+    pub(super) fn new(meters: Arc<Meters>, book: Arc<dyn QuotaBook>) -> Self {
+        Self { meters, book, pending: HashMap::new() }
+    }
+
+    /// Tells the meters what the store has, before the first request.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the first [`Self::flush`] that works makes up for it.
+    pub(super) async fn load(&self) -> Result<(), StoreError> {
+        let counts = self.book.current_counts(time::now()).await?;
+        self.meters.settle(&counts, moment());
+        Ok(())
+    }
+
+    /// Writes what was counted since the last time, and tells the meters what each quota has used by whomever. What
+    /// cannot be written is kept for the next time, as long as its day or month is not over.
+    ///
+    /// # Errors
+    /// As any write. Cancelling it may count what was under way twice, and never forgets it.
+    pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
+        for (term, requests) in self.meters.take_unwritten() {
+            *self.pending.entry(term).or_default() += requests;
+        }
+        let now = time::now();
+        self.pending.retain(|term, _| !is_over(*term, now));
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let counts = self.pending.iter().map(|(term, requests)| (*term, *requests)).collect();
+        let totals = self.book.count_requests(counts).await?;
+        self.pending = HashMap::new();
+        self.meters.settle(&totals, moment());
+        Ok(())
+    }
+
+    /// Flushes at every interval until told to stop, and once more then. Says once when the store goes away, and when
+    /// it is back.
+    pub(super) async fn run(
+        mut self,
+        settings: Arc<ArcSwap<LimitSettings>>,
+        mut stop: tokio::sync::oneshot::Receiver<()>,
+    ) {
+        let mut away = false;
+        loop {
+            let every = settings.load().quota_flush;
+            let told = tokio::select! {
+                () = tokio::time::sleep(every) => false,
+                _ = &mut stop => true,
+            };
+            match self.flush().await {
+                Ok(()) if away => {
+                    away = false;
+                    tracing::info!("counts of quotas are written again");
+                }
+                Ok(()) => {}
+                Err(error) if !away || told => {
+                    away = true;
+                    tracing::warn!(%error, "counts of quotas cannot be written; they are kept and tried again");
+                }
+                Err(_) => {}
+            }
+            if told {
+                return;
+            }
+        }
+    }
+}
+
+fn is_over(term: QuotaTerm, now: Timestamp) -> bool {
+    now >= Term::of(term.period, term.begins).ends()
+}
+
+fn moment() -> Moment {
+    Moment { monotonic: monotonic_now(), wall: time::now() }
+}
+
+/// Drops meters that are full again, for ever.
+pub(super) async fn sweep(meters: Arc<Meters>) {
+    let mut turn = 0;
+    loop {
+        tokio::time::sleep(SWEEP_TURN).await;
+        meters.sweep(turn, moment());
+        turn = turn.wrapping_add(1);
+    }
+}

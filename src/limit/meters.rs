@@ -1,0 +1,432 @@
+//! All meters of the process, taken from by every worker.
+//!
+//! A meter is made when it is first taken from and dropped when it is full again, so what nobody limits costs nothing.
+//! Requests check every meter that applies before they take from any, under the locks of all of them: what is accepted
+//! is exact whatever threads do, and a refused request takes nothing.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use hashbrown::DefaultHashBuilder;
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use super::gcra::{Bucket, Gcra, Level, seconds_up};
+use super::quota::{Left, Tally};
+use super::shard::{Shard, part_of};
+use super::subject::{RuleId, Subject};
+use crate::domain::{Quota, QuotaHolder, QuotaPeriod, QuotaTerm, Timestamp};
+
+/// Parts with a lock of their own: so many that two workers hardly ever want the same one for two subjects, and so few that
+/// their tables lie close together. (With 1024, a request among a thousand keys waited for memory twice as long.) At the
+/// usual bound a sweep looks at eight thousand meters, some tens of microseconds, while requests wait for the lock.
+const PARTS: usize = 128;
+
+/// Turns in which a sweep looks at every part once.
+const SWEEP_TURNS: usize = 8;
+
+/// What a limit is called in header fields, metrics and logs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Policy {
+    /// The rate of a key.
+    Key,
+    /// The rate of an owner.
+    Owner,
+    /// The rate of a route.
+    Route,
+    /// A key's quota of the day.
+    KeyDay,
+    /// A key's quota of the month.
+    KeyMonth,
+    /// An owner's quota of the day.
+    OwnerDay,
+    /// An owner's quota of the month.
+    OwnerMonth,
+}
+
+impl Policy {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Owner => "owner",
+            Self::Route => "route",
+            Self::KeyDay => "key-day",
+            Self::KeyMonth => "key-month",
+            Self::OwnerDay => "owner-day",
+            Self::OwnerMonth => "owner-month",
+        }
+    }
+
+    /// Whether it is a quota, not a rate.
+    pub const fn is_quota(self) -> bool {
+        match self {
+            Self::Key | Self::Owner | Self::Route => false,
+            Self::KeyDay | Self::KeyMonth | Self::OwnerDay | Self::OwnerMonth => true,
+        }
+    }
+
+    const fn of_quota(holder: QuotaHolder, period: QuotaPeriod) -> Self {
+        match (holder, period) {
+            (QuotaHolder::Key(_), QuotaPeriod::Day) => Self::KeyDay,
+            (QuotaHolder::Key(_), QuotaPeriod::Month) => Self::KeyMonth,
+            (QuotaHolder::Owner(_), QuotaPeriod::Day) => Self::OwnerDay,
+            (QuotaHolder::Owner(_), QuotaPeriod::Month) => Self::OwnerMonth,
+        }
+    }
+}
+
+/// One limit that applies to a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Charge {
+    /// A rate: what it is called, whose meter under which rule, and how fast that fills.
+    Rate(Policy, Subject, RuleId, Gcra),
+    /// A quota, and whose.
+    Quota(QuotaHolder, Quota),
+}
+
+/// What applies to one request; nearly always none to three.
+pub type Charges = SmallVec<[Charge; 3]>;
+
+impl Charge {
+    const fn subject(&self) -> Subject {
+        match self {
+            Self::Rate(_, subject, ..) => *subject,
+            Self::Quota(holder, _) => subject_of(*holder),
+        }
+    }
+}
+
+/// One moment on both clocks: rates go by the one that never jumps, quotas by the calendar.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The monotonic clock.
+    pub monotonic: Instant,
+    /// The wall clock.
+    pub wall: Timestamp,
+}
+
+/// Where a caller stands with one limit after a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Which limit.
+    pub policy: Policy,
+    /// Requests that it allows within `window_seconds`.
+    pub quota: u64,
+    /// Of a rate: the time in which an empty meter is full again. Of a quota: a day, or the days of the month.
+    pub window_seconds: u32,
+    /// Requests that are left.
+    pub remaining: u64,
+    /// Seconds until there are more, rounded up; 0 when all are there.
+    pub more_in_seconds: u32,
+}
+
+/// Why a request is not let through, and where its caller stands; nothing was taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exceeded {
+    /// The limit that is in the way longest.
+    pub policy: Policy,
+    /// Seconds until none is in the way any more, rounded up; at least 1.
+    pub retry_after_seconds: u32,
+    /// Where the caller stands with every limit that applies.
+    pub standings: Vec<Standing>,
+}
+
+/// See the module.
+pub struct Meters {
+    /// Zero of the clock that rates are reckoned by.
+    started: Instant,
+    hasher: DefaultHashBuilder,
+    parts: Box<[Part]>,
+    most: AtomicUsize,
+    evicted: AtomicU64,
+}
+
+/// On cache lines of its own, so that workers do not slow each other down.
+#[repr(align(128))]
+struct Part(Mutex<Shard>);
+
+impl Meters {
+    /// No meters yet, and at most about `most` of each sort later: those of rates, and those of quotas.
+    pub fn new(most: usize, started: Instant) -> Self {
+        let hasher = DefaultHashBuilder::default();
+        let part = || Part(Mutex::new(Shard::with_hasher(&hasher)));
+        Self {
+            started,
+            parts: (0..PARTS).map(|_| part()).collect(),
+            most: AtomicUsize::new(most),
+            evicted: AtomicU64::new(0),
+            hasher,
+        }
+    }
+
+    /// Changes how many are kept. Meters beyond it go when new ones are made.
+    pub fn set_most(&self, most: usize) {
+        self.most.store(most, Relaxed);
+    }
+
+    /// How many there are. Takes every lock in turn: for scrapes.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.0.lock().len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many were dropped, while they had something to say, to make room for others.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Relaxed)
+    }
+
+    /// Takes one request from every limit, or from none, and says where the caller stands then.
+    ///
+    /// No two charges may be of one meter. Locks the parts of all subjects, in the same order everywhere, for some tens
+    /// of nanoseconds.
+    ///
+    /// # Errors
+    /// When a limit does not allow it now.
+    pub fn take(&self, charges: &[Charge], now: Moment) -> Result<Vec<Standing>, Exceeded> {
+        if let [Charge::Rate(policy, subject, rule, gcra)] = charges {
+            return self.take_rate(*policy, (*subject, *rule), *gcra, self.reckoned(now));
+        }
+        let moment = self.reckoned(now);
+        let (mut held, Checked { standings, after }) = self.lock(charges).check(charges, moment)?;
+        let most = (self.most.load(Relaxed) / PARTS).max(1);
+        let mut evicted = 0;
+        for ((charge, part), after) in charges.iter().zip(&held.part_of_charge).zip(after) {
+            let shard = &mut *held.parts[*part];
+            match (charge, after) {
+                (Charge::Rate(_, subject, rule, _), After::Rate(bucket)) => {
+                    evicted += shard.set_bucket((*subject, *rule), bucket, most, moment.ns);
+                }
+                (Charge::Quota(holder, _), After::Quota(tally)) => {
+                    evicted += shard.set_tally(*holder, tally, most, now.wall);
+                }
+                (Charge::Rate(..), After::Quota(_)) | (Charge::Quota(..), After::Rate(_)) => {}
+            }
+        }
+        drop(held);
+        if evicted > 0 {
+            self.evicted.fetch_add(evicted, Relaxed);
+        }
+        Ok(standings)
+    }
+
+    /// As [`Self::take`] for a rate alone, which nearly all limited requests have: its meter is found once, and nothing is
+    /// set aside.
+    fn take_rate(
+        &self,
+        policy: Policy,
+        meter: (Subject, RuleId),
+        gcra: Gcra,
+        now: Reckoned,
+    ) -> Result<Vec<Standing>, Exceeded> {
+        let mut shard = self.parts[part_of(&meter.0, &self.hasher, PARTS)].0.lock();
+        let taken = match shard.bucket_mut(meter) {
+            Some(bucket) => bucket.take(gcra, now.ns),
+            None => {
+                let mut bucket = Bucket::default();
+                let taken = bucket.take(gcra, now.ns);
+                let most = (self.most.load(Relaxed) / PARTS).max(1);
+                let evicted = shard.set_bucket(meter, bucket, most, now.ns);
+                self.evicted.fetch_add(evicted, Relaxed);
+                taken
+            }
+        };
+        drop(shard);
+        match taken {
+            Ok(level) => Ok(vec![Standing::of_rate(policy, gcra, level)]),
+            Err(wait_ns) => {
+                let level = Level { remaining: 0, next_ns: wait_ns };
+                let standings = vec![Standing::of_rate(policy, gcra, level)];
+                Err(Exceeded { policy, retry_after_seconds: seconds_up(wait_ns).max(1), standings })
+            }
+        }
+    }
+
+    /// What [`Self::take`] would answer, without taking anything: for explanations.
+    ///
+    /// # Errors
+    /// When a limit does not allow it now.
+    pub fn peek(&self, charges: &[Charge], now: Moment) -> Result<Vec<Standing>, Exceeded> {
+        self.lock(charges).check(charges, self.reckoned(now)).map(|(_, checked)| checked.standings)
+    }
+
+    /// Drops meters that say nothing any more, in an eighth of the parts; `turn` says which. For the control runtime.
+    pub fn sweep(&self, turn: usize, now: Moment) {
+        let Reckoned { ns, wall } = self.reckoned(now);
+        for part in self.parts.iter().skip(turn % SWEEP_TURNS).step_by(SWEEP_TURNS) {
+            part.0.lock().sweep(ns, wall);
+        }
+    }
+
+    /// Hands over how often holders of quotas asked since it was last called. Whoever takes it has to bring it to where
+    /// counts are kept; until [`Self::settle`] it counts here all the same.
+    pub fn take_unwritten(&self) -> Vec<(QuotaTerm, u64)> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            part.0.lock().take_unwritten(|term, count| all.push((term, count)));
+        }
+        all
+    }
+
+    /// Learns how often holders asked in all, by what is kept: at the start, and after counts were added there, by this
+    /// process or another.
+    pub fn settle(&self, kept: &[(QuotaTerm, u64)], now: Moment) {
+        let most = (self.most.load(Relaxed) / PARTS).max(1);
+        for (term, used) in kept {
+            let charge = subject_of(term.holder);
+            let mut shard = self.parts[part_of(&charge, &self.hasher, PARTS)].0.lock();
+            let mut tally = shard.tally(term.holder);
+            tally.settle(term.period, term.begins, *used);
+            let evicted = shard.set_tally(term.holder, tally, most, now.wall);
+            drop(shard);
+            self.evicted.fetch_add(evicted, Relaxed);
+        }
+    }
+
+    fn reckoned(&self, now: Moment) -> Reckoned {
+        let since = now.monotonic.saturating_duration_since(self.started).as_nanos();
+        Reckoned { ns: u64::try_from(since).unwrap_or(u64::MAX / 2), wall: now.wall }
+    }
+
+    /// Locks every part that holds a meter of these charges.
+    fn lock(&self, charges: &[Charge]) -> Held<'_> {
+        let wanted: SmallVec<[usize; 3]> =
+            charges.iter().map(|charge| part_of(&charge.subject(), &self.hasher, PARTS)).collect();
+        let mut order = wanted.clone();
+        order.sort_unstable();
+        order.dedup();
+        let place = |part: &usize| order.iter().position(|known| known == part).unwrap_or_default();
+        let part_of_charge = wanted.iter().map(place).collect();
+        Held { parts: order.iter().map(|part| self.parts[*part].0.lock()).collect(), part_of_charge }
+    }
+}
+
+impl std::fmt::Debug for Meters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meters").field("len", &self.len()).field("evicted", &self.evicted()).finish_non_exhaustive()
+    }
+}
+
+/// A moment as meters reckon.
+#[derive(Clone, Copy)]
+struct Reckoned {
+    ns: u64,
+    wall: Timestamp,
+}
+
+/// The locked parts of one request.
+struct Held<'m> {
+    parts: SmallVec<[MutexGuard<'m, Shard>; 3]>,
+    /// By charge: which of `parts` its meter lies in.
+    part_of_charge: SmallVec<[usize; 3]>,
+}
+
+/// What a request that is let through leaves behind.
+struct Checked {
+    standings: Vec<Standing>,
+    /// By charge.
+    after: SmallVec<[After; 3]>,
+}
+
+/// A meter after one request was taken from it.
+enum After {
+    Rate(Bucket),
+    Quota(Tally),
+}
+
+impl Held<'_> {
+    fn check(mut self, charges: &[Charge], now: Reckoned) -> Result<(Self, Checked), Exceeded> {
+        let mut checked = Checked { standings: Vec::with_capacity(charges.len()), after: SmallVec::new() };
+        for (charge, part) in charges.iter().zip(&self.part_of_charge) {
+            let shard = &*self.parts[*part];
+            match charge {
+                Charge::Rate(policy, subject, rule, gcra) => {
+                    let mut bucket = shard.bucket(*subject, *rule);
+                    let Ok(level) = bucket.take(*gcra, now.ns) else { return Err(self.exceeded(charges, now)) };
+                    checked.standings.push(Standing::of_rate(*policy, *gcra, level));
+                    checked.after.push(After::Rate(bucket));
+                }
+                Charge::Quota(holder, quota) => {
+                    let mut tally = shard.tally(*holder);
+                    if tally.left(*quota, now.wall).any(|left| left.remaining == 0) {
+                        return Err(self.exceeded(charges, now));
+                    }
+                    tally.add(*quota, now.wall);
+                    let left = tally.left(*quota, now.wall);
+                    checked.standings.extend(left.map(|left| Standing::of_quota(*holder, left, now.wall)));
+                    checked.after.push(After::Quota(tally));
+                }
+            }
+        }
+        Ok((self, checked))
+    }
+
+    /// Where the caller stands when at least one limit does not allow a request.
+    #[cold]
+    fn exceeded(&mut self, charges: &[Charge], now: Reckoned) -> Exceeded {
+        let mut standings = Vec::with_capacity(charges.len());
+        let mut longest = (0, Policy::Key);
+        for (charge, part) in charges.iter().zip(&self.part_of_charge) {
+            let shard = &mut *self.parts[*part];
+            let first = standings.len();
+            match charge {
+                Charge::Rate(policy, subject, rule, gcra) => {
+                    // Whoever is refused under a new limit waits by the new one.
+                    let level = shard.adopt((*subject, *rule), *gcra, now.ns);
+                    standings.push(Standing::of_rate(*policy, *gcra, level));
+                }
+                Charge::Quota(holder, quota) => {
+                    let left = shard.tally(*holder).left(*quota, now.wall);
+                    standings.extend(left.map(|left| Standing::of_quota(*holder, left, now.wall)));
+                }
+            }
+            for standing in standings[first..].iter().filter(|standing| standing.remaining == 0) {
+                longest = longest.max((standing.more_in_seconds, standing.policy));
+            }
+        }
+        let (seconds, policy) = longest;
+        Exceeded { policy, retry_after_seconds: seconds.max(1), standings }
+    }
+}
+
+impl Standing {
+    fn of_rate(policy: Policy, gcra: Gcra, level: Level) -> Self {
+        Self {
+            policy,
+            quota: u64::from(gcra.burst()),
+            window_seconds: gcra.fill_seconds(),
+            remaining: u64::from(level.remaining),
+            more_in_seconds: seconds_up(level.next_ns),
+        }
+    }
+
+    fn of_quota(holder: QuotaHolder, left: Left, now: Timestamp) -> Self {
+        let Left { period, most, remaining, term } = left;
+        let seconds = |from: Timestamp| {
+            let ms = term.ends().since(from).as_millis();
+            u32::try_from(ms.div_ceil(1000)).unwrap_or(u32::MAX)
+        };
+        Self {
+            policy: Policy::of_quota(holder, period),
+            quota: most,
+            window_seconds: seconds(term.begins()),
+            remaining,
+            more_in_seconds: if remaining < most { seconds(now) } else { 0 },
+        }
+    }
+}
+
+const fn subject_of(holder: QuotaHolder) -> Subject {
+    match holder {
+        QuotaHolder::Key(id) => Subject::Key(id),
+        QuotaHolder::Owner(id) => Subject::Owner(id),
+    }
+}
+
+#[cfg(test)]
+#[path = "meters_tests.rs"]
+mod tests;

@@ -1,0 +1,21 @@
+//! How much a caller may ask for: the arithmetic of rates and quotas, and the meters that requests take from.
+//!
+//! Owns [`Meters`], the pure arithmetic of [`Gcra`] and [`Term`], and how what is left is said in header fields.
+//! Must not know who decides what applies to a request, how a refusal looks, or where counts are kept when the process
+//! is gone: whoever asks brings [`Charge`]s, and whoever keeps counts takes [`Meters::take_unwritten`].
+//! Start at [`Meters::take`].
+
+mod gcra;
+mod headers;
+mod meters;
+mod quota;
+mod settings;
+mod shard;
+mod subject;
+
+pub use gcra::{Bucket, Gcra, Level};
+pub use headers::{LimitFields, add_fields};
+pub use meters::{Charge, Charges, Exceeded, Meters, Moment, Policy, Standing};
+pub use quota::Term;
+pub use settings::LimitSettings;
+pub use subject::{Network, RuleId, Subject};

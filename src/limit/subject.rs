@@ -1,0 +1,82 @@
+//! Whose meter it is, and which rule it belongs to.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::{KeyId, OwnerId};
+
+/// Whose requests a meter counts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Subject {
+    /// A key and its successors by rotation, under the id of the first of them.
+    Key(KeyId),
+    /// All keys of an owner together.
+    Owner(OwnerId),
+    /// The clients of one network.
+    Network(Network),
+}
+
+/// Clients that count as one: an IPv4 address, or the /64 that an IPv6 host can choose its addresses from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Network {
+    /// One address.
+    V4(Ipv4Addr),
+    /// The first 64 bits.
+    V6(u64),
+    /// Clients without an address: they come over a Unix socket, and all count as one.
+    Local,
+}
+
+impl Network {
+    /// The network of a client. IPv4 written as IPv6 (RFC 4291 §2.5.5.2) is IPv4.
+    pub fn of(client: Option<IpAddr>) -> Self {
+        match client.map(|address| address.to_canonical()) {
+            None => Self::Local,
+            Some(IpAddr::V4(address)) => Self::V4(address),
+            Some(IpAddr::V6(address)) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self::V6(u64::from(a) << 48 | u64::from(b) << 32 | u64::from(c) << 16 | u64::from(d))
+            }
+        }
+    }
+}
+
+/// Which rule a meter belongs to. A subject has a meter of its own for each.
+///
+/// It follows from the rule's name alone, so that it is the same after a reload, whatever else changed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RuleId(u64);
+
+impl RuleId {
+    /// What a key or an owner may do everywhere, wherever the number comes from: its own, or its environment's.
+    pub const OWN: Self = Self(0);
+
+    /// The rule of this name.
+    pub fn named(name: &str) -> Self {
+        let digest = Sha256::digest(name);
+        Self(digest.first_chunk().map_or(1, |bytes| u64::from_le_bytes(*bytes)).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_client_is_its_64_and_an_ipv4_client_itself_however_written() {
+        let of = |text: &str| Network::of(Some(text.parse().unwrap()));
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_ne!(Network::of(None), of("0.0.0.0"));
+    }
+
+    #[test]
+    fn rules_are_the_same_by_name_and_none_is_the_subjects_own() {
+        assert_eq!(RuleId::named("orders"), RuleId::named("orders"));
+        assert_ne!(RuleId::named("orders"), RuleId::named("order"));
+        assert_ne!(RuleId::named(""), RuleId::OWN);
+    }
+}
