@@ -22,13 +22,14 @@ use super::query::Query;
 use super::seal::Seal;
 use super::table::{Effect, Name, Repeat, Row};
 use crate::audit::{Asked, Unclear, entry_json};
-use crate::cache::{KeySet, KeySlot, SyncHandle};
+use crate::authn::{Authenticated, Rejection};
+use crate::cache::{KeySet, LastUse, SyncHandle};
 use crate::credential::{self, Located};
 use crate::domain::time::{self, monotonic_now};
-use crate::domain::{KeyId, KeyKind, KeyRecord, KeyState, OwnerId, PresentedKey, Revision, Timestamp};
+use crate::domain::{KeyId, KeyKind, KeyRecord, KeyState, OwnerId, PresentedKey, Revision, Scope, Timestamp};
 use crate::gate::{
-    self, Admission, Caller as GateCaller, Freshness, GateSettings, Identity, Keys, RequestHead, Rules, Snapshot,
-    SnapshotOutdated, admit, judge,
+    self, Admission, Denial, Freshness, GateSettings, Identity, Keys, RequestHead, Rules, Snapshot, SnapshotOutdated,
+    admit, judge,
 };
 use crate::limit::{Meters, Moment};
 use crate::manage::{
@@ -57,6 +58,7 @@ pub struct Api {
     sync: SyncHandle,
     meters: Arc<Meters>,
     settings: Box<dyn Fn() -> ApiSettings + Send + Sync>,
+    last_use: Arc<LastUse>,
     door: Mutex<Option<Arc<Door>>>,
 }
 
@@ -80,9 +82,10 @@ impl Api {
         keys: Arc<KeySet>,
         sync: SyncHandle,
         meters: Arc<Meters>,
+        last_use: Arc<LastUse>,
         settings: impl Fn() -> ApiSettings + Send + Sync + 'static,
     ) -> Self {
-        Self { store, keys, sync, meters, settings: Box::new(settings), door: Mutex::new(None) }
+        Self { store, keys, sync, meters, last_use, settings: Box::new(settings), door: Mutex::new(None) }
     }
 
     /// Answers a request.
@@ -131,12 +134,16 @@ impl Api {
         let row = row.ok_or_else(|| ApiError::Internal { reason: "a rule without an endpoint".to_owned() })?;
         let authority = match admitted.identity() {
             Identity::Key(authenticated) => {
-                let caller = GateCaller::Key(*authenticated);
-                let slot = caller.slot().copied();
-                let slot = slot.ok_or_else(|| ApiError::Internal { reason: "a caller without a key".to_owned() })?;
-                Authority::Caller(Box::new(self.caller(&slot, &snapshot, request).await?))
+                self.last_use.mark(0, authenticated.slot().id, now);
+                match self.caller(authenticated, &snapshot, request, now).await? {
+                    Some(caller) => Authority::Caller(Box::new(caller)),
+                    None => {
+                        let denial = Denial::InvalidKey(Rejection::Revoked);
+                        return Ok(refusal(Refusal::Denied(&denial), &request, settings, &settings.rules.settings));
+                    }
+                }
             }
-            Identity::Anonymous | Identity::Reported { .. } => Authority::Local(Actor::named("anonymous")),
+            Identity::Anonymous | Identity::Reported { .. } => Authority::Nobody,
         };
         let id = variable(row.path, &path).unwrap_or_default();
         let call = Call { request, row, id, settings, snapshot: &snapshot, authority, now };
@@ -145,7 +152,7 @@ impl Api {
                 request_id = request.request_id,
                 actor = %call.authority.actor().name,
                 endpoint = row.name.text(),
-                subject = id,
+                subject = call.subject(),
                 "management request"
             );
         }
@@ -165,13 +172,26 @@ impl Api {
         }
     }
 
-    /// Who calls, with what they hold now and may hand out.
-    async fn caller(&self, slot: &KeySlot, snapshot: &Snapshot, request: ApiRequest<'_>) -> Result<Caller, ApiError> {
-        let gone = || ApiError::NotFound { detail: "the key that asks is gone".to_owned() };
-        let record = self.store.reader().find_key(slot.id).await?.ok_or_else(gone)?;
+    /// Who calls, with what they hold now and may hand out. The store may know more than this gateway enforces yet: a key
+    /// that it has switched off, or given another secret, manages nothing any more.
+    async fn caller(
+        &self,
+        authenticated: &Authenticated,
+        snapshot: &Snapshot,
+        request: ApiRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Caller>, ApiError> {
+        let Some(record) = self.store.reader().find_key(authenticated.slot().id).await? else { return Ok(None) };
+        let suspended = match record.owner {
+            None => false,
+            Some(owner) => self.store.reader().find_owner(owner).await?.is_none_or(|owner| owner.suspended),
+        };
+        if record.state(now) != KeyState::Active || record.hash != *authenticated.hash() || suspended {
+            return Ok(None);
+        }
         let roles = &snapshot.rules.settings.roles;
         let of_roles = record.roles.iter().filter_map(|role| roles.get(role)).flatten();
-        Ok(Caller {
+        Ok(Some(Caller {
             actor: Actor { name: record.id.to_string(), address: request.client },
             key: record.id,
             owner: record.owner,
@@ -179,10 +199,14 @@ impl Api {
             environment: record.environment.clone(),
             holds: record.scopes.iter().chain(of_roles).cloned().collect(),
             may_grant: record.may_grant,
-        })
+        }))
     }
 
     async fn dispatch(&self, call: &Call<'_>) -> Result<ApiAnswer, ApiError> {
+        if let Effect::Changes(..) = call.row.effect {
+            // Before anything is changed.
+            call.no_query()?;
+        }
         let desk = call.desk(&self.store);
         match call.row.name {
             Name::CreateKey => {
@@ -194,8 +218,13 @@ impl Api {
                 self.make(call, &desk, making).await
             }
             Name::RotateSelf => {
-                let making = Making::Successor(call.own_key()?, call.optional_body()?);
-                self.make(call, &desk, making).await
+                let asked = call.optional_body::<Rotation>()?;
+                if asked.expires_at.is_some() && !call.manages_keys() {
+                    let detail =
+                        "only who manages keys says when a successor expires; without it, it does as the old one";
+                    return Err(ApiError::Unacceptable { field: "expires_at", detail: detail.to_owned() });
+                }
+                self.make(call, &desk, Making::Successor(call.own_key()?, asked)).await
             }
             Name::ReplaceSecret => {
                 let id = call.key_id()?;
@@ -245,7 +274,7 @@ impl Api {
             Name::Status => self.status(call),
             Name::OpenApi => {
                 call.no_query()?;
-                Ok(ApiAnswer::json(StatusCode::OK, &openapi::document(call.settings.profile)))
+                Ok(ApiAnswer::text("application/json", openapi::document(call.settings.profile)))
             }
             Name::Docs => Ok(ApiAnswer::text("text/html; charset=utf-8", openapi::page())),
             Name::DocsErrors | Name::DocsError => {
@@ -258,7 +287,6 @@ impl Api {
 
     /// Makes something that is shown once; asked again under the same `Idempotency-Key`, shows the same again.
     async fn make(&self, call: &Call<'_>, desk: &Desk<'_>, making: Making) -> Result<ApiAnswer, ApiError> {
-        call.no_query()?;
         let repeat = call.repeat()?;
         if let Some(answer) = self.answered_before(call, repeat.as_ref()).await? {
             return Ok(answer);
@@ -284,7 +312,6 @@ impl Api {
     }
 
     async fn make_owner(&self, call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAnswer, ApiError> {
-        call.no_query()?;
         let repeat = call.repeat()?;
         if let Some(answer) = self.answered_before(call, repeat.as_ref()).await? {
             return Ok(answer);
@@ -332,7 +359,10 @@ impl Api {
             return Err(ApiError::IdempotencyKeyReused);
         }
         let opened = repeat.seal.open(&repeat.name, &kept.sealed);
-        let opened = opened.ok_or_else(|| ApiError::Internal { reason: "a kept answer does not open".to_owned() })?;
+        // It was sealed under another secret of the same key.
+        let changed =
+            || ApiError::Conflict { detail: "the secret of the key that asked was replaced since".to_owned() };
+        let opened = opened.ok_or_else(changed)?;
         let body = std::str::from_utf8(&opened).map_err(|error| ApiError::Internal { reason: error.to_string() })?;
         self.made(call, body, revision).await.map(Some)
     }
@@ -357,7 +387,6 @@ impl Api {
         id: KeyId,
         revision: Revision,
     ) -> Result<ApiAnswer, ApiError> {
-        call.no_query()?;
         let status = if self.enforced(revision).await { StatusCode::OK } else { StatusCode::ACCEPTED };
         let record = desk.key(id).await?;
         let mut body = key_json(&record, call.now);
@@ -377,7 +406,6 @@ impl Api {
         id: OwnerId,
         revision: Revision,
     ) -> Result<ApiAnswer, ApiError> {
-        call.no_query()?;
         let status = if self.enforced(revision).await { StatusCode::OK } else { StatusCode::ACCEPTED };
         let record = desk.owner(id).await?;
         Ok(call.json(status, owner_json(&record), None).tagged(record.revision))
@@ -409,7 +437,7 @@ impl Api {
             Some(slot) => match desk.key(slot.id).await {
                 Ok(record) => Some(record),
                 Err(Refused::NoSuchKey(_)) => {
-                    rejection = Some(crate::authn::Rejection::Unknown);
+                    rejection = Some(Rejection::Unknown);
                     None
                 }
                 Err(refused) => return Err(refused.into()),
@@ -422,7 +450,7 @@ impl Api {
         let valid = rejection.is_none() && missing.is_empty();
         let body = json!({
             "valid": valid,
-            "reason": rejection.map(crate::authn::Rejection::reason),
+            "reason": rejection.map(Rejection::reason),
             "missing_scopes": missing,
             "record": record.map(|record| key_json(&record, call.now)),
         });
@@ -434,7 +462,8 @@ impl Api {
         let status = self.sync.status();
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "keys": self.keys.len(),
+            // How many others have is nobody's business.
+            "keys": call.authority.confined_to().is_none().then(|| self.keys.len()),
             "revision": self.keys.revision(),
             "as_of": self.keys.as_of(),
             "store_up": status.store_up,
@@ -470,18 +499,31 @@ impl<'a> Call<'a> {
         ApiAnswer::json(status, &self.settings.profile.body(body, list))
     }
 
+    /// The `{id}` of the path where it is one: a key that was sent in its place must not reach the log.
+    fn subject(&self) -> &'a str {
+        let is_id = self.id.parse::<KeyId>().is_ok() || self.id.parse::<OwnerId>().is_ok() || self.id == "self";
+        if is_id { self.id } else { "" }
+    }
+
     fn key_id(&self) -> Result<KeyId, ApiError> {
-        self.id.parse().map_err(|_| ApiError::NotFound { detail: format!("there is no key {:?}", self.id) })
+        self.id.parse().map_err(|_| ApiError::NotFound { detail: "there is no key of this id".to_owned() })
     }
 
     fn owner_id(&self) -> Result<OwnerId, ApiError> {
-        self.id.parse().map_err(|_| ApiError::NotFound { detail: format!("there is no owner {:?}", self.id) })
+        self.id.parse().map_err(|_| ApiError::NotFound { detail: "there is no owner of this id".to_owned() })
+    }
+
+    fn manages_keys(&self) -> bool {
+        let manages = |caller: &Caller| caller.holds.iter().any(|scope| scope.as_str() == Scope::MANAGE_KEYS);
+        matches!(&self.authority, Authority::Caller(caller) if manages(caller))
     }
 
     fn own_key(&self) -> Result<KeyId, ApiError> {
         match &self.authority {
             Authority::Caller(caller) => Ok(caller.key),
-            Authority::Local(_) => Err(ApiError::Internal { reason: "nobody has no key".to_owned() }),
+            Authority::Local(_) | Authority::Nobody => {
+                Err(ApiError::Internal { reason: "nobody has no key".to_owned() })
+            }
         }
     }
 
@@ -527,7 +569,8 @@ impl<'a> Call<'a> {
     fn if_match(&self) -> Result<Option<Vec<Revision>>, ApiError> {
         let mut revisions = None;
         for value in self.request.fields.named(&http::header::IF_MATCH) {
-            let tags = std::str::from_utf8(value).unwrap_or_default().trim();
+            let odd = |_| ApiError::field("If-Match", "is no list of entity tags; send the ETag as it came");
+            let tags = std::str::from_utf8(value).map_err(odd)?.trim();
             // An empty field names nothing.
             if matches!(tags, "*" | "") {
                 continue;
@@ -581,9 +624,9 @@ impl<'a> Call<'a> {
             digest.finalize().into()
         };
         let (method, path) = (self.request.method.as_str().as_bytes(), self.request.path.as_bytes());
-        let caller = self.authority.actor().name.as_bytes();
+        let caller = self.authority.actor().name;
         Ok(Some(Repeated {
-            name: digest(&[b"portcullis idempotency", caller, value]),
+            name: digest(&[b"portcullis idempotency", caller.as_bytes(), value]),
             request: digest(&[method, path, self.request.body]),
             seal,
         }))
@@ -617,7 +660,7 @@ fn missing(record: &KeyRecord, asked: Vec<String>, settings: &GateSettings) -> R
     let holds: Vec<_> = record.scopes.iter().chain(of_roles).collect();
     let mut missing = Vec::new();
     for text in asked {
-        let scope: crate::domain::Scope = text
+        let scope: Scope = text
             .parse()
             .map_err(|error| ApiError::Unacceptable { field: "scopes", detail: format!("{text:?}: {error}") })?;
         if !holds.iter().any(|held| held.covers(&scope)) {
@@ -713,7 +756,7 @@ async fn list_audit(call: &Call<'_>, store: &Store) -> Result<ApiAnswer, ApiErro
         subject: text("subject"),
     };
     query.finish(&AUDIT_FILTERS)?;
-    let unclear = |unclear: Unclear| ApiError::field(unclear.field, unclear.problem);
+    let unclear = |Unclear { field, problem }| ApiError::Unacceptable { field, detail: problem };
     let query = AuditQuery { after, limit, ..asked.query(AuditOrder::NewestFirst, call.now).map_err(unclear)? };
     let page = store.audit().list_audit(query).await?;
     let next = if page.more { page.items.last().map(|entry| entry.entry.to_string()) } else { None };

@@ -7,6 +7,9 @@ use std::str::FromStr;
 use super::exchange::ApiError;
 use crate::domain::did_you_mean;
 
+/// Most parameters of a query; no endpoint has nearly as many.
+const MAX_PARAMETERS: usize = 32;
+
 /// Parameters by name, taken out one after another.
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
@@ -14,6 +17,10 @@ impl<'a> Query<'a> {
     /// Reads a query (`application/x-www-form-urlencoded`, WHATWG URL §5.1).
     pub(super) fn read(query: Option<&'a str>) -> Result<Self, ApiError> {
         let mut parameters: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
+        if query.is_some_and(|query| query.bytes().filter(|byte| *byte == b'&').count() >= MAX_PARAMETERS) {
+            let detail = format!("the query has more than {MAX_PARAMETERS} parameters");
+            return Err(ApiError::Unreadable { field: None, detail });
+        }
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if parameters.iter().any(|(known, _)| *known == name) {
                 return Err(ApiError::field(name, "stands more than once in the query"));

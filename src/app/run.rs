@@ -172,9 +172,14 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let rules = Arc::clone(&generation.rules);
     let api_settings = Arc::new(ArcSwap::from_pointee(ApiSettings { rules, profile: settings.api }));
     let current = Arc::clone(&api_settings);
-    let api = Api::new(Arc::clone(&store), Arc::clone(&keys), sync_handle.clone(), Arc::clone(&meters), move || {
-        (**current.load()).clone()
-    });
+    let api = Api::new(
+        Arc::clone(&store),
+        Arc::clone(&keys),
+        sync_handle.clone(),
+        Arc::clone(&meters),
+        Arc::clone(&last_use),
+        move || (**current.load()).clone(),
+    );
     let admin_address = serve_api(admin_socket, Arc::new(api))?;
     tracing::info!(role = "admin", address = %admin_address, "listening");
     metrics.set_report_mode_routes(generation.reporting_routes());

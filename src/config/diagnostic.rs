@@ -74,6 +74,8 @@ codes! {
     UnsetVariable = "unset-variable", Error;
     /// A file that a value refers to does not exist.
     MissingFile = "missing-file", Error;
+    /// A certificate, key or authority cannot be used.
+    BadCertificate = "bad-certificate", Error;
     /// A name that is referred to is defined nowhere.
     UnknownReference = "unknown-reference", Error;
     /// Two fields contradict each other.

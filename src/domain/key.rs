@@ -194,6 +194,23 @@ impl KeyRecord {
             && self.scopes.iter().any(|scope| scope.as_str() == Scope::MANAGE_KEYS)
     }
 
+    /// Whether it can take the place of an operator key: it is one that works, as long and from as many networks at least,
+    /// and not only until the end of a grace.
+    pub fn operates_like(&self, other: &Self, now: Timestamp) -> bool {
+        let (own, theirs) = (&self.bounds.allowed_ips, &other.bounds.allowed_ips);
+        let lives_as_long = match (self.expires_at, other.expires_at) {
+            (None, _) => true,
+            (Some(own), Some(theirs)) => own >= theirs,
+            (Some(_), None) => false,
+        };
+        self.is_operator()
+            && self.state(now) == KeyState::Active
+            && self.grace_until.is_none()
+            && lives_as_long
+            && (own.is_empty()
+                || (!theirs.is_empty() && theirs.iter().all(|net| own.iter().any(|own| own.contains(net)))))
+    }
+
     /// Whether it is accepted at `now`, and if not, why. Its owner's suspension is not looked at.
     pub fn state(&self, now: Timestamp) -> KeyState {
         if self.revoked_at.is_some() {

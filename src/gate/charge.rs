@@ -86,7 +86,8 @@ impl Snapshot {
             let owner = slot.owner.and_then(|owner| self.directory.owner(owner));
             who = Some((key, owner.map(|owner| owner.id)));
             self.allowance_of_key(slot).charge(QuotaHolder::Key(key), &mut charges);
-            if let Some(owner) = owner {
+            // What a leaked key of an owner uses up must not keep the owner from revoking it.
+            if let Some(owner) = owner.filter(|_| slot.kind != KeyKind::Management) {
                 Allowance::new(owner.rate_limit, owner.quota).charge(QuotaHolder::Owner(owner.id), &mut charges);
             }
         }

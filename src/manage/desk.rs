@@ -226,6 +226,11 @@ impl Desk<'_> {
                 Refused::flawed("grace", format!("{text:?} is not a span of time up to 90d, such as 24h"))
             })?,
         };
+        if let Some(predecessor) = old.replaces
+            && self.store.reader().find_key(predecessor).await?.is_some_and(|it| it.state(self.now) == KeyState::Active)
+        {
+            return Err(Refused::Conflict("the key that it succeeded is still accepted; revoke that one, or wait"));
+        }
         let word = Vocabulary::of(self.settings).environment_word(&old.environment).map_err(of("environment"))?;
         let key = draw(word, old.kind, self.settings)?;
         let successor = KeyId::generate();
@@ -243,7 +248,7 @@ impl Desk<'_> {
             active: true,
             expires_at,
             created_at: self.now,
-            created_by: self.authority.actor().name.clone(),
+            created_by: self.authority.actor().name,
             last_used_at: None,
             replaces: Some(old.id),
             ends_on_use: asked.retire == Retire::OnFirstUse,
@@ -361,16 +366,26 @@ impl Desk<'_> {
         Ok(after)
     }
 
-    /// Turns the reversible switch. `None` when there is no such key.
+    /// Turns the reversible switch.
     ///
     /// # Errors
-    /// A key that would be accepted again must be within what the caller may grant.
+    /// A key that would be accepted must be within what the caller may grant, whoever switched it off meanwhile.
     pub async fn set_active(&self, id: KeyId, active: bool) -> Result<Revision, Refused> {
-        let record = self.key(id).await?;
-        if active && !record.active {
-            self.check_result(&record).await?;
+        if !active {
+            let _seen = self.key(id).await?;
+            return self.submit(Command::SetActive { id, active }, None).await?.ok_or(Refused::NoSuchKey(id));
         }
-        self.submit(Command::SetActive { id, active }, None).await?.ok_or(Refused::NoSuchKey(id))
+        for _ in 0..TRIES {
+            let before = self.key(id).await?;
+            self.check_result(&before).await?;
+            // What was looked at is what is switched on, or nothing is.
+            let record = Box::new(KeyRecord { active, ..before });
+            match self.submit(Command::ReplaceKey { record }, None).await {
+                Err(Refused::Changed) => {}
+                result => return result?.ok_or(Refused::NoSuchKey(id)),
+            }
+        }
+        Err(Refused::Changed)
     }
 
     /// Switches a key off for good. Doing it again changes nothing.
@@ -468,7 +483,7 @@ impl Desk<'_> {
         command: Command,
         repeatable: Option<(RepeatName, Repeatable)>,
     ) -> Result<Option<Revision>, Refused> {
-        let order = Order { command, by: self.authority.actor().clone(), now: self.now, repeatable };
+        let order = Order { command, by: self.authority.actor(), now: self.now, repeatable };
         Ok(self.store.writer().submit(order).await.map(Effect::revision)?)
     }
 
@@ -562,7 +577,9 @@ fn environment_of(authority: &Authority, asked: Option<String>) -> Result<String
             }
             _ => Ok(caller.environment.clone()),
         },
-        Authority::Local(_) | Authority::Caller(_) => Ok(asked.unwrap_or_else(|| "live".to_owned())),
+        Authority::Nobody | Authority::Local(_) | Authority::Caller(_) => {
+            Ok(asked.unwrap_or_else(|| "live".to_owned()))
+        }
     }
 }
 

@@ -126,6 +126,26 @@ pub enum TlsError {
     },
 }
 
+impl TlsError {
+    /// Whether it is this file that is at fault.
+    pub(crate) fn is_about(&self, path: &Path) -> bool {
+        match self {
+            Self::Unreadable { file, .. }
+            | Self::TooLarge { file }
+            | Self::Damaged { file }
+            | Self::NoCertificate { file }
+            | Self::NoKey { file, .. }
+            | Self::BadCertificate { file }
+            | Self::BadKey { file }
+            | Self::WrongKey { key: file, .. } => file == path,
+            Self::NoCertificates { .. }
+            | Self::NoSystemAuthorities { .. }
+            | Self::BadServerName { .. }
+            | Self::Refused { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -244,6 +264,17 @@ pub(crate) fn read_pair(files: &CertificateFiles, crypto: &CryptoProvider) -> Re
         }
         Err(_) => Err(TlsError::BadCertificate { file: files.cert.clone() }),
     }
+}
+
+/// Why a certificate and its key cannot be used, for whoever looks before they leap. What this user may not read is no
+/// fault: the gateway's user may.
+pub(crate) fn pair_fault(files: &CertificateFiles) -> Option<TlsError> {
+    read_pair(files, &crypto()).err().filter(|error| !matches!(error, TlsError::Unreadable { .. }))
+}
+
+/// As [`pair_fault`], for a file of certificate authorities.
+pub(crate) fn authorities_fault(file: &Path) -> Option<TlsError> {
+    read_authorities(file).err().filter(|error| !matches!(error, TlsError::Unreadable { .. }))
 }
 
 /// The certificate authorities of `file`, every one of them usable.

@@ -36,6 +36,7 @@ pub(crate) use answer::{Answer, Length};
 pub(crate) use asked::Asked;
 pub(crate) use body::{Download, ReplyBody, failure_of};
 pub use certificate::TlsError;
+pub(crate) use certificate::{authorities_fault, pair_fault};
 pub(crate) use client::{ClientConnection, HeadBounds};
 pub(crate) use engine::{Engine, Forward, Step, WorkerLastUse};
 pub(crate) use exec::LocalExecutor;

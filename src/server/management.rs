@@ -25,7 +25,11 @@ const MAX_CONNECTIONS: usize = 256;
 /// Largest body, in bytes.
 const MAX_BODY: usize = 1 << 20;
 /// How long a request's head may take, idle time before it included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// When a connection is asked to end after its next answer.
+const LIFE: Duration = Duration::from_secs(120);
+/// What it gets after that.
+const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// How long a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -45,8 +49,7 @@ pub(crate) async fn serve_management(listener: TcpListener, api: Arc<Api>) {
                         .timer(TokioTimer::new())
                         .header_read_timeout(HEAD_TIMEOUT)
                         .serve_connection(TokioIo::new(stream), service);
-                    // How a client leaves is of no interest.
-                    let _ended = connection.await;
+                    serve_for_a_while(connection).await;
                     drop(permit);
                 }));
             }
@@ -55,6 +58,20 @@ pub(crate) async fn serve_management(listener: TcpListener, api: Arc<Api>) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+}
+
+/// Nobody keeps a place for ever: neither by saying nothing nor by not taking answers.
+async fn serve_for_a_while<S>(connection: http1::Connection<TokioIo<tokio::net::TcpStream>, S>)
+where
+    S: hyper::service::HttpService<Incoming, ResBody = Full<Bytes>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut connection = std::pin::pin!(connection);
+    // How a client leaves is of no interest.
+    if tokio::time::timeout(LIFE, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ended = tokio::time::timeout(LAST_ANSWER, connection).await;
     }
 }
 

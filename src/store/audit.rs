@@ -32,6 +32,20 @@ pub(super) enum Action {
 }
 
 impl Action {
+    /// What putting one record of a key in the place of another does.
+    pub(super) fn of_change(before: &KeyRecord, after: &KeyRecord) -> Self {
+        let switched = KeyRecord { active: after.active, ..before.clone() };
+        if before.hash != after.hash {
+            Self::KeyReplaceSecret
+        } else if before.active == after.active || switched != *after {
+            Self::KeyUpdate
+        } else if after.active {
+            Self::KeyEnable
+        } else {
+            Self::KeyDisable
+        }
+    }
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::KeyCreate => "key.create",

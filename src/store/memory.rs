@@ -234,7 +234,7 @@ impl State {
             return Err(StoreError::UnknownOwner { index: 0 });
         }
         self.keep_an_operator(&before, Some(&record), act)?;
-        let action = if before.hash == record.hash { Action::KeyUpdate } else { Action::KeyReplaceSecret };
+        let action = Action::of_change(&before, &record);
         self.note(action, &record.id.to_string(), &Difference::of_keys(&before, &record), act);
         if before.hash != record.hash {
             self.by_hash.remove(&before.hash);
@@ -286,8 +286,7 @@ impl State {
         if !by.is_guarded() || !operates(before) {
             return Ok(());
         }
-        // One that lives on for a grace only is as good as gone.
-        let stays = |record: &KeyRecord| operates(record) && record.grace_until.is_none();
+        let stays = |record: &KeyRecord| record.operates_like(before, now);
         let others = self.keys.values().filter(|record| record.id != before.id);
         if others.chain(after).any(stays) { Ok(()) } else { Err(StoreError::LastOperator) }
     }

@@ -104,8 +104,18 @@ async fn a_certificate_that_does_not_fit_its_key_is_refused_and_the_old_one_stay
     let _ = refused.says(&["one.key"]);
     gateway.get("/").tls(&ca.believer()).await.expect(200);
 
-    let missing = edge(&origin, ONE).file("one.pem", other.cert).prepare();
+    let missing = edge(&origin, ONE).file("one.pem", other.cert.clone()).prepare();
     let _ = missing.cli(&["check"]).await.exit(3).says(&["one.key"]);
+    // `check` looks into the files and says where they are named.
+    let third = ca.server(&["localhost"]);
+    for (cert, key, says) in [
+        (other.cert.as_str(), third.key.as_str(), "does not belong"),
+        ("garbage", other.key.as_str(), "holds no certificate"),
+        (other.cert.as_str(), "garbage", "holds no private key"),
+    ] {
+        let site = edge(&origin, ONE).file("one.pem", cert).file("one.key", key).prepare();
+        let _ = site.cli(&["check"]).await.exit(3).says(&["bad-certificate", says, "portcullis.yaml:"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use super::super::shape::{At, Listed, NamedEntry};
 use super::{DAY, HOUR, MINUTE, MS, Marks, SECOND, count, forward, missing_section, span, taken_twice};
 use crate::proxy::{
     CertificateFiles, HostPolicy, Protocol, Target, UpstreamKind, UpstreamSettings, UpstreamTimeouts, UpstreamTls,
+    authorities_fault, pair_fault,
 };
 use crate::route::ReadsPaths;
 use crate::server::{Bind, ClientCertificates, EdgeCertificate, ListenerSettings, TlsSettings, TlsVersion};
@@ -130,7 +131,7 @@ pub(super) fn tls(file: &File, marks: &mut Marks, findings: &mut Findings) -> Ve
         let client_certificates = match &value.client_certificates {
             None => ClientCertificates::NotAsked,
             Some(client) => {
-                let ca = existing(&client.ca, findings);
+                let ca = authorities(&client.ca, findings);
                 if client.required.unwrap_or(true) {
                     ClientCertificates::Required { ca }
                 } else {
@@ -155,7 +156,7 @@ pub(super) fn tls(file: &File, marks: &mut Marks, findings: &mut Findings) -> Ve
 
 /// The OCSP response may come later than the configuration: whether it is there and usable is for the lint to say.
 fn edge_certificate(file: &EdgeCertificateFile, marks: &mut Marks, findings: &mut Findings) -> EdgeCertificate {
-    let files = CertificateFiles { cert: existing(&file.cert, findings), key: existing(&file.key, findings) };
+    let files = usable_pair(&file.cert, &file.key, findings);
     let ocsp = file.ocsp.as_ref().map(|ocsp| {
         marks.staples.push((ocsp.value.0.clone(), files.cert.clone(), ocsp.at));
         ocsp.value.0.clone()
@@ -164,7 +165,26 @@ fn edge_certificate(file: &EdgeCertificateFile, marks: &mut Marks, findings: &mu
 }
 
 fn certificate(pair: &CertificateFile, findings: &mut Findings) -> CertificateFiles {
-    CertificateFiles { cert: existing(&pair.cert, findings), key: existing(&pair.key, findings) }
+    usable_pair(&pair.cert, &pair.key, findings)
+}
+
+/// The files of a certificate and its key, once it is known that they are there and belong together. Reads both.
+fn usable_pair(cert: &At<FilePath>, key: &At<FilePath>, findings: &mut Findings) -> CertificateFiles {
+    let files = CertificateFiles { cert: existing(cert, findings), key: existing(key, findings) };
+    if let Some(fault) = pair_fault(&files).filter(|_| files.cert.is_file() && files.key.is_file()) {
+        let at = if fault.is_about(&files.key) { key.at } else { cert.at };
+        findings.note(Problem::new(Code::BadCertificate, at, fault.to_string()));
+    }
+    files
+}
+
+/// The file of certificate authorities, once it is known that all in it can be used. Reads it.
+fn authorities(path: &At<FilePath>, findings: &mut Findings) -> std::path::PathBuf {
+    let file = existing(path, findings);
+    if let Some(fault) = authorities_fault(&file).filter(|_| file.is_file()) {
+        findings.note(Problem::new(Code::BadCertificate, path.at, fault.to_string()));
+    }
+    file
 }
 
 /// The path, once it is known that a file is there. Its content is looked at by whoever uses it.
@@ -302,7 +322,7 @@ fn upstream_tls(tls: &UpstreamTlsFile, findings: &mut Findings) -> UpstreamTls {
         findings.note(Problem::new(Code::BadValue, name.at, message).fix("Write a host name or an address"));
     }
     UpstreamTls {
-        ca: tls.ca.as_ref().map(|ca| existing(ca, findings)),
+        ca: tls.ca.as_ref().map(|ca| authorities(ca, findings)),
         server_name: tls.server_name.as_ref().map(|name| name.value.clone()),
         client_certificate: tls.client_certificate.as_ref().map(|pair| certificate(pair, findings)),
     }

@@ -197,7 +197,7 @@ impl Write<'_> {
             }
             result => result?,
         }
-        let action = if before.hash == record.hash { Action::KeyUpdate } else { Action::KeyReplaceSecret };
+        let action = Action::of_change(&before, record);
         if before.hash != record.hash {
             self.note_removed(&record.id.to_bytes(), before.hash.as_bytes())?;
         }
@@ -252,8 +252,7 @@ impl Write<'_> {
         let mut found = select.query([rows::kind_number(KeyKind::Management)])?;
         while let Some(row) = found.next()? {
             let record = rows::read_record(row, &mut names)?;
-            // One that lives on for a grace only is as good as gone.
-            if record.is_operator() && record.state(now) == KeyState::Active && record.grace_until.is_none() {
+            if record.operates_like(before, now) {
                 return Ok(());
             }
         }
@@ -373,6 +372,8 @@ impl Write<'_> {
     }
 
     fn forget(&self, before: Timestamp, newest: Revision) -> Result<Effect, Fault> {
+        let oldest_answer = self.order.now.minus(Repeatable::KEPT).unix_ms();
+        self.connection.execute("DELETE FROM repeatable WHERE at <= ?1", [oldest_answer])?;
         // The newest revision older than `before` stays: readers that have it are not behind by as much as that.
         let oldest: Option<i64> = self.connection.query_row(
             "SELECT max(revision) FROM revisions WHERE at < ?1",

@@ -218,6 +218,11 @@ async fn the_last_operator_cannot_lock_everybody_out() {
     shop.tell("POST", &format!("{path}/disable"), &Value::Null).await.refused(409, "conflict");
     shop.tell("PATCH", &path, &json!({ "scopes": ["portcullis:keys:read"] })).await.refused(409, "conflict");
     shop.tell("PATCH", &path, &json!({ "active": false })).await.refused(409, "conflict");
+    // Nor be left with a key that is about to die, or that nobody can use.
+    shop.tell("PATCH", &path, &json!({ "expires_at": "2999-01-01T00:00:00Z" })).await.refused(409, "conflict");
+    shop.tell("PATCH", &path, &json!({ "allowed_ips": ["192.0.2.1/32"] })).await.refused(409, "conflict");
+    let soon = json!({ "grace": "0", "expires_at": "2999-01-01T00:00:00Z" });
+    shop.tell("POST", &format!("{path}/rotate"), &soon).await.refused(409, "conflict");
     let heir = json!({ "name": "heir", "kind": "management", "scopes": ["portcullis:keys"] });
     let heir = shop.make(heir).await;
     shop.tell("DELETE", &path, &Value::Null).await.expect(200);
@@ -245,4 +250,28 @@ async fn limits_are_the_operators_to_set() {
     let path = format!("/v1/owners/{}", acme["id"].as_str().unwrap());
     shop.tell_as(&bot, "PATCH", &path, &json!({ "max_keys": 9 })).await.refused(403, "operators_only");
     shop.tell_as(&bot, "GET", &path, &Value::Null).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_store_has_switched_off_manages_nothing_from_that_moment_on() {
+    let shop = Shop::open().await;
+    let thief = shop.make(json!({ "name": "stolen", "kind": "management", "scopes": ["portcullis:keys"] })).await;
+    let _ = shop.gateway.cli(&["keys", "disable", &thief.id]).await.success();
+    // At once: whether this gateway has heard of it or not.
+    shop.tell_as(&thief, "POST", "/v1/keys/self/rotate", &json!({})).await.refused(401, "invalid_key");
+    shop.tell_as(&thief, "GET", "/v1/keys/self", &Value::Null).await.refused(401, "invalid_key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotating_oneself_neither_lengthens_a_life_nor_multiplies_it() {
+    let shop = Shop::open().await;
+    let body = json!({ "name": "v", "kind": "management", "scopes": ["portcullis:verify"], "expires_at": "2999-01-01T00:00:00Z" });
+    let verifier = shop.make(body).await;
+    let rotate = |key: &Key, body: Value| shop.tell_as(key, "POST", "/v1/keys/self/rotate", &body);
+    rotate(&verifier, json!({ "expires_at": "3000-01-01T00:00:00Z" })).await.refused(422, "invalid_value");
+    let second = shop.taken(rotate(&verifier, json!({ "grace": "90d" })).await.expect(201));
+    assert_eq!(second.record["expires_at"], "2999-01-01T00:00:00.000Z");
+    rotate(&second, json!({ "grace": "90d" })).await.refused(409, "conflict");
+    shop.tell("DELETE", &format!("/v1/keys/{}", verifier.id), &Value::Null).await.expect(200);
+    let _third = shop.taken(rotate(&second, json!({})).await.expect(201));
 }

@@ -101,6 +101,8 @@ async fn a_rotation_leaves_no_gap_and_ends_when_it_says() {
     );
     shop.gateway.get("/v1/orders/7").bearer(&new).await.expect(200);
     shop.tell("POST", &format!("/v1/keys/{}/rotate", old.id), &Value::Null).await.refused(409, "conflict");
+    // The gateway counts in whole seconds, rounded down; the record says a fraction more.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let at_once = shop.tell("POST", &format!("/v1/keys/{}/rotate", new.id), &json!({ "grace": "0" })).await.expect(201);
     let newest = shop.taken(at_once);
     shop.gateway.get("/v1/orders/7").bearer(&new).await.refused(401, "invalid_key");
@@ -351,4 +353,34 @@ async fn shops_that_answer_success_get_bodies_of_that_shape() {
     assert_eq!(gone["data"]["message"], "API key revoked successfully");
     let refused = shop.tell("POST", "/v1/keys", &json!({})).facts(Facts::success_profile()).await.expect(400).json();
     assert_eq!((&refused["success"], &refused["error"]["code"]), (&json!(false), &json!("invalid_field")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_was_not_done() {
+    let shop = Shop::open().await;
+    let key = shop.make(json!({ "name": "erp", "scopes": ["read:orders"] })).await;
+    let path = format!("/v1/keys/{}", key.id);
+    shop.tell("DELETE", &format!("{path}?dry_run=1"), &Value::Null).await.refused(400, "invalid_field");
+    shop.tell("PATCH", &format!("{path}?x=1"), &json!({ "active": false })).await.refused(400, "invalid_field");
+    shop.gateway.get("/v1/orders/7").bearer(&key).await.expect(200);
+    let many: String = (0..40).map(|number| format!("p{number}=1&")).collect();
+    shop.ask("GET", &format!("/v1/openapi.json?{many}")).await.refused(400, "invalid_field");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_the_place_of_an_id_reaches_no_log() {
+    let shop = Shop::open().await;
+    let key = shop.make(json!({ "name": "erp" })).await;
+    let answer = shop.tell("DELETE", &format!("/v1/keys/{}", key.text), &Value::Null);
+    answer.watching(shop.gateway.site().vault()).await.refused(404, "not_found");
+    shop.tell("POST", &format!("/v1/keys/{}/disable", key.id), &Value::Null).await.expect(200);
+    eventually!("the second request is logged", shop.gateway.logs().text().contains(&key.id));
+    assert!(!shop.gateway.logs().text().contains(&key.text));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn management_keys_are_used_too() {
+    let shop = Shop::open_with("", "sync: { last_used_flush: 1s }").await;
+    let used = async || shop.show(&shop.operator).await["last_used_at"].is_string();
+    eventually!("the operator's last use is noted", used().await);
 }

@@ -58,8 +58,12 @@ async fn the_trail_tells_who_changed_what_from_where() {
     let first = trail("limit=1".to_owned()).await.expect(200).json();
     let next = trail(format!("limit=1&cursor={}", first["next_cursor"].as_str().unwrap())).await.expect(200).json();
     assert_ne!(first["data"][0]["entry"], next["data"][0]["entry"]);
-    for (query, field) in [("since=yesterday", "since"), ("action=*.create", "action"), ("cursor=x", "cursor")] {
-        let refused = trail(query.to_owned()).await.refused(400, "invalid_field").json();
+    for (query, status, code, field) in [
+        ("since=yesterday", 422, "invalid_value", "since"),
+        ("action=*.create", 422, "invalid_value", "action"),
+        ("cursor=x", 400, "invalid_field", "cursor"),
+    ] {
+        let refused = trail(query.to_owned()).await.refused(status, code).json();
         assert_eq!(refused["field"], field);
     }
     let _ = shop.gateway.cli(&["audit", "verify"]).await.success();
