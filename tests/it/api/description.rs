@@ -1,6 +1,8 @@
 //! The API is what it says it is: schemathesis makes requests from the OpenAPI document, good and bad ones, and holds
 //! every answer to it.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::Shop;
@@ -26,11 +28,25 @@ async fn every_answer_is_one_that_the_description_promises() {
         let url = format!("http://{}/v1/openapi.json", shop.gateway.admin_address());
         let config = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/schemathesis.toml");
         let (header, examples) = (format!("Authorization: Bearer {}", shop.operator.text), examples());
-        let mut args = vec!["-m", "schemathesis.cli", "--config-file", config, "run", &url, "--checks", "all"];
+        // It keeps what it found where it runs.
+        let scratch = shop.gateway.site().directory().to_str().unwrap().to_owned();
+        let mut args = vec![
+            "-C",
+            &scratch,
+            python.to_str().unwrap(),
+            "-m",
+            "schemathesis.cli",
+            "--config-file",
+            config,
+            "run",
+            &url,
+            "--checks",
+            "all",
+        ];
         args.extend(examples.iter().map(String::as_str));
         args.extend(["-H", &header]);
         args.extend(paths);
-        let (code, said) = tools::run(&python, &args, "").await;
+        let (code, said) = tools::run(Path::new("/usr/bin/env"), &args, "").await;
         assert!(code == 0 && said.contains("Tested:"), "schemathesis ended with {code}:\n{said}");
     }
 }
