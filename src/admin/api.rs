@@ -698,10 +698,7 @@ async fn list_keys(call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAnswer, ApiErr
             Some(found.ok_or_else(|| ApiError::field("state", words(&names)))?)
         }
     };
-    let limit = query.parsed::<usize>("limit")?.unwrap_or(100);
-    if !(1..=1000).contains(&limit) {
-        return Err(ApiError::field("limit", "is 1 to 1000"));
-    }
+    let limit = query.page_size()?;
     let filter = KeyFilter {
         after: query.parsed("cursor")?,
         limit,
@@ -723,10 +720,7 @@ async fn list_keys(call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAnswer, ApiErr
 async fn list_owners(call: &Call<'_>, store: &Store) -> Result<ApiAnswer, ApiError> {
     let mut query = Query::read(call.request.query)?;
     let after: Option<OwnerId> = query.parsed("cursor")?;
-    let limit = query.parsed::<usize>("limit")?.unwrap_or(100);
-    if !(1..=1000).contains(&limit) {
-        return Err(ApiError::field("limit", "is 1 to 1000"));
-    }
+    let limit = query.page_size()?;
     query.finish(&["cursor", "limit"])?;
     let owners = store.reader().list_owners().await?;
     let mut visible =
@@ -743,10 +737,7 @@ pub(super) const AUDIT_FILTERS: [&str; 7] = ["cursor", "limit", "since", "until"
 async fn list_audit(call: &Call<'_>, store: &Store) -> Result<ApiAnswer, ApiError> {
     call.authority.check_operator("the audit trail")?;
     let mut query = Query::read(call.request.query)?;
-    let (after, limit) = (query.parsed::<u64>("cursor")?, query.parsed::<usize>("limit")?.unwrap_or(100));
-    if !(1..=1000).contains(&limit) {
-        return Err(ApiError::field("limit", "is 1 to 1000"));
-    }
+    let (after, limit) = (query.parsed::<u64>("cursor")?, query.page_size()?);
     let mut text = |name| query.text(name).map(Into::into);
     let asked = Asked {
         since: text("since"),

@@ -42,6 +42,15 @@ impl<'a> Query<'a> {
         text.parse().map(Some).map_err(|error| ApiError::field(name, format!("{text:?}: {error}")))
     }
 
+    /// How many entries a page has at most (`limit`): 1 to 1000, 100 when not asked for.
+    pub(super) fn page_size(&mut self) -> Result<usize, ApiError> {
+        let limit = self.parsed("limit")?.unwrap_or(100);
+        if !(1..=1000).contains(&limit) {
+            return Err(ApiError::field("limit", "is 1 to 1000"));
+        }
+        Ok(limit)
+    }
+
     /// Refuses what is left.
     pub(super) fn finish(self, known: &[&str]) -> Result<(), ApiError> {
         let Some((stranger, _)) = self.0.first() else { return Ok(()) };
