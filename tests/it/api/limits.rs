@@ -58,6 +58,27 @@ async fn an_owners_limit_counts_its_keys_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_owner_whose_limit_a_leaked_key_used_up_can_still_revoke_it() {
+    let shop = Shop::open_with("", "").await;
+    let limit = json!({ "requests": 1, "per": "24h", "burst": 2 });
+    let owner = json!({ "name": "ACME", "rate_limit": limit, "quota": { "per_day": 2 } });
+    let acme = shop.tell("POST", "/v1/owners", &owner).await.expect(201).json();
+    let leaked = shop.make(json!({ "name": "leaked", "owner": acme["id"] })).await;
+    let manager = json!({
+        "name": "manager", "kind": "management", "owner": acme["id"],
+        "scopes": ["portcullis:keys"]
+    });
+    let manager = shop.make(manager).await;
+    assert_eq!(accepted(&shop, &leaked, 6).await, 2);
+    let path = format!("/v1/keys/{}", leaked.id);
+    for _ in 0..6 {
+        shop.tell_as(&manager, "GET", &path, &Value::Null).await.expect(200);
+    }
+    shop.tell_as(&manager, "DELETE", &path, &Value::Null).await.expect(200);
+    shop.gateway.get("/any/x").bearer(&leaked).await.refused(401, "invalid_key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_environments_limits_keep_no_operator_out() {
     let sections = "environments: { live: { rate_limit: { requests: 1, per: 24h, burst: 1 }, quota: { per_day: 1 } } }";
     let shop = Shop::open_with("", sections).await;
