@@ -1,16 +1,21 @@
 //! The management API, and the pages that explain it.
 //!
 //! Owns the table of endpoints, the shape of requests and answers, and the OpenAPI document made from both. Must not know
-//! how requests arrive, nor decide by itself who may do what. Start at `table`, then `api`.
+//! how requests arrive, nor decide by itself who may do what. Start at `table`, then `api` and `endpoints`.
 
 mod api;
+mod call;
 mod door;
+mod endpoints;
 mod exchange;
+mod lists;
+mod making;
 mod openapi;
 mod profile;
 mod query;
 mod seal;
 mod table;
+mod verify;
 
 pub use api::{Api, ApiSettings};
 pub use exchange::{ApiAnswer, ApiRequest};

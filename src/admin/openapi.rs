@@ -9,8 +9,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::api::{AUDIT_FILTERS, KEY_FILTERS};
 use super::exchange::CODES;
+use super::lists::{AUDIT_FILTERS, KEY_FILTERS};
 use super::profile::ApiProfile;
 use super::table::{Name, Needs, Repeat, Row, TABLE, satisfied_by};
 use crate::manage::{KeyChange, KeyShape, NewKey, NewOwner, OwnerChange, OwnerShape, Rotation};
