@@ -9,7 +9,7 @@ use http::Method;
 use parking_lot::Mutex;
 
 use super::call::{Call, variable};
-use super::door::Door;
+use super::door::{Door, Doors, Entrance};
 use super::exchange::{ApiAnswer, ApiError, ApiRequest};
 use super::profile::ApiProfile;
 use super::table::Effect;
@@ -18,8 +18,8 @@ use crate::cache::{KeySet, LastUse, SyncHandle};
 use crate::domain::time::{self, monotonic_now};
 use crate::domain::{KeyState, Timestamp};
 use crate::gate::{
-    self, Admission, Denial, Freshness, GateSettings, Identity, Keys, RequestHead, Rules, Snapshot, SnapshotOutdated,
-    admit, judge,
+    self, Admission, Denial, Freshness, Identity, Keys, Outcome, RequestHead, Rules, Snapshot, SnapshotOutdated, admit,
+    judge,
 };
 use crate::limit::{Meters, Moment};
 use crate::manage::{Authority, Caller};
@@ -43,7 +43,7 @@ pub struct Api {
     meters: Arc<Meters>,
     settings: Box<dyn Fn() -> ApiSettings + Send + Sync>,
     last_use: Arc<LastUse>,
-    door: Mutex<Option<Arc<Door>>>,
+    doors: Mutex<Option<Doors>>,
 }
 
 impl Api {
@@ -56,19 +56,22 @@ impl Api {
         last_use: Arc<LastUse>,
         settings: impl Fn() -> ApiSettings + Send + Sync + 'static,
     ) -> Self {
-        Self { store, keys, sync, meters, last_use, settings: Box::new(settings), door: Mutex::new(None) }
+        Self { store, keys, sync, meters, last_use, settings: Box::new(settings), doors: Mutex::new(None) }
     }
 
     /// Answers a request.
     pub async fn answer(&self, request: ApiRequest<'_>) -> ApiAnswer {
-        let settings = (self.settings)();
+        let mut settings = (self.settings)();
+        if let Entrance::Route { rules, .. } = request.entrance {
+            settings.rules = Arc::clone(rules);
+        }
         let answered = self.decide(request, &settings).await;
         answered.unwrap_or_else(|error| error.answer(request.request_id, settings.profile))
     }
 
     async fn decide(&self, request: ApiRequest<'_>, settings: &ApiSettings) -> Result<ApiAnswer, ApiError> {
         let now = time::now();
-        let door = self.door(&settings.rules)?;
+        let door = self.door(&request, &settings.rules)?;
         let mut snapshot = door.snapshot(&self.keys);
         let age = self.keys.age(monotonic_now());
         let keys = Keys { set: &self.keys, freshness: age.map_or(Freshness::Unloaded, Freshness::Confirmed) };
@@ -89,35 +92,45 @@ impl Api {
                 judge(&head, &snapshot, keys, now).map_err(internal)?
             }
         };
-        let moment = Moment { monotonic: monotonic_now(), wall: now };
-        let decided = admit(&mut verdict, &snapshot, &self.keys, request.client, &self.meters, moment);
-        let (rule, path) = (verdict.rule, verdict.path.into_owned());
-        let admitted = match decided.admission {
-            Admission::Forward(admitted) => admitted,
-            Admission::Refuse(denial) => {
-                return Ok(refusal(Refusal::Denied(&denial), &request, settings, &settings.rules.settings));
+        let refuse = |denial: &Denial| Ok(refusal(Refusal::Denied(denial), &request, settings, &door));
+        let nothing_shared = || ApiError::NotFound { detail: "nothing is shared with pages".to_owned() };
+        let (rule, path) = (verdict.rule, verdict.path.clone().into_owned());
+        let authenticated = match request.entrance {
+            Entrance::Management => {
+                let moment = Moment { monotonic: monotonic_now(), wall: now };
+                let decided = admit(&mut verdict, &snapshot, &self.keys, request.client, &self.meters, moment);
+                let admitted = match decided.admission {
+                    Admission::Forward(admitted) => admitted,
+                    Admission::Refuse(denial) => return refuse(&denial),
+                    Admission::Preflight => return Err(nothing_shared()),
+                };
+                match admitted.identity() {
+                    Identity::Key(authenticated) => {
+                        self.last_use.mark(0, authenticated.slot().id, now);
+                        Some(*authenticated)
+                    }
+                    Identity::Anonymous | Identity::Reported { .. } => None,
+                }
             }
-            Admission::Preflight => {
-                return Err(ApiError::NotFound { detail: "nothing is shared with pages".to_owned() });
-            }
+            // It was admitted by the route: what it takes from meters it has taken, and its key's use is noted.
+            Entrance::Route { .. } => match (verdict.outcome, verdict.caller) {
+                (Outcome::Pass(_), gate::Caller::Key(authenticated)) => Some(authenticated),
+                (Outcome::Pass(_), gate::Caller::Anonymous | gate::Caller::Refused(_)) => None,
+                (Outcome::Deny(denial), _) => return refuse(&denial),
+                (Outcome::Report(_) | Outcome::Preflight, _) => return Err(nothing_shared()),
+            },
         };
         let row = rule.and_then(|rule| door.row(rule));
         let row = row.ok_or_else(|| ApiError::Internal { reason: "a rule without an endpoint".to_owned() })?;
-        let authority = match admitted.identity() {
-            Identity::Key(authenticated) => {
-                self.last_use.mark(0, authenticated.slot().id, now);
-                match self.caller(authenticated, &snapshot, request, now).await? {
-                    Some(caller) => Authority::Caller(Box::new(caller)),
-                    None => {
-                        let denial = Denial::InvalidKey(Rejection::Revoked);
-                        return Ok(refusal(Refusal::Denied(&denial), &request, settings, &settings.rules.settings));
-                    }
-                }
-            }
-            Identity::Anonymous | Identity::Reported { .. } => Authority::Nobody,
+        let authority = match authenticated {
+            Some(authenticated) => match self.caller(&authenticated, &snapshot, request, now).await? {
+                Some(caller) => Authority::Caller(Box::new(caller)),
+                None => return refuse(&Denial::InvalidKey(Rejection::Revoked)),
+            },
+            None => Authority::Nobody,
         };
         let id = variable(row.path, &path).unwrap_or_default();
-        let call = Call { request, row, id, settings, snapshot: &snapshot, authority, now };
+        let call = Call { request, row, id, settings, door: &door, snapshot: &snapshot, authority, now };
         if let Effect::Changes(..) = row.effect {
             tracing::info!(
                 request_id = request.request_id,
@@ -130,17 +143,14 @@ impl Api {
         Box::pin(self.dispatch(&call)).await
     }
 
-    fn door(&self, rules: &Arc<Rules>) -> Result<Arc<Door>, ApiError> {
-        let mut current = self.door.lock();
-        match &*current {
-            Some(door) if Arc::ptr_eq(&door.base, rules) => Ok(Arc::clone(door)),
-            _ => {
-                let door = Door::compile(rules).map_err(|error| ApiError::Internal { reason: error.to_string() })?;
-                let door = Arc::new(door);
-                *current = Some(Arc::clone(&door));
-                Ok(door)
-            }
-        }
+    fn door(&self, request: &ApiRequest<'_>, rules: &Arc<Rules>) -> Result<Arc<Door>, ApiError> {
+        let route = match request.entrance {
+            Entrance::Management => None,
+            Entrance::Route { route, .. } => Some(route),
+        };
+        let mut doors = self.doors.lock();
+        let door = doors.get_or_insert_with(|| Doors::new(rules)).of(rules, route);
+        door.map_err(|error| ApiError::Internal { reason: error.to_string() })
     }
 
     /// Who calls, with what they hold now and may hand out. The store may know more than this gateway enforces yet: a key
@@ -175,7 +185,7 @@ impl Api {
 }
 
 /// A refusal of the gate, as every door says it.
-fn refusal(refusal: Refusal<'_>, request: &ApiRequest<'_>, settings: &ApiSettings, gate: &GateSettings) -> ApiAnswer {
+fn refusal(refusal: Refusal<'_>, request: &ApiRequest<'_>, settings: &ApiSettings, door: &Door) -> ApiAnswer {
     let audience = Audience {
         request_id: request.request_id,
         profile: match settings.profile {
@@ -183,8 +193,8 @@ fn refusal(refusal: Refusal<'_>, request: &ApiRequest<'_>, settings: &ApiSetting
             ApiProfile::Success => ErrorProfile::Success,
         },
         type_base: "urn:portcullis:error:",
-        realm: &gate.realm,
-        accept: &gate.accept,
+        realm: &settings.rules.settings.realm,
+        accept: &door.accept,
         is_browser: gate::is_from_browser(request.fields, false),
         is_grpc: false,
     };

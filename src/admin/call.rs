@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::api::ApiSettings;
+use super::door::Door;
 use super::exchange::{ApiAnswer, ApiError, ApiRequest};
 use super::profile::ApiProfile;
 use super::query::Query;
@@ -21,6 +22,7 @@ pub(super) struct Call<'a> {
     /// The `{id}` of the path.
     pub(super) id: &'a str,
     pub(super) settings: &'a ApiSettings,
+    pub(super) door: &'a Door,
     pub(super) snapshot: &'a Snapshot,
     /// Nobody at endpoints that need nothing.
     pub(super) authority: Authority,
@@ -51,7 +53,7 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn manages_keys(&self) -> bool {
-        let manages = |caller: &Caller| caller.holds.iter().any(|scope| scope.as_str() == Scope::MANAGE_KEYS);
+        let manages = |caller: &Caller| self.door.grants(&caller.holds, Scope::MANAGE_KEYS);
         matches!(&self.authority, Authority::Caller(caller) if manages(caller))
     }
 

@@ -1,6 +1,7 @@
-//! The gate of the management API: its table as rules, joined with the key set, decided by the same two calls as every
-//! other request.
+//! The gate of the management API: its table as rules, joined with the key set, decided by the same call as every other
+//! request. There is one for the management listener, and one for each route that customers manage their keys through.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -8,17 +9,65 @@ use parking_lot::Mutex;
 
 use super::table::{Needs, Row, TABLE, satisfied_by};
 use crate::cache::{Directory, KeySet};
-use crate::domain::Scope;
+use crate::credential::Place;
+use crate::domain::{GrantedScope, Scope};
 use crate::gate::{
-    Demand, Door as DoorKind, ForwardSettings, GateSettings, MethodRule, MethodSelector, Mode, RouteSettings,
-    RouteTimeouts, Rules, RulesError, Snapshot, SourceSpan,
+    BUILT_IN_UPSTREAM, Demand, Door as DoorKind, ForwardSettings, GateSettings, MethodRule, MethodSelector, Mode,
+    RouteSettings, RouteTimeouts, Rules, RulesError, SelfService, Snapshot, SourceSpan,
 };
-use crate::route::{PathPattern, PathRules, ReadsPaths, RuleRef};
+use crate::route::{PathPattern, PathRules, ReadsPaths, RouteIx, RuleRef};
 
-/// What the table means under one configuration.
+/// Which way requests come to the API.
+#[derive(Clone, Copy)]
+pub enum Entrance<'a> {
+    /// The management listener.
+    Management,
+    /// A route of the API behind the gateway, which has let the request in.
+    Route {
+        /// The rules that it was let in by.
+        rules: &'a Arc<Rules>,
+        /// Which of their routes.
+        route: RouteIx,
+    },
+}
+
+/// The doors under one configuration, each made when it is first come to.
+pub(super) struct Doors {
+    /// The configuration's own rules, which they were made from.
+    base: Arc<Rules>,
+    /// None: that of the management listener.
+    made: HashMap<Option<RouteIx>, Arc<Door>>,
+}
+
+impl Doors {
+    /// Of one configuration.
+    pub(super) fn new(base: &Arc<Rules>) -> Self {
+        Self { base: Arc::clone(base), made: HashMap::new() }
+    }
+
+    /// The door of an entrance. Those of another configuration are forgotten.
+    ///
+    /// # Errors
+    /// As [`Door::compile`].
+    pub(super) fn of(&mut self, rules: &Arc<Rules>, route: Option<RouteIx>) -> Result<Arc<Door>, RulesError> {
+        if !Arc::ptr_eq(&self.base, rules) {
+            *self = Self::new(rules);
+        }
+        if let Some(door) = self.made.get(&route) {
+            return Ok(Arc::clone(door));
+        }
+        let door = Arc::new(Door::compile(&self.base, route)?);
+        self.made.insert(route, Arc::clone(&door));
+        Ok(door)
+    }
+}
+
+/// What the table means at one door.
 pub(super) struct Door {
-    /// The configuration's own rules, which it was made from.
-    pub(super) base: Arc<Rules>,
+    /// Where its requests carry the credential.
+    pub(super) accept: Vec<Place>,
+    /// The application's names for the gateway's scopes; none at the management listener.
+    names: Option<SelfService>,
     snapshot: Mutex<Arc<Snapshot>>,
     /// By route, and by method within it.
     rows: Vec<Vec<&'static Row>>,
@@ -29,7 +78,10 @@ impl Door {
     ///
     /// # Errors
     /// None that a test would not have found: the table is fixed.
-    pub(super) fn compile(base: &Arc<Rules>) -> Result<Self, RulesError> {
+    pub(super) fn compile(base: &Rules, route: Option<RouteIx>) -> Result<Self, RulesError> {
+        let outer = route.map(|route| &base.route(route).settings);
+        let accept = outer.map_or(&base.settings.accept, |outer| &outer.accept).clone();
+        let names = outer.map(|outer| outer.self_service.clone().unwrap_or_default());
         let mut rows: Vec<Vec<&'static Row>> = Vec::new();
         for row in TABLE {
             match rows.iter_mut().find(|rows| rows[0].path == row.path) {
@@ -37,11 +89,11 @@ impl Door {
                 None => rows.push(vec![row]),
             }
         }
-        let routes = rows.iter().map(|rows| route(rows, &base.settings)).collect::<Result<Vec<_>, _>>()?;
+        let routes = rows.iter().map(|rows| rules_of(rows, &accept, names.as_ref())).collect::<Result<Vec<_>, _>>()?;
         let settings = GateSettings { routes, hide_routes: false, report_until: None, ..base.settings.clone() };
-        let rules = Rules::compile(settings, &["portcullis"])?;
+        let rules = Rules::compile(settings, &[BUILT_IN_UPSTREAM])?;
         let snapshot = Snapshot::join(Arc::new(rules), Arc::new(Directory::default()), None);
-        Ok(Self { base: Arc::clone(base), snapshot: Mutex::new(Arc::new(snapshot)), rows })
+        Ok(Self { accept, names, snapshot: Mutex::new(Arc::new(snapshot)), rows })
     }
 
     /// The rules with the names of the key set as they are now.
@@ -54,14 +106,31 @@ impl Door {
         Arc::clone(&current)
     }
 
+    /// Whether one of these scopes is what something of the gateway's takes, by its name at this door.
+    pub(super) fn grants(&self, holds: &[GrantedScope], own: &str) -> bool {
+        let satisfied = satisfied_by(own);
+        match &self.names {
+            None => holds.iter().any(|held| satisfied.contains(&held.as_str())),
+            Some(names) => names.names_for(satisfied).any(|name| holds.iter().any(|held| held.covers(name))),
+        }
+    }
+
     /// The endpoint that a rule stands for.
     pub(super) fn row(&self, rule: RuleRef) -> Option<&'static Row> {
         self.rows.get(rule.route.0 as usize)?.get(usize::from(rule.method)).copied()
     }
 }
 
-fn route(rows: &[&'static Row], base: &GateSettings) -> Result<RouteSettings, RulesError> {
+fn rules_of(rows: &[&'static Row], accept: &[Place], names: Option<&SelfService>) -> Result<RouteSettings, RulesError> {
     let path = rows[0].path;
+    let any_of = |own: &'static str| match names {
+        None => scopes(satisfied_by(own)),
+        // Under a name that nobody can hold where the application has none for it: absence never grants.
+        Some(names) => match names.names_for(satisfied_by(own)).cloned().collect::<Vec<_>>() {
+            unnamed if unnamed.is_empty() => scopes(satisfied_by(own)),
+            names => names,
+        },
+    };
     let source = || SourceSpan { file: "management API".into(), line: 0, column: 0 };
     let methods = rows
         .iter()
@@ -70,14 +139,14 @@ fn route(rows: &[&'static Row], base: &GateSettings) -> Result<RouteSettings, Ru
             demand: match row.needs {
                 Needs::Nothing => Demand::Public,
                 Needs::AnyKey => Demand::AnyKey,
-                Needs::Scope(scope) => Demand::Scopes { all: Vec::new(), any: scopes(satisfied_by(scope)) },
+                Needs::Scope(scope) => Demand::Scopes { all: Vec::new(), any: any_of(scope) },
             },
             source: source(),
         })
         .collect();
     let unusable = || RulesError::UnknownUpstream { route: path.to_owned(), upstream: String::new() };
     Ok(RouteSettings {
-        door: DoorKind::Management,
+        door: if names.is_some() { DoorKind::Data } else { DoorKind::Management },
         label: path.to_owned(),
         name: None,
         hosts: Vec::new(),
@@ -85,7 +154,7 @@ fn route(rows: &[&'static Row], base: &GateSettings) -> Result<RouteSettings, Ru
         path_rules: PathRules::STRICT,
         reads_paths: ReadsPaths::Exactly,
         methods,
-        accept: base.accept.clone(),
+        accept: accept.to_vec(),
         forward_credential: false,
         mode: Mode::Enforce,
         environments: Vec::new(),
@@ -93,7 +162,8 @@ fn route(rows: &[&'static Row], base: &GateSettings) -> Result<RouteSettings, Ru
         publishable_unsafe_methods: false,
         rate_limit: None,
         cors: None,
-        upstream: "portcullis".to_owned(),
+        upstream: BUILT_IN_UPSTREAM.to_owned(),
+        self_service: None,
         forward: ForwardSettings {
             strip_prefix: None,
             add_prefix: None,

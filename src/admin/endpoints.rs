@@ -147,7 +147,7 @@ impl Api {
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
             // How many others have is nobody's business.
-            "keys": call.authority.confined_to().is_none().then(|| self.keys.len()),
+            "keys": call.authority.is_operator().then(|| self.keys.len()),
             "revision": self.keys.revision(),
             "as_of": self.keys.as_of(),
             "store_up": status.store_up,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderName, Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::door::Entrance;
 use super::profile::ApiProfile;
 use crate::domain::{Fields, Revision};
 use crate::manage::{Flaw, Refused};
@@ -13,6 +14,8 @@ use crate::store::StoreError;
 /// A request that has arrived whole.
 #[derive(Clone, Copy)]
 pub struct ApiRequest<'a> {
+    /// Which way it came.
+    pub entrance: Entrance<'a>,
     /// The method.
     pub method: &'a Method,
     /// The authority asked for; empty where there was none.

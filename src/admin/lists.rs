@@ -58,8 +58,9 @@ pub(super) async fn list_owners(call: &Call<'_>, store: &Store) -> Result<ApiAns
     let limit = query.page_size()?;
     query.finish(&["cursor", "limit"])?;
     let owners = store.reader().list_owners().await?;
-    let mut visible =
-        owners.iter().filter(|owner| call.authority.sees(Some(owner.id)) && after.is_none_or(|after| owner.id > after));
+    let mut visible = owners
+        .iter()
+        .filter(|owner| call.authority.sight().sees_owner(owner.id) && after.is_none_or(|after| owner.id > after));
     let page: Vec<_> = visible.by_ref().take(limit).collect();
     let next = visible.next().and_then(|_| page.last().map(|owner| owner.id));
     let items: Vec<Value> = page.into_iter().map(owner_json).collect();

@@ -148,7 +148,7 @@ impl Call<'_> {
                 format!("has 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters; a random UUID is a good one");
             return Err(ApiError::field("Idempotency-Key", detail));
         }
-        let located = credential::locate(self.request.fields, None, &self.settings.rules.settings.accept);
+        let located = credential::locate(self.request.fields, None, &self.door.accept);
         let Located::One(found) = located else {
             return Err(ApiError::Internal { reason: "a caller without a credential".to_owned() });
         };

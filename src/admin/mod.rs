@@ -18,6 +18,7 @@ mod table;
 mod verify;
 
 pub use api::{Api, ApiSettings};
+pub use door::Entrance;
 pub use exchange::{ApiAnswer, ApiRequest};
 pub use profile::ApiProfile;
 

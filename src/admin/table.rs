@@ -97,7 +97,7 @@ const AUDIT: Needs = Needs::Scope("portcullis:audit");
 const VERIFY: Needs = Needs::Scope("portcullis:verify");
 
 /// The scopes that satisfy a demand for `scope`: itself, and what includes it.
-pub(super) fn satisfied_by(scope: &'static str) -> &'static [&'static str] {
+pub(super) fn satisfied_by(scope: &str) -> &'static [&'static str] {
     match scope {
         "portcullis:keys:read" => &["portcullis:keys:read", Scope::MANAGE_KEYS],
         Scope::MANAGE_KEYS => &[Scope::MANAGE_KEYS],

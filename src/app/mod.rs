@@ -10,6 +10,7 @@ mod generation;
 mod metering;
 mod reload;
 mod run;
+mod self_service;
 mod socket;
 mod vitals;
 

@@ -14,6 +14,7 @@ use super::error::RunError;
 use super::generation::Generation;
 use super::metering::{self, QuotaCounts};
 use super::reload::{self, Reloader};
+use super::self_service;
 use super::socket;
 use super::vitals::Health;
 use crate::admin::{Api, ApiSettings};
@@ -118,6 +119,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let limits = Arc::new(ArcSwap::from_pointee(settings.limits.clone()));
     let meters = Arc::new(Meters::new(settings.rate_limits.max_meters, time::monotonic_now()));
     let limit_settings = Arc::new(ArcSwap::from_pointee(settings.rate_limits));
+    let (inquiries, asked) = mpsc::channel(self_service::QUEUE);
     let workers = (0..worker_count)
         .map(|worker| {
             let parts = WorkerParts {
@@ -127,6 +129,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
                 access: logging.access_log(),
                 last_use: WorkerLastUse { shared: Arc::clone(&last_use), worker },
                 meters: Arc::clone(&meters),
+                inquiries: inquiries.clone(),
             };
             Worker::start(worker, parts)
         })
@@ -180,7 +183,9 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         Arc::clone(&last_use),
         move || (**current.load()).clone(),
     );
-    let admin_address = serve_api(admin_socket, Arc::new(api))?;
+    let api = Arc::new(api);
+    drop(tokio::spawn(self_service::serve(asked, Arc::clone(&api))));
+    let admin_address = serve_api(admin_socket, api)?;
     tracing::info!(role = "admin", address = %admin_address, "listening");
     metrics.set_report_mode_routes(generation.reporting_routes());
     reload::export_certificates(&metrics, &generation.tls);

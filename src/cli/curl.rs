@@ -81,8 +81,11 @@ impl Sample<'_> {
 fn samples(route: &RouteSettings, is_pair: bool) -> impl Iterator<Item = Sample<'_>> {
     let host = route.hosts.first().map(HostPattern::sample).unwrap_or_default();
     route.methods.iter().filter_map(move |rule| {
-        // curl sends both halves of a pair as `Basic` (RFC 7617).
-        let takes_it = |place: &&Place| !is_pair || matches!(place, Place::Header { scheme: Some(Scheme::Basic), .. });
+        let takes_pairs = |place: &Place| match place {
+            Place::Header { scheme: Some(Scheme::Basic), .. } | Place::Pair { .. } => true,
+            Place::Header { .. } | Place::Cookie { .. } | Place::Query { .. } => false,
+        };
+        let takes_it = |place: &&Place| !is_pair || takes_pairs(place);
         let place = route.accept.iter().find(takes_it)?;
         let demands_scopes = match &rule.demand {
             // Nobody learns anything from a key on a route that asks for none.
@@ -191,6 +194,15 @@ impl Call {
             Place::Header { name: _, scheme: Some(Scheme::Basic) } => {
                 let user = self.pair.map_or_else(|| format!("{key}:"), |id| format!("{id}:{key}"));
                 format!("-u {}", shell_word(&user))
+            }
+            Place::Pair { id, secret } => {
+                let field = |name: &http::HeaderName, value: &str| {
+                    format!("-H {}", shell_word(&format!("{}: {value}", written(name.as_str()))))
+                };
+                match &self.pair {
+                    Some(public) => format!("{} {}", field(id, &public.to_string()), field(secret, key)),
+                    None => field(id, key),
+                }
             }
             Place::Header { name, scheme } => {
                 let scheme = scheme.as_ref().map(|scheme| format!("{} ", scheme.name())).unwrap_or_default();

@@ -38,6 +38,8 @@ pub enum Malformed {
     BadBasic,
     /// A percent sign that two hexadecimal digits do not follow.
     BadEscape,
+    /// The secret of a pair without its id.
+    HalfOfAPair,
     /// More than one credential, in one place or in several.
     Several,
 }
@@ -52,6 +54,7 @@ impl Malformed {
             Self::TooLong => "The credential is longer than 8 KiB.",
             Self::BadBasic => "The Basic credential is not the base64 form of \"user:password\".",
             Self::BadEscape => "The credential holds a percent sign without two hexadecimal digits.",
+            Self::HalfOfAPair => "The secret of a pair came without the id that belongs to it.",
             Self::Several => "The request carries more than one credential; send exactly one.",
         }
     }
@@ -74,17 +77,20 @@ enum Text<'a> {
 }
 
 impl Credential<'_> {
-    /// The text to look up.
-    pub fn key(&self) -> PresentedKey<'_> {
-        let text = match &self.text {
+    fn text(&self) -> &str {
+        match &self.text {
             Text::Borrowed(text) => text,
             Text::Decoded(text) => text.as_str(),
-        };
+        }
+    }
+
+    /// The text to look up.
+    pub fn key(&self) -> PresentedKey<'_> {
         #[expect(
             clippy::expect_used,
             reason = "`one_token` admitted it by the same rule before it became a Credential"
         )]
-        PresentedKey::new(text).expect("a credential is one token of visible ASCII")
+        PresentedKey::new(self.text()).expect("a credential is one token of visible ASCII")
     }
 }
 
@@ -100,6 +106,10 @@ pub fn locate<'a>(fields: Fields<'a>, query: Option<&'a str>, accept: &[Place]) 
     for place in accept {
         let outcome = match place {
             Place::Header { name, scheme } => match in_field(fields, name, scheme.as_ref()) {
+                Some(credential) => keep_one(&mut found, credential),
+                None => Ok(()),
+            },
+            Place::Pair { id, secret } => match in_two_fields(fields, id, secret) {
                 Some(credential) => keep_one(&mut found, credential),
                 None => Ok(()),
             },
@@ -147,6 +157,27 @@ fn in_field<'a>(
     }
     let credential = credential?;
     Some(if values > 1 { Err(Malformed::Several) } else { credential })
+}
+
+/// What two fields hold together: the text that `Basic` would carry. The first alone is a key; the second alone is half of
+/// something.
+fn in_two_fields<'a>(
+    fields: Fields<'a>,
+    id: &HeaderName,
+    secret: &HeaderName,
+) -> Option<Result<Credential<'a>, Malformed>> {
+    let (id, secret) = (in_field(fields, id, None), in_field(fields, secret, None));
+    let (id, secret) = match (id, secret) {
+        (id, None) => return id,
+        (None, Some(_)) => return Some(Err(Malformed::HalfOfAPair)),
+        (Some(Err(malformed)), _) | (_, Some(Err(malformed))) => return Some(Err(malformed)),
+        (Some(Ok(id)), Some(Ok(secret))) => (id, secret),
+    };
+    let parts = [id.text(), ":", secret.text()];
+    // Made in one piece: memory that grew would leave parts of the secret behind.
+    let mut text = Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum()));
+    parts.iter().for_each(|part| text.push_str(part));
+    Some(one_token(text.as_bytes()).map(|_| ()).map(|()| Credential { text: Text::Decoded(text) }))
 }
 
 /// `None` when the value speaks another scheme than the accepted one.

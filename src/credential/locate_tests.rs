@@ -96,6 +96,38 @@ fn cookies_and_parameters_count_only_where_accepted() {
 }
 
 #[test]
+fn a_pair_in_two_fields_is_one_credential() {
+    let pair =
+        Place::Pair { id: HeaderName::from_static("x-api-key"), secret: HeaderName::from_static("x-api-secret") };
+    let accept = [pair, header("authorization", Some(Scheme::Bearer))];
+    let cases: &[(&[(&str, &str)], Seen)] = &[
+        (&[("x-api-key", "id"), ("x-api-secret", "secret")], one("id:secret")),
+        (&[("X-API-SECRET", "secret"), ("X-Api-Key", "id")], one("id:secret")),
+        (&[("x-api-key", "key")], one("key")),
+        (&[("x-api-secret", "secret")], Seen::Malformed(Malformed::HalfOfAPair)),
+        (&[("x-api-key", ""), ("x-api-secret", "secret")], Seen::Malformed(Malformed::Empty)),
+        (&[("x-api-key", "id"), ("x-api-secret", "")], Seen::Malformed(Malformed::Empty)),
+        (&[("x-api-key", "id"), ("x-api-secret", "a b")], Seen::Malformed(Malformed::NotOneToken)),
+        (&[("x-api-key", "id"), ("x-api-secret", "a"), ("x-api-secret", "b")], Seen::Malformed(Malformed::Several)),
+        (
+            &[("x-api-key", "id"), ("x-api-secret", "a"), ("authorization", "Bearer k")],
+            Seen::Malformed(Malformed::Several),
+        ),
+        (&[("authorization", "Bearer k")], one("k")),
+        (&[], Seen::None),
+    ];
+    for (fields, expected) in cases {
+        assert_eq!(seen(fields, None, &accept), *expected, "{fields:?}");
+    }
+    let (id, secret) = ("i".repeat(5_000), "s".repeat(5_000));
+    let long = [("x-api-key", id.as_str()), ("x-api-secret", secret.as_str())];
+    assert_eq!(seen(&long, None, &accept), Seen::Malformed(Malformed::TooLong));
+    let fields = owned(&[("X-API-Key", "id"), ("X-API-Secret", "secret"), ("x-api", "stays")]);
+    let stripped: Vec<Stripped> = fields.view().iter().map(|field| strip_field(&field, &accept)).collect();
+    assert_eq!(stripped, [Stripped::Removed, Stripped::Removed, Stripped::Unchanged]);
+}
+
+#[test]
 fn stripping_removes_the_credential_and_nothing_else() {
     let fields = owned(&[
         ("Authorization", "Bearer k1"),

@@ -45,6 +45,14 @@ pub enum Place {
         /// The scheme before the token.
         scheme: Option<Scheme>,
     },
+    /// Two header fields: the public id of a pair, and its secret. A request without the second carries a key of one part
+    /// in the first.
+    Pair {
+        /// The field of the id.
+        id: HeaderName,
+        /// The field of the secret.
+        secret: HeaderName,
+    },
     /// A cookie of this name (RFC 6265 §4.2.1; names keep their case).
     Cookie {
         /// The cookie's name.

@@ -1,5 +1,7 @@
 //! Taking the credential out of every accepted place, so that no upstream ever sees it.
 
+use http::HeaderName;
+
 use super::locate::{after_scheme, cookies_of, is_named, parameters};
 use super::location::Place;
 use crate::domain::Known;
@@ -41,6 +43,12 @@ pub fn strip_field(field: &Field<'_>, accept: &[Place]) -> Stripped {
                     stripped = Stripped::Rewritten(kept);
                 }
             }
+            Place::Pair { id, secret } => {
+                let is = |name: &HeaderName| field.name.eq_ignore_ascii_case(name.as_str().as_bytes());
+                if is(id) || is(secret) {
+                    return Stripped::Removed;
+                }
+            }
             Place::Header { .. } | Place::Cookie { .. } | Place::Query { .. } => {}
         }
     }
@@ -52,7 +60,7 @@ pub fn strip_query(query: &str, accept: &[Place]) -> Option<String> {
     let is_credential = |parameter: &str| {
         accept.iter().any(|place| match place {
             Place::Query { name } => is_named(parameter, name),
-            Place::Header { .. } | Place::Cookie { .. } => false,
+            Place::Header { .. } | Place::Pair { .. } | Place::Cookie { .. } => false,
         })
     };
     parameters(query).any(is_credential).then(|| {

@@ -87,7 +87,8 @@ impl Snapshot {
             who = Some((key, owner.map(|owner| owner.id)));
             self.allowance_of_key(slot).charge(QuotaHolder::Key(key), &mut charges);
             // What a leaked key of an owner uses up must not keep the owner from revoking it.
-            if let Some(owner) = owner.filter(|_| slot.kind != KeyKind::Management) {
+            let manages = slot.kind == KeyKind::Management || self.is_self_service(verdict);
+            if let Some(owner) = owner.filter(|_| !manages) {
                 Allowance::new(owner.rate_limit, owner.quota).charge(QuotaHolder::Owner(owner.id), &mut charges);
             }
         }
@@ -98,6 +99,10 @@ impl Snapshot {
             }
         }
         charges
+    }
+
+    fn is_self_service(&self, verdict: &Verdict<'_>) -> bool {
+        verdict.rule.is_some_and(|rule| self.rules.route(rule.route).settings.self_service.is_some())
     }
 
     /// A key's own, and where it has none its environment's. What is usual for the API's callers does not hold for

@@ -180,10 +180,30 @@ pub struct RouteSettings {
     pub cors: Option<Cors>,
     /// The name of the upstream.
     pub upstream: String,
+    /// Set where that is the gateway's own management API, and to what.
+    pub self_service: Option<SelfService>,
     /// How the request is changed on its way.
     pub forward: ForwardSettings,
     /// Where the route stands.
     pub source: SourceSpan,
+}
+
+/// The name that stands for the gateway's own management API where a route names its upstream.
+pub const BUILT_IN_UPSTREAM: &str = "portcullis";
+
+/// The management API behind a route: customers manage their own keys with keys of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SelfService {
+    /// The application's names for scopes of the gateway: who holds the first may do what the second is for.
+    pub map: BTreeMap<Scope, Vec<Scope>>,
+}
+
+impl SelfService {
+    /// The application's names for any of these scopes of the gateway.
+    pub fn names_for<'a>(&'a self, scopes: &'a [&str]) -> impl Iterator<Item = &'a Scope> {
+        let stands_for = |own: &[Scope]| own.iter().any(|own| scopes.contains(&own.as_str()));
+        self.map.iter().filter(move |(_, own)| stands_for(own)).map(|(name, _)| name)
+    }
 }
 
 /// How often a route may be asked, and by whom it is counted.

@@ -31,13 +31,17 @@ pub struct Rules {
     pub scopes: ScopeIndex,
 }
 
+/// The number of the upstream that is the gateway itself.
+const BUILT_IN: u32 = u32::MAX;
+
 /// One route, compiled.
 pub struct Route {
     /// As configured.
     pub settings: RouteSettings,
     /// What each entry of `settings.methods` demands, in the same order.
     pub access: Vec<Access>,
-    /// Number of the upstream in the order of names handed to [`Rules::compile`].
+    /// Number of the upstream in the order of names handed to [`Rules::compile`]; of self-service, a number that none
+    /// has.
     pub upstream: u32,
     /// How often it may be asked; none: unlimited.
     pub meter: Option<RouteMeter>,
@@ -132,9 +136,16 @@ impl Rules {
         let mut routes = Vec::with_capacity(settings.routes.len());
         let mut entries = Vec::with_capacity(settings.routes.len());
         for (number, route) in settings.routes.iter().enumerate() {
-            let position = upstreams.iter().position(|name| *name == route.upstream);
-            let upstream = position.and_then(|at| u32::try_from(at).ok()).ok_or_else(|| {
-                RulesError::UnknownUpstream { route: route.label.clone(), upstream: route.upstream.clone() }
+            let position = match route.self_service {
+                Some(_) => Some(BUILT_IN),
+                None => {
+                    let position = upstreams.iter().position(|name| *name == route.upstream);
+                    position.and_then(|at| u32::try_from(at).ok())
+                }
+            };
+            let upstream = position.ok_or_else(|| RulesError::UnknownUpstream {
+                route: route.label.clone(),
+                upstream: route.upstream.clone(),
             })?;
             let is_empty =
                 |demand: &Demand| matches!(demand, Demand::Scopes { all, any } if all.is_empty() && any.is_empty());

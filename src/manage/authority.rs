@@ -38,6 +38,71 @@ pub struct Caller {
     pub may_grant: Vec<GrantedScope>,
 }
 
+impl Caller {
+    /// The only environment whose keys it manages at the door of the API behind the gateway; none: any. Keys of `live`
+    /// manage those of every environment, and no test key gets hold of a live one.
+    pub(super) fn confined_to_environment(&self) -> Option<&str> {
+        (self.kind != KeyKind::Management && self.environment != LIVE).then_some(self.environment.as_str())
+    }
+}
+
+/// The environment that is meant where none is named.
+pub(super) const LIVE: &str = "live";
+
+/// Which records somebody sees. What is not seen does not exist as far as they can tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sight<'a> {
+    /// None.
+    Nothing,
+    /// All.
+    Everything,
+    /// An owner and all its keys.
+    Owner(OwnerId),
+    /// What a key of the API behind the gateway sees at a route of that API.
+    AtDataDoor {
+        /// The owner, and of keys only its; none: keys that have none either, which are those of the application's own
+        /// servers.
+        owner: Option<OwnerId>,
+        /// Only keys of this environment; none: of any. Management keys never.
+        environment: Option<&'a str>,
+    },
+}
+
+impl Sight<'_> {
+    /// Whether it takes in a key.
+    pub fn sees_key(self, key: &KeyRecord) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Owner(owner) => key.owner == Some(owner),
+            Self::AtDataDoor { owner, environment } => {
+                key.owner == owner
+                    && key.kind != KeyKind::Management
+                    && environment.is_none_or(|environment| key.environment == environment)
+            }
+        }
+    }
+
+    /// Whether it takes in an owner.
+    pub fn sees_owner(self, id: OwnerId) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Owner(owner) => owner == id,
+            Self::AtDataDoor { owner, .. } => owner == Some(id),
+        }
+    }
+
+    /// The one owner whose keys it takes in; none: of no owner, or of all.
+    pub fn owner(self) -> Option<OwnerId> {
+        match self {
+            Self::Nothing | Self::Everything => None,
+            Self::Owner(owner) => Some(owner),
+            Self::AtDataDoor { owner, .. } => owner,
+        }
+    }
+}
+
 impl Authority {
     /// Who is written into the audit trail.
     pub fn actor(&self) -> Actor {
@@ -48,30 +113,34 @@ impl Authority {
         }
     }
 
-    /// The only owner whose records it sees; none: all.
-    pub fn confined_to(&self) -> Option<OwnerId> {
+    /// What it sees.
+    pub fn sight(&self) -> Sight<'_> {
         match self {
-            // An id that is never given out.
-            Self::Nobody => Some(OwnerId::from_bytes([0; 16])),
-            Self::Local(_) => None,
-            Self::Caller(caller) => caller.owner,
+            Self::Nobody => Sight::Nothing,
+            Self::Local(_) => Sight::Everything,
+            Self::Caller(caller) if caller.kind != KeyKind::Management => {
+                Sight::AtDataDoor { owner: caller.owner, environment: caller.confined_to_environment() }
+            }
+            Self::Caller(caller) => caller.owner.map_or(Sight::Everything, Sight::Owner),
         }
     }
 
-    /// Whether it sees what belongs to `owner`.
-    pub fn sees(&self, owner: Option<OwnerId>) -> bool {
-        self.confined_to().is_none_or(|own| owner == Some(own))
+    /// Whether it is a key of the API behind the gateway, which manages keys through a route of that API.
+    pub fn is_at_data_door(&self) -> bool {
+        matches!(self, Self::Caller(caller) if caller.kind != KeyKind::Management)
     }
 
-    /// Refuses callers with an owner: what bounds them is not theirs to change.
+    /// Whether it is an operator, or somebody who can write to the store itself.
+    pub fn is_operator(&self) -> bool {
+        matches!(self.sight(), Sight::Everything)
+    }
+
+    /// Refuses everybody but operators: what bounds them is not theirs to change.
     ///
     /// # Errors
     /// [`Refused::OperatorsOnly`].
     pub fn check_operator(&self, what: &'static str) -> Result<(), Refused> {
-        match self.confined_to() {
-            None => Ok(()),
-            Some(_) => Err(Refused::OperatorsOnly { what }),
-        }
+        if self.is_operator() { Ok(()) } else { Err(Refused::OperatorsOnly { what }) }
     }
 
     /// Whether `result` is within what may be handed out to its owner.

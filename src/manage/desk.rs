@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::authority::{Authority, spelled_out};
+use super::authority::{Authority, LIVE, Sight, spelled_out};
 use super::draft::{Draft, Stored, draw, mint};
 use super::fault::{Flaw, Refused};
 use super::origin::check_origin;
@@ -69,6 +69,9 @@ pub fn plan_key(
     let environment = environment_of(authority, asked.environment)?;
     let word = vocabulary.environment_word(&environment).map_err(of("environment"))?.to_owned();
     let kind = asked.kind.map_or(KeyKind::Secret, KeyKind::from);
+    if kind == KeyKind::Management && authority.is_at_data_door() {
+        return Err(Refused::flawed("kind", "management keys are made by management keys"));
+    }
     if asked.rate_limit.is_some() || asked.quota.is_some() {
         authority.check_operator("rate limits and quotas")?;
     }
@@ -135,10 +138,11 @@ impl Desk<'_> {
     /// # Errors
     /// The store's.
     pub async fn list_keys(&self, filter: KeyFilter) -> Result<Page<KeyRecord>, Refused> {
-        let owner = match (filter.owner, self.authority.confined_to()) {
+        let sight = self.authority.sight();
+        let owner = match (filter.owner, sight) {
             // A foreign owner has no keys, as far as the caller can tell.
-            (Some(asked), Some(own)) if asked != own => return Ok(Page { items: Vec::new(), more: false }),
-            (asked, own) => asked.or(own),
+            (Some(asked), _) if !sight.sees_owner(asked) => return Ok(Page { items: Vec::new(), more: false }),
+            (asked, sight) => asked.or(sight.owner()),
         };
         let mut query = KeyQuery {
             after: filter.after,
@@ -150,7 +154,8 @@ impl Desk<'_> {
             name: filter.name.clone(),
             prefix: None,
         };
-        if filter.scope.is_none() && filter.unused_since.is_none() {
+        let sees_all_of_these = matches!(sight, Sight::Everything | Sight::Owner(_));
+        if filter.scope.is_none() && filter.unused_since.is_none() && sees_all_of_these {
             query.limit = filter.limit.max(1);
             return Ok(self.store.reader().list_keys(query).await?);
         }
@@ -158,7 +163,8 @@ impl Desk<'_> {
         loop {
             let page = self.store.reader().list_keys(query.clone()).await?;
             query.after = page.items.last().map(|record| record.id);
-            for record in page.items.into_iter().filter(|record| filter.keeps(record, self.settings)) {
+            let is_wanted = |record: &KeyRecord| sight.sees_key(record) && filter.keeps(record, self.settings);
+            for record in page.items.into_iter().filter(is_wanted) {
                 if items.len() == filter.limit.max(1) {
                     return Ok(Page { items, more: true });
                 }
@@ -176,7 +182,7 @@ impl Desk<'_> {
     /// [`Refused::NoSuchKey`], also where it is not the caller's to see.
     pub async fn key(&self, id: KeyId) -> Result<KeyRecord, Refused> {
         let found = self.store.reader().find_key(id).await?;
-        found.filter(|record| self.authority.sees(record.owner)).ok_or(Refused::NoSuchKey(id))
+        found.filter(|record| self.authority.sight().sees_key(record)).ok_or(Refused::NoSuchKey(id))
     }
 
     /// The owner with this id.
@@ -184,7 +190,7 @@ impl Desk<'_> {
     /// # Errors
     /// [`Refused::NoSuchOwner`], also where it is not the caller's to see.
     pub async fn owner(&self, id: OwnerId) -> Result<OwnerRecord, Refused> {
-        if !self.authority.sees(Some(id)) {
+        if !self.authority.sight().sees_owner(id) {
             return Err(Refused::NoSuchOwner(id));
         }
         self.store.reader().find_owner(id).await?.ok_or(Refused::NoSuchOwner(id))
@@ -500,9 +506,10 @@ impl Desk<'_> {
         let asked: Option<OwnerId> = asked
             .map(|text| text.parse().map_err(|error| Flaw::new("owner", format!("{text:?}: {error}"))))
             .transpose()?;
-        let id = match (asked, self.authority.confined_to()) {
-            (Some(asked), Some(own)) if asked != own => return Err(Refused::NoSuchOwner(asked)),
-            (asked, own) => asked.or(own),
+        let sight = self.authority.sight();
+        let id = match (asked, sight) {
+            (Some(asked), _) if !sight.sees_owner(asked) => return Err(Refused::NoSuchOwner(asked)),
+            (asked, sight) => asked.or(sight.owner()),
         };
         match id {
             None => Ok(None),
@@ -567,19 +574,17 @@ fn check_powers(
     }
 }
 
-/// A key that is used at a public door makes keys where it lives; management keys make them anywhere.
+/// Where a new key lives.
 fn environment_of(authority: &Authority, asked: Option<String>) -> Result<String, Flaw> {
-    match authority {
-        Authority::Caller(caller) if caller.kind != KeyKind::Management => match asked {
-            Some(asked) if asked != caller.environment => {
-                let problem = format!("a key of `{0}` makes keys of `{0}` only", caller.environment);
-                Err(Flaw::new("environment", problem))
-            }
-            _ => Ok(caller.environment.clone()),
-        },
-        Authority::Nobody | Authority::Local(_) | Authority::Caller(_) => {
-            Ok(asked.unwrap_or_else(|| "live".to_owned()))
+    let own = match authority {
+        Authority::Caller(caller) => caller.confined_to_environment(),
+        Authority::Nobody | Authority::Local(_) => None,
+    };
+    match (asked, own) {
+        (Some(asked), Some(own)) if asked != own => {
+            Err(Flaw::new("environment", format!("a key of `{own}` makes keys of `{own}` only")))
         }
+        (asked, own) => Ok(asked.unwrap_or_else(|| own.unwrap_or(LIVE).to_owned())),
     }
 }
 

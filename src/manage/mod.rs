@@ -13,7 +13,7 @@ mod shapes;
 mod shown;
 mod vocabulary;
 
-pub use authority::{Authority, Caller};
+pub use authority::{Authority, Caller, Sight};
 pub use desk::{Desk, KeyFilter, Made, plan_key};
 pub use draft::{Draft, Stored, mint};
 pub use fault::{Flaw, Refused};

@@ -11,7 +11,7 @@ use crate::gate::{Demand, GateSettings};
 /// What the configuration knows.
 pub struct Vocabulary<'a> {
     settings: &'a GateSettings,
-    /// The catalogue, and what rules demand beyond it.
+    /// The catalogue, and what rules demand or routes map beyond it.
     scopes: BTreeSet<&'a Scope>,
 }
 
@@ -23,7 +23,9 @@ impl<'a> Vocabulary<'a> {
             Demand::Public | Demand::AnyKey => [].iter().chain(&[]),
             Demand::Scopes { all, any } => all.iter().chain(any),
         });
-        Self { settings, scopes: settings.scopes.keys().chain(demanded).collect() }
+        let mapped =
+            settings.routes.iter().filter_map(|route| route.self_service.as_ref()).flat_map(|own| own.map.keys());
+        Self { settings, scopes: settings.scopes.keys().chain(demanded).chain(mapped).collect() }
     }
 
     /// Scopes that a key of this kind may hold.

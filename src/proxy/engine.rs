@@ -21,6 +21,7 @@ use super::observe::{Exchange, Observer, Told};
 use super::outgoing::{self, Outgoing};
 use super::pool::Pool;
 use super::request_id::{RequestId, RequestIds};
+use super::self_service::{Inquiries, Question};
 use super::timer::Timers;
 use super::{cors, echo};
 use crate::cache::LastUse;
@@ -48,6 +49,8 @@ pub(crate) struct Engine {
     pub(super) last_use: WorkerLastUse,
     /// What requests take from, shared by all workers.
     pub(super) meters: Arc<Meters>,
+    /// Where requests to the management API go that a route lets in.
+    pub(super) inquiries: Inquiries,
     /// Answers over HTTP/2 under way.
     pub(super) watched: Watched,
     /// When draining began, on the coarse clock.
@@ -84,11 +87,19 @@ pub(crate) enum Step {
 /// nothing that is no longer needed: it is moved once, and its size is paid by every request.
 pub(crate) struct Forward {
     cx: Context,
-    outgoing: Outgoing,
+    way: Way,
     /// Until it goes on with the answer's body.
     exchange: Option<Exchange>,
     route: RouteIx,
-    upstream: usize,
+}
+
+/// Where an admitted request goes.
+#[expect(clippy::large_enum_variant, reason = "nearly every request has the large one, and all of it lies in one box")]
+enum Way {
+    /// To this upstream.
+    Upstream(Outgoing, usize),
+    /// To the management API.
+    SelfService(Option<Box<Question>>),
 }
 
 impl Engine {
@@ -99,6 +110,7 @@ impl Engine {
         observer: Rc<Observer>,
         last_use: WorkerLastUse,
         meters: Arc<Meters>,
+        inquiries: Inquiries,
         buffers: Rc<Buffers>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -109,6 +121,7 @@ impl Engine {
             live: Rc::new(live),
             last_use,
             meters,
+            inquiries,
             watched: Watched::default(),
             drain_began_ms: Cell::new(0),
             ids: RequestIds::seeded(),
@@ -177,8 +190,14 @@ impl Forward {
     ///
     /// Everything stays where it is: the future holds little more than the box.
     pub(crate) async fn run(mut self: Box<Self>) -> Answer {
-        let Self { cx, outgoing, exchange, route, upstream } = &mut *self;
-        let upstream = &cx.current.plan.upstreams[*upstream];
+        let Self { cx, way, exchange, route } = &mut *self;
+        let (outgoing, upstream) = match way {
+            Way::Upstream(outgoing, upstream) => (outgoing, *upstream),
+            Way::SelfService(question) => {
+                return Box::pin(cx.serve_self(question.take(), exchange.take(), *route)).await;
+            }
+        };
+        let upstream = &cx.current.plan.upstreams[upstream];
         let failure = if upstream.targets.is_empty() {
             let answer = Box::pin(echo::answer(outgoing)).await;
             match exchange.take() {
@@ -263,11 +282,30 @@ impl Context {
             let allowed = &settings.forward.upgrade;
             allowed.iter().any(|name| name.eq_ignore_ascii_case(protocol)).then(|| protocol.to_owned())
         });
-        let upstream = outgoing::upstream_of(&self.current, route, &admitted);
         let routed = Routed { route, path: &verdict.path, authority: host, wants_tunnel };
-        let outgoing = Outgoing::prepare(&self, upstream, asked, &admitted, routed, &exchange);
+        let way = if settings.self_service.is_some() {
+            Way::SelfService(Some(Box::new(Question::prepare(&self, asked, client, &routed, &exchange))))
+        } else {
+            let upstream = outgoing::upstream_of(&self.current, route, &admitted);
+            Way::Upstream(Outgoing::prepare(&self, upstream, asked, &admitted, routed, &exchange), upstream)
+        };
         drop(verdict);
-        Step::Forward(Box::new(Forward { cx: self, outgoing, exchange: Some(exchange), route, upstream }))
+        Step::Forward(Box::new(Forward { cx: self, way, exchange: Some(exchange), route }))
+    }
+
+    /// Lets the management API answer.
+    async fn serve_self(&self, question: Option<Box<Question>>, exchange: Option<Exchange>, route: RouteIx) -> Answer {
+        let answered = match question {
+            Some(question) => question.put(self).await,
+            None => Err(Failure::Internal),
+        };
+        match (answered, exchange) {
+            (Ok(answer), Some(exchange)) => {
+                self.with_request_id(self.with_route_fields(self.finish_whole(answer, exchange), Some(route)))
+            }
+            (Err(failure), exchange) => self.refuse(Refusal::Failed(failure), Some(route), exchange),
+            (Ok(_), None) => self.refuse(Refusal::Failed(Failure::Internal), Some(route), None),
+        }
     }
 
     /// Notes what was decided, for metrics and for the log.

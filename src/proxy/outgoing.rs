@@ -22,7 +22,7 @@ use super::watch::KeyWatch;
 use crate::credential::{self, Place, Stripped};
 use crate::domain::fields::Field;
 use crate::domain::{FieldLines, Fields, Known};
-use crate::gate::{Admitted, Identity, RouteSettings};
+use crate::gate::{Admitted, ForwardSettings, Identity, RouteSettings};
 use crate::route::RouteIx;
 
 /// A request ready to be sent to one upstream.
@@ -48,15 +48,8 @@ pub(super) struct Outgoing {
     pub(super) recheck: Option<KeyWatch>,
 }
 
-/// Writes path and query as the upstream gets them: the path that was matched, or what `strip_prefix` leaves of it, and
-/// the query byte for byte, save an accepted credential parameter.
-fn push_target(out: &mut Vec<u8>, route: &RouteSettings, path: &str, query: Option<&str>, keeps_credential: bool) {
-    let forward = &route.forward;
-    let stripped_query = match query {
-        Some(query) if !keeps_credential => credential::strip_query(query, &route.accept),
-        Some(_) | None => None,
-    };
-    let query = stripped_query.as_deref().or(query);
+/// Writes the path that was matched, or what `strip_prefix` leaves of it, behind `add_prefix`.
+pub(super) fn push_path(out: &mut Vec<u8>, forward: &ForwardSettings, path: &str) {
     let rest = match &forward.strip_prefix {
         Some(prefix) => path.strip_prefix(prefix.as_str()).unwrap_or(path),
         None => path,
@@ -66,6 +59,17 @@ fn push_target(out: &mut Vec<u8>, route: &RouteSettings, path: &str, query: Opti
         out.push(b'/');
     }
     out.extend_from_slice(rest.as_bytes());
+}
+
+/// Writes path and query as the upstream gets them: the path that was matched, or what `strip_prefix` leaves of it, and
+/// the query byte for byte, save an accepted credential parameter.
+fn push_target(out: &mut Vec<u8>, route: &RouteSettings, path: &str, query: Option<&str>, keeps_credential: bool) {
+    let stripped_query = match query {
+        Some(query) if !keeps_credential => credential::strip_query(query, &route.accept),
+        Some(_) | None => None,
+    };
+    let query = stripped_query.as_deref().or(query);
+    push_path(out, &route.forward, path);
     // A query that held nothing but the credential leaves no question mark behind.
     let emptied = stripped_query.as_deref() == Some("");
     if let Some(query) = query.filter(|_| !emptied) {
@@ -446,11 +450,13 @@ fn line_len(lines: &[u8]) -> usize {
 fn credential_names(accept: &[Place]) -> SmallVec<[HeaderName; 2]> {
     accept
         .iter()
-        .filter_map(|place| match place {
-            Place::Header { name, .. } => Some(name.clone()),
-            Place::Cookie { .. } => Some(header::COOKIE),
-            Place::Query { .. } => None,
+        .flat_map(|place| match place {
+            Place::Header { name, .. } => [Some(name.clone()), None],
+            Place::Pair { id, secret } => [Some(id.clone()), Some(secret.clone())],
+            Place::Cookie { .. } => [Some(header::COOKIE), None],
+            Place::Query { .. } => [None, None],
         })
+        .flatten()
         .collect()
 }
 

@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::admin::{Api, ApiAnswer, ApiRequest};
+use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance};
 use crate::domain::OwnedFields;
 
 /// Most connections at one time.
@@ -98,6 +98,7 @@ async fn answer(
         value.parse::<http::uri::Authority>().ok().map(|authority| authority.host().to_owned())
     });
     let request = ApiRequest {
+        entrance: Entrance::Management,
         method: &head.method,
         host: host.as_deref().unwrap_or_default(),
         path: head.uri.path(),

@@ -17,7 +17,7 @@ use super::connection;
 use super::handshake::Handshakes;
 use super::settings::Limits;
 use crate::limit::Meters;
-use crate::proxy::{Engine, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse};
+use crate::proxy::{Engine, Inquiries, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse};
 use crate::telemetry::{AccessLog, Metrics};
 use crate::wire::{Buffers, Patience, Progress};
 
@@ -45,6 +45,8 @@ pub(crate) struct WorkerParts {
     pub(crate) last_use: WorkerLastUse,
     /// What requests take from.
     pub(crate) meters: Arc<Meters>,
+    /// Where requests to the management API go that a route lets in.
+    pub(crate) inquiries: Inquiries,
 }
 
 /// A running data-plane thread.
@@ -234,6 +236,7 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<Command>) {
             observer,
             parts.last_use,
             parts.meters,
+            parts.inquiries,
             Rc::new(Buffers::default()),
         ),
         limits: parts.limits,

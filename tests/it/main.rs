@@ -23,6 +23,7 @@ mod control;
 mod dev;
 mod gate;
 mod health;
+mod key_pages;
 mod layering;
 mod limits;
 mod metrics;

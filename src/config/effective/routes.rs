@@ -4,7 +4,7 @@ use http::Method;
 use serde_yaml::Value;
 
 use super::values::{filled, flag, header_edit, list, map, place, rate_limit, size, span, text, word};
-use crate::gate::{Cors, Demand, MethodRule, MethodSelector, Mode, RouteSettings, RouteTimeouts};
+use crate::gate::{Cors, Demand, MethodRule, MethodSelector, Mode, RouteSettings, RouteTimeouts, SelfService};
 use crate::route::{EmptySegments, EncodedSlash, Normalize, PathRules, TrailingSlash};
 
 pub(super) fn route(route: &RouteSettings) -> Value {
@@ -18,6 +18,7 @@ pub(super) fn route(route: &RouteSettings) -> Value {
         ("path", word(route.path.as_str())),
         ("path_rules", Some(path_rules(&route.path_rules))),
         ("upstream", word(&route.upstream)),
+        ("map", route.self_service.as_ref().and_then(scope_map)),
         ("methods", Some(map(route.methods.iter().map(method)))),
         ("accept", list(&route.accept, place)),
         ("forward_credential", flag(route.forward_credential)),
@@ -40,6 +41,11 @@ pub(super) fn route(route: &RouteSettings) -> Value {
         ("headers", Some(header_edit(&forward.set_headers, &forward.remove_headers))),
         ("upgrade", list(&forward.upgrade, text)),
     ])
+}
+
+fn scope_map(own: &SelfService) -> Option<Value> {
+    let names = own.map.iter().map(|(name, own)| (name.as_str(), list(own, |scope| text(scope.as_str()))));
+    (!own.map.is_empty()).then(|| map(names))
 }
 
 fn demand(demand: &Demand) -> Value {

@@ -62,6 +62,7 @@ pub(super) fn place(place: &Place) -> Value {
         Place::Header { name, scheme } => {
             map([("header", word(name.as_str())), ("scheme", scheme.as_ref().map(|scheme| text(scheme.name())))])
         }
+        Place::Pair { id, secret } => map([("header", word(id.as_str())), ("secret", word(secret.as_str()))]),
         Place::Cookie { name } => map([("cookie", word(name))]),
         Place::Query { name } => map([("query", word(name))]),
     }

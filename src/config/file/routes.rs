@@ -8,8 +8,9 @@ use ipnet::IpNet;
 use super::super::shape::numbers::ByteSize;
 use super::super::shape::text::Label;
 use super::super::shape::words::ScopeRule;
-use super::super::shape::{At, Listed, Named, Secret, choice, shape};
+use super::super::shape::{At, Listed, Named, OneOrMore, Secret, choice, shape};
 use super::limits::RouteLimitFile;
+use crate::domain::Scope;
 use crate::gate::Mode;
 use crate::route::{EmptySegments, EncodedSlash, HostPattern, Normalize, PathPattern, TrailingSlash};
 
@@ -26,8 +27,12 @@ shape! {
         path: At<PathPattern>,
         /// How its paths are read; strict unless the API needs otherwise.
         path_rules: Option<PathRulesFile>,
-        /// The name of the upstream that answers.
+        /// The name of the upstream that answers; `portcullis`: the management API of this gateway, where each caller
+        /// sees and manages the keys of its own owner.
         upstream: At<String>,
+        /// With `upstream: portcullis`: the application's names for scopes of the gateway, such as
+        /// { keys:manage: portcullis:keys }.
+        map: Option<At<Named<OneOrMore<Scope>>>>,
         /// `none`: anyone. `any_key`: a valid key, whatever its scopes.
         auth: Option<At<AuthWord>>,
         /// Scopes a key must hold: one, a list (all of them), or { any: […], all: […] }.
@@ -38,7 +43,7 @@ shape! {
         /// Where requests may carry the key; replaces `auth.accept`.
         accept: Option<At<Listed<PlaceFile>>>,
         /// Leave the key in the request that is forwarded.
-        forward_credential: Option<bool> = false,
+        forward_credential: Option<At<bool>> = false,
         /// `report`: what would be refused goes on, and is counted and logged. Replaces the global `mode`.
         mode: Option<At<Mode>>,
         /// Environments whose keys it serves. Without it: all.
@@ -56,13 +61,13 @@ shape! {
         /// Put in front of the path before it is forwarded, after stripping.
         add_prefix: Option<At<String>>,
         /// Bounds in time; each replaces the upstream's.
-        timeouts: Option<TimeoutsFile>,
+        timeouts: Option<At<TimeoutsFile>>,
         /// Largest request body; beyond: 413. Without it: unbounded.
         max_body: Option<ByteSize>,
         /// Header fields of the request to the upstream.
-        headers: Option<HeaderEditFile>,
+        headers: Option<At<HeaderEditFile>>,
         /// Protocols a client may upgrade to.
-        upgrade: Option<Listed<UpgradeWord>> = ["websocket"],
+        upgrade: Option<At<Listed<UpgradeWord>>> = ["websocket"],
     }
 }
 
@@ -99,6 +104,8 @@ shape! {
         header: Option<At<HeaderName>>,
         /// The scheme before the key in that field: Bearer, Basic or any other. Without it: the whole value is the key.
         scheme: Option<At<String>>,
+        /// The header field of a pair's secret, where `header` carries its id.
+        secret: Option<At<HeaderName>>,
         /// A cookie.
         cookie: Option<At<String>>,
         /// A query parameter; on routes only. It is removed from what is forwarded and from logs.

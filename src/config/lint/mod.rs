@@ -61,7 +61,9 @@ fn report_mode(resolved: &Resolved, now: Timestamp, findings: &mut Findings) {
 fn scopes(resolved: &Resolved, findings: &mut Findings) {
     let catalogue = &resolved.settings.gate.scopes;
     let mut demanded: HashSet<&Scope> = HashSet::new();
-    for scope in resolved.routes.iter().flat_map(|route| &route.rules).flat_map(|rule| &rule.scopes_at) {
+    let ruled = resolved.routes.iter().flat_map(|route| &route.rules).flat_map(|rule| &rule.scopes_at);
+    let mapped = resolved.routes.iter().flat_map(|route| &route.mapped_at);
+    for scope in ruled.chain(mapped) {
         demanded.insert(&scope.value);
         if scope.value.is_reserved() || catalogue.contains_key(&scope.value) {
             continue;

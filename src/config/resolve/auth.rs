@@ -142,18 +142,39 @@ fn overlap(first: &Place, second: &Place) -> bool {
             let same = |one: &Scheme, other: &Scheme| one.name().eq_ignore_ascii_case(other.name());
             a == b && one.as_ref().zip(other.as_ref()).is_none_or(|(one, other)| same(one, other))
         }
+        (Place::Pair { id, secret }, Place::Header { name, .. })
+        | (Place::Header { name, .. }, Place::Pair { id, secret }) => name == id || name == secret,
+        (Place::Pair { id: a, secret: b }, Place::Pair { id: c, secret: d }) => a == c || a == d || b == c || b == d,
         (Place::Cookie { name: a }, Place::Cookie { name: b })
         | (Place::Query { name: a }, Place::Query { name: b }) => a == b,
-        (Place::Header { .. } | Place::Cookie { .. } | Place::Query { .. }, _) => false,
+        (Place::Header { .. } | Place::Pair { .. } | Place::Cookie { .. } | Place::Query { .. }, _) => false,
     }
 }
 
 fn place(file: &PlaceFile, at: super::super::place::PlaceId, query: Query, findings: &mut Findings) -> Option<Place> {
-    let PlaceFile { header, scheme, cookie, query: parameter } = file;
+    let PlaceFile { header, scheme, secret, cookie, query: parameter } = file;
     if let (Some(scheme), None) = (scheme, header) {
         let problem = Problem::new(Code::Conflict, scheme.at, "only a header field has a scheme");
         findings.note(problem.fix("Add `header: Authorization`, or remove `scheme`"));
         return None;
+    }
+    if let Some(secret) = secret {
+        let (Some(header), None) = (header, scheme) else {
+            let problem = Problem::new(Code::Conflict, secret.at, "a secret travels beside the id in a `header`");
+            findings.note(problem.fix("Write { header: X-API-Key, secret: X-API-Secret }"));
+            return None;
+        };
+        let (id, secret) = (header_place(header, None, findings)?, header_place(secret, None, findings)?);
+        return match (id, secret) {
+            (Place::Header { name: id, .. }, Place::Header { name: secret, .. }) if id != secret => {
+                Some(Place::Pair { id, secret })
+            }
+            _ => {
+                let problem = Problem::new(Code::Conflict, at, "id and secret need a field each");
+                findings.note(problem.fix("Write { header: X-API-Key, secret: X-API-Secret }"));
+                None
+            }
+        };
     }
     match (header, cookie, parameter) {
         (Some(header), None, None) => header_place(header, scheme.as_ref(), findings),

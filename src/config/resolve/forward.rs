@@ -100,8 +100,8 @@ pub(super) fn header_edit(file: Option<&HeaderEditFile>, ours: &[HeaderName], fi
 
 /// Everything about a route's way to its upstream.
 pub(super) fn forward(route: &RouteFile, ours: &[HeaderName], findings: &mut Findings) -> ForwardSettings {
-    let edit = header_edit(route.headers.as_ref(), ours, findings);
-    let timeouts = route.timeouts.as_ref();
+    let edit = header_edit(route.headers.as_ref().map(|headers| &headers.value), ours, findings);
+    let timeouts = route.timeouts.as_ref().map(|timeouts| &timeouts.value);
     ForwardSettings {
         strip_prefix: route.strip_prefix.as_ref().and_then(|prefix| strip_prefix(prefix, route, findings)),
         add_prefix: route.add_prefix.as_ref().and_then(|prefix| prefix_text(prefix, findings)),
@@ -111,7 +111,8 @@ pub(super) fn forward(route: &RouteFile, ours: &[HeaderName], findings: &mut Fin
         upgrade: route.upgrade.as_ref().map_or_else(
             || vec!["websocket".to_owned()],
             |list| {
-                list.iter()
+                list.value
+                    .iter()
                     .map(|word| match word.value {
                         UpgradeWord::Websocket => "websocket".to_owned(),
                     })

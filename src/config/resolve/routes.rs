@@ -5,14 +5,17 @@ use http::HeaderName;
 use super::super::diagnostic::{Code, Findings, Problem};
 use super::super::file::File;
 use super::super::file::routes::RouteFile;
+use super::super::node::shortened;
 use super::super::place::PlaceId;
-use super::super::shape::{At, Listed, NamedEntry};
+use super::super::shape::words::scope_flaw;
+use super::super::shape::{At, Listed, NamedEntry, OneOrMore};
 use super::auth::{AuthParts, Query, places};
 use super::catalogue::check_upstream;
 use super::demand::{ResolvedRule, rules};
 use super::network::note_unknown;
 use super::{forward, limits, missing_section};
-use crate::gate::{Door, Mode, RouteSettings};
+use crate::domain::Scope;
+use crate::gate::{BUILT_IN_UPSTREAM, Door, Mode, RouteSettings, SelfService};
 use crate::route::{PathRules, ReadsPaths};
 
 /// A route, and where its parts stand.
@@ -23,6 +26,8 @@ pub(crate) struct ResolvedRoute {
     pub(crate) path_at: PlaceId,
     /// Its rules, in the order of `settings.methods`.
     pub(crate) rules: Vec<ResolvedRule>,
+    /// The names of its `map`, each where it is written.
+    pub(crate) mapped_at: Vec<At<Scope>>,
     /// Its own `mode`.
     pub(crate) mode_at: Option<PlaceId>,
 }
@@ -64,7 +69,11 @@ fn resolve_route(
     findings: &mut Findings,
 ) -> ResolvedRoute {
     let At { value, at } = route;
-    check_upstream(file, &value.upstream, findings);
+    let mut mapped_at = Vec::new();
+    let self_service = self_service(value, &mut mapped_at, findings);
+    if self_service.is_none() {
+        check_upstream(file, &value.upstream, findings);
+    }
     let hosts = filled(value.hosts.as_ref(), "hosts", findings);
     let allow_ips = filled(value.allow_ips.as_ref(), "networks", findings);
     let environments = filled(value.environments.as_ref(), "environments", findings);
@@ -88,7 +97,7 @@ fn resolve_route(
         reads_paths: reads_paths(file, value, parts),
         methods: rules.iter().map(|rule| rule.rule.clone()).collect(),
         accept: accept.map_or_else(|| parts.accept.clone(), |list| places(&list.value, Query::Allowed, findings)),
-        forward_credential: value.forward_credential.unwrap_or(false),
+        forward_credential: value.forward_credential.as_ref().is_some_and(|kept| kept.value),
         mode: value.mode.as_ref().or(file.mode.0.as_ref()).map_or(Mode::Enforce, |mode| mode.value),
         environments: environments.iter().map(|environment| environment.value.clone()).collect(),
         allow_ips: allow_ips.iter().map(|net| net.value).collect(),
@@ -96,10 +105,64 @@ fn resolve_route(
         rate_limit: value.rate_limit.as_ref().and_then(|limit| limits::route_limit(limit, &rules, findings)),
         cors: value.cors.as_ref().map(|cors| forward::cors(cors, findings)),
         upstream: value.upstream.value.clone(),
+        self_service,
         forward: forward::forward(value, identity, findings),
         source: findings.sources.source_span(*at),
     };
-    ResolvedRoute { settings, path_at: value.path.at, rules, mode_at: value.mode.as_ref().map(|mode| mode.at) }
+    let mode_at = value.mode.as_ref().map(|mode| mode.at);
+    ResolvedRoute { settings, path_at: value.path.at, rules, mapped_at, mode_at }
+}
+
+/// What the route is to the management API, when that is what stands behind it.
+fn self_service(route: &RouteFile, mapped_at: &mut Vec<At<Scope>>, findings: &mut Findings) -> Option<SelfService> {
+    let map = route.map.as_ref();
+    if route.upstream.value != BUILT_IN_UPSTREAM {
+        if let Some(map) = map {
+            let message = format!("`map` is for routes whose upstream is `{BUILT_IN_UPSTREAM}`");
+            findings.note(Problem::new(Code::Conflict, map.at, message).fix("Remove it, or change `upstream`"));
+        }
+        return None;
+    }
+    let mut idle = |at: Option<PlaceId>, name: &str| {
+        let Some(at) = at else { return };
+        let message = format!("`{name}` does nothing: the requests of this route do not leave the gateway");
+        findings.note(Problem::new(Code::Conflict, at, message).fix("Remove it"));
+    };
+    idle(route.forward_credential.as_ref().filter(|kept| kept.value).map(|kept| kept.at), "forward_credential");
+    idle(route.headers.as_ref().map(|headers| headers.at), "headers");
+    idle(route.timeouts.as_ref().map(|timeouts| timeouts.at), "timeouts");
+    idle(route.upgrade.as_ref().map(|upgrade| upgrade.at), "upgrade");
+    let queries = route.accept.iter().flat_map(|accept| accept.value.iter());
+    for place in queries.filter_map(|place| place.value.query.as_ref()) {
+        let message = "the management API takes no key from the query";
+        findings.note(Problem::new(Code::BadValue, place.at, message).fix("Name a header"));
+    }
+    let mut names = SelfService::default();
+    for entry in map.into_iter().flat_map(|map| map.value.iter()) {
+        let Some(OneOrMore(own)) = &entry.value else { continue };
+        for own in own.iter().filter(|own| !Scope::RESERVED.contains(&own.value.as_str())) {
+            let message = format!("the gateway has no scope {:?}", findings.written(own.at));
+            let fix = format!("It has {}", Scope::RESERVED.join(", "));
+            findings.note(Problem::new(Code::BadValue, own.at, message).fix(fix));
+        }
+        match entry.name.parse::<Scope>() {
+            Ok(name) if !name.is_reserved() => {
+                mapped_at.push(At { value: name.clone(), at: entry.name_at });
+                names.map.insert(name, own.iter().map(|own| own.value.clone()).collect());
+            }
+            Ok(_) => {
+                let message = "only management keys hold scopes of the gateway, and none is let in here";
+                let fix = "Write a scope of the application: { keys:manage: portcullis:keys }";
+                findings.note(Problem::new(Code::BadValue, entry.name_at, message).fix(fix));
+            }
+            Err(error) => {
+                let flaw = scope_flaw(&entry.name, error);
+                let message = format!("{:?} {}", shortened(&entry.name), flaw.problem);
+                findings.note(Problem::new(Code::BadValue, entry.name_at, message).fix(flaw.fix));
+            }
+        }
+    }
+    Some(names)
 }
 
 /// A list that restricts the route. Written down but empty it would mean the opposite of what it says.
@@ -125,6 +188,9 @@ fn path_rules(route: &RouteFile) -> PathRules {
 
 /// `exact` only when every upstream that this route's requests may go to reads paths exactly.
 fn reads_paths(file: &File, route: &RouteFile, parts: &AuthParts) -> ReadsPaths {
+    if route.upstream.value == BUILT_IN_UPSTREAM {
+        return ReadsPaths::Exactly;
+    }
     let named = |name: &str| file.upstreams.0.as_ref().and_then(|upstreams| upstreams.find(name));
     let reads = |entry: &NamedEntry<super::super::file::servers::UpstreamFile>| {
         entry.value.as_ref().and_then(|upstream| upstream.reads_paths.as_ref()).map(|reads| reads.value)

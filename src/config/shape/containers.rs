@@ -32,6 +32,23 @@ impl<T: Shape> Shape for Items<T> {
     }
 }
 
+/// One of something, or a list.
+#[derive(Clone, Debug)]
+pub(crate) struct OneOrMore<T>(pub(crate) Vec<At<T>>);
+
+impl<T: Shape> Shape for OneOrMore<T> {
+    fn decode(node: &Node, findings: &mut Findings) -> Option<Self> {
+        match &node.kind {
+            NodeKind::Scalar(_) => At::<T>::decode(node, findings).map(|one| Self(vec![one])),
+            NodeKind::List(_) | NodeKind::Map(_) => Listed::decode(node, findings).map(|list| Self(list.0)),
+        }
+    }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        json!({ "anyOf": [T::schema(definitions), Listed::<T>::schema(definitions)] })
+    }
+}
+
 impl<T: Shape> Shape for Listed<T> {
     fn decode(node: &Node, findings: &mut Findings) -> Option<Self> {
         match &node.kind {

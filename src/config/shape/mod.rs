@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-pub(crate) use containers::{Items, Listed, Named, NamedEntry, Secret, Section};
+pub(crate) use containers::{Items, Listed, Named, NamedEntry, OneOrMore, Secret, Section};
 
 use super::diagnostic::{Code, Findings, Problem};
 use super::node::{Node, NodeKind, Scalar};

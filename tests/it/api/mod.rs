@@ -7,6 +7,7 @@ mod keys;
 mod limits;
 mod owners;
 mod pages;
+mod self_service;
 
 use portcullis_testkit::{Call, Gateway, Key, KeySpec, Origin, Response};
 use serde_json::Value;
