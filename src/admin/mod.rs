@@ -69,6 +69,7 @@ mod tests {
             Denial::InsufficientScope { required: Vec::new(), missing: Vec::new() },
             Denial::RateLimited { policy: Policy::Key, retry_after_seconds: 1 },
             Denial::QuotaExceeded { policy: Policy::KeyDay, retry_after_seconds: 1 },
+            Denial::TooManyFailures { retry_after_seconds: 1 },
             Denial::AuthUnavailable,
         ];
         let failures = [

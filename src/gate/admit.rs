@@ -83,7 +83,7 @@ pub fn admit(
 ) -> Decided {
     let untouched = |admission| Decided { admission, standings: Vec::new() };
     match std::mem::replace(&mut verdict.outcome, Outcome::Deny(Denial::AuthUnavailable)) {
-        Outcome::Deny(denial) => untouched(Admission::Refuse(denial)),
+        Outcome::Deny(denial) => untouched(Admission::Refuse(snapshot.shielded(denial, client, meters, now))),
         Outcome::Preflight => untouched(Admission::Preflight),
         Outcome::Report(denial) => untouched(Admission::Forward(reported(denial, &verdict.caller))),
         Outcome::Pass(_) => {

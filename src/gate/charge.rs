@@ -5,12 +5,13 @@
 
 use std::net::IpAddr;
 
+use super::denial::Denial;
 use super::judge::{Caller, Verdict};
 use super::settings::{LimitBy, RouteSettings};
 use super::snapshot::Snapshot;
 use crate::cache::{KeySet, KeySlot};
 use crate::domain::{KeyId, KeyKind, OwnerId, Quota, QuotaHolder, RateLimit};
-use crate::limit::{Charge, Charges, Gcra, Network, Policy, RuleId, Subject};
+use crate::limit::{Charge, Charges, Gcra, Meters, Moment, Network, Policy, RuleId, Subject};
 
 /// What a key or an owner may ask for everywhere, ready to be metered.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -99,6 +100,21 @@ impl Snapshot {
             }
         }
         charges
+    }
+
+    /// What a client hears whose credential is wrong: that, or, after too many of them from its address, no more than that.
+    ///
+    /// It looks at refused credentials alone, so it never meets a valid key, whatever else comes from the same address.
+    pub(super) fn shielded(&self, denial: Denial, client: Option<IpAddr>, meters: &Meters, now: Moment) -> Denial {
+        let (Denial::InvalidKey(_), Some(gcra), Some(_)) = (&denial, self.rules.failures, client) else {
+            return denial;
+        };
+        let subject = Subject::Network(Network::of(client));
+        let charge = Charge::Rate(Policy::Failures, subject, RuleId::FAILURES, gcra);
+        match meters.take(&[charge], now) {
+            Ok(_) => denial,
+            Err(exceeded) => Denial::TooManyFailures { retry_after_seconds: exceeded.retry_after_seconds },
+        }
     }
 
     fn is_self_service(&self, verdict: &Verdict<'_>) -> bool {

@@ -59,6 +59,11 @@ pub enum Denial {
         /// Seconds until it begins anew, at least 1.
         retry_after_seconds: u32,
     },
+    /// Too many wrong credentials came from this address. No valid key ever meets it.
+    TooManyFailures {
+        /// Seconds until the next wrong one is answered with what is wrong with it, at least 1.
+        retry_after_seconds: u32,
+    },
     /// The key set is not loaded, or older than allowed. Our own trouble, never a 401.
     AuthUnavailable,
 }
@@ -92,6 +97,7 @@ impl Denial {
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::RateLimited { .. } => "rate_limited",
             Self::QuotaExceeded { .. } => "quota_exceeded",
+            Self::TooManyFailures { .. } => "too_many_failures",
             Self::AuthUnavailable => "auth_unavailable",
         }
     }
@@ -99,7 +105,9 @@ impl Denial {
     /// Whether it says something about the credential, or its absence, and nothing about an accepted key.
     pub const fn concerns_credential(&self) -> bool {
         match self {
-            Self::MissingCredential | Self::InvalidKey(_) | Self::InvalidRequest(_) => true,
+            Self::MissingCredential | Self::InvalidKey(_) | Self::InvalidRequest(_) | Self::TooManyFailures { .. } => {
+                true
+            }
             Self::BadPath { .. }
             | Self::NoRoute
             | Self::MethodNotAllowed { .. }
@@ -134,6 +142,7 @@ impl Denial {
             | Self::NoRoute
             | Self::MethodNotAllowed { .. }
             | Self::InvalidRequest(_)
+            | Self::TooManyFailures { .. }
             | Self::AuthUnavailable => false,
         }
     }

@@ -47,6 +47,10 @@ pub struct GateSettings {
     pub hide_routes: bool,
     /// Whether secret keys sent by browsers are refused.
     pub browser_guard: bool,
+    /// How many wrong credentials may come from one client address before it is answered 429; none: any number.
+    pub failures: Option<RateLimit>,
+    /// Whether keys may hold scopes that neither the catalogue nor any route names.
+    pub open_catalogue: bool,
     /// How often tunnels and long streams ask again whether their key still holds. Default 10 s.
     pub recheck_interval: Duration,
     /// The catalogue: every scope a route may demand, with its title.

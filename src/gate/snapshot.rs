@@ -14,6 +14,7 @@ use super::settings::{Demand, Environment, GateSettings, RouteSettings};
 use crate::authz::{self, Holding};
 use crate::cache::{ChunkedTable, Directory, EnvIx, Profile, ProfileId};
 use crate::domain::{Bounds, GrantedScope, Scope, ScopeIndex, ScopeSet};
+use crate::limit::Gcra;
 use crate::route::{
     ALL_METHODS, Access, Conflict, HostPattern, Lookup, MethodSelector, NormalizedPath, RouteEntry, RouteIx,
     RouteTable, RuleRef,
@@ -29,6 +30,8 @@ pub struct Rules {
     pub routes: Vec<Route>,
     /// The scopes that routes demand.
     pub scopes: ScopeIndex,
+    /// How many wrong credentials may come from an address.
+    pub(super) failures: Option<Gcra>,
 }
 
 /// The number of the upstream that is the gateway itself.
@@ -165,7 +168,8 @@ impl Rules {
             routes.push(Route { settings: route.clone(), access, upstream, meter: RouteMeter::of(route) });
         }
         let table = RouteTable::build(entries).map_err(RulesError::Table)?;
-        Ok(Self { settings, table, routes, scopes })
+        let failures = settings.failures.map(Gcra::new);
+        Ok(Self { settings, table, routes, scopes, failures })
     }
 
     /// The route with this number.

@@ -34,6 +34,8 @@ pub enum Policy {
     Owner,
     /// The rate of a route.
     Route,
+    /// How many wrong credentials may come from an address.
+    Failures,
     /// A key's quota of the day.
     KeyDay,
     /// A key's quota of the month.
@@ -51,6 +53,7 @@ impl Policy {
             Self::Key => "key",
             Self::Owner => "owner",
             Self::Route => "route",
+            Self::Failures => "failures",
             Self::KeyDay => "key-day",
             Self::KeyMonth => "key-month",
             Self::OwnerDay => "owner-day",
@@ -61,7 +64,7 @@ impl Policy {
     /// Whether it is a quota, not a rate.
     pub const fn is_quota(self) -> bool {
         match self {
-            Self::Key | Self::Owner | Self::Route => false,
+            Self::Key | Self::Owner | Self::Route | Self::Failures => false,
             Self::KeyDay | Self::KeyMonth | Self::OwnerDay | Self::OwnerMonth => true,
         }
     }

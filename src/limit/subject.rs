@@ -52,10 +52,13 @@ impl RuleId {
     /// What a key or an owner may do everywhere, wherever the number comes from: its own, or its environment's.
     pub const OWN: Self = Self(0);
 
+    /// What may be got wrong from an address, whichever route is asked.
+    pub const FAILURES: Self = Self(1);
+
     /// The rule of this name.
     pub fn named(name: &str) -> Self {
         let digest = Sha256::digest(name);
-        Self(digest.first_chunk().map_or(1, |bytes| u64::from_le_bytes(*bytes)).max(1))
+        Self(digest.first_chunk().map_or(2, |bytes| u64::from_le_bytes(*bytes)).max(2))
     }
 }
 

@@ -52,13 +52,19 @@ impl<'a> Vocabulary<'a> {
         if granted.as_str().starts_with(Scope::RESERVED_PREFIX) {
             return self.reserved_scope(granted, kind);
         }
-        if granted.as_str() == "*" || self.scopes.iter().any(|known| granted.covers(known)) {
+        if self.settings.open_catalogue
+            || granted.as_str() == "*"
+            || self.scopes.iter().any(|known| granted.covers(known))
+        {
             return Ok(granted);
         }
         let known = self.scopes.iter().map(|scope| scope.as_str());
         let meant = did_you_mean(text, known).map(|meant| format!(" Did you mean {meant:?}?")).unwrap_or_default();
         let what = if granted.is_wildcard() { "covers no scope" } else { "is not among the scopes" };
-        Err(format!("{text:?} {what} of the configuration.{meant} Scopes are declared in its section `scopes`."))
+        Err(format!(
+            "{text:?} {what} of the configuration.{meant} Scopes are declared in its section `scopes`, \
+                     or not at all with `auth: {{ catalogue: open }}`."
+        ))
     }
 
     fn reserved_scope(&self, granted: GrantedScope, kind: KeyKind) -> Result<GrantedScope, String> {

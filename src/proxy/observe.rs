@@ -166,6 +166,7 @@ const fn limit_label(policy: Policy) -> LimitLabel {
         Policy::Key => LimitLabel::Key,
         Policy::Owner => LimitLabel::Owner,
         Policy::Route => LimitLabel::Route,
+        Policy::Failures => LimitLabel::Failures,
         Policy::KeyDay => LimitLabel::KeyDay,
         Policy::KeyMonth => LimitLabel::KeyMonth,
         Policy::OwnerDay => LimitLabel::OwnerDay,
@@ -270,8 +271,13 @@ impl Exchange {
         let Told { result, reason, denial } = told;
         let label = environment.map_or(EnvironmentLabel::NONE, |e| self.observer.environment(&e.name));
         self.observer.metrics.decision(self.route, label, mode, result, reason);
-        if let Some(Denial::RateLimited { policy, .. } | Denial::QuotaExceeded { policy, .. }) = denial {
-            self.observer.metrics.rate_limited(self.route, label, limit_label(*policy));
+        let policy = match denial {
+            Some(Denial::RateLimited { policy, .. } | Denial::QuotaExceeded { policy, .. }) => Some(*policy),
+            Some(Denial::TooManyFailures { .. }) => Some(Policy::Failures),
+            _ => None,
+        };
+        if let Some(policy) = policy {
+            self.observer.metrics.rate_limited(self.route, label, limit_label(policy));
         }
         let Some(line) = &mut self.line else { return };
         line.mode = verdict.route.map(|_| mode);

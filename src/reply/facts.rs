@@ -157,6 +157,15 @@ fn of_denial(denial: &Denial) -> Facts<'_> {
                 "The allowance of the day or month is used up. Retry-After says when it begins anew.",
             )
         },
+        Denial::TooManyFailures { retry_after_seconds } => Facts {
+            retry_after_seconds: Some(*retry_after_seconds),
+            ..plain(
+                S::TOO_MANY_REQUESTS,
+                "too_many_failures",
+                "Too many wrong keys",
+                "Too many keys that are not valid came from this address. A valid key is accepted at any time.",
+            )
+        },
         Denial::AuthUnavailable => Facts {
             retry_after_seconds: Some(1),
             ..plain(

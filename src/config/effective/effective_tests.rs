@@ -17,7 +17,7 @@ upstreams:
 environments: { live: { max_key_age: 90d, rate_limit: { requests: 5, per: 1m, burst: 9 }, quota: { per_month: 7 } }, staging: { word: stg, upstream: app } }
 scopes: { a: { title: A }, b: {} }
 roles: { r: [a, \"*\"] }
-auth: { accept: [{ cookie: c }], peppers: [{ id: p1, secret: canary-two-canary-two }], trusted_proxies: [\"::1\"], brand: acme }
+auth: { catalogue: open, accept: [{ cookie: c }, { header: X-I, secret: X-S }], peppers: [{ id: p1, secret: canary-two-canary-two }], trusted_proxies: [\"::1\"], brand: acme }
 mode: report
 report: { until: 2100-01-01, known_bad: true }
 routes:
@@ -26,11 +26,12 @@ routes:
       forward_credential: true, environments: [live], allow_ips: [10.0.0.1], publishable_unsafe_methods: true, rate_limit: { requests: 5, per: 1s, by: owner }, strip_prefix: /a, add_prefix: /z, max_body: 3MiB, upgrade: [],
       cors: { origins: [https://o.test], methods: [GET], headers: [X-H], max_age: 5m }, timeouts: { connect: 1s, idle: 2m }, headers: { set: { X-S: canary-three }, remove: [X-Q] } }
   - { path: /b, group: g, upstream: app, scopes: a }
+  - { path: /c, upstream: portcullis, auth: any_key, map: { a: portcullis:keys, b: [portcullis:verify, portcullis:usage] } }
 store: { driver: memory }
 audit: { retention: 30d }
 sync: { poll_interval: 1s, on_stale: serve, max_staleness: 48h }
 rate_limits: { headers: false, legacy_headers: true, max_meters: 20000, quota_flush: 2s }
-limits: { connections_per_address: 7, head_size: 64KiB }
+limits: { connections_per_address: 7, head_size: 64KiB, failures: { requests: 9, per: 1m, burst: 12 } }
 errors: { profile: success }
 logging: { format: json, level: debug, access: { enabled: false }, mask_addresses: true }
 reload: { watch: true }

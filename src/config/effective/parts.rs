@@ -10,6 +10,7 @@ use super::values::{
 use crate::config::resolve::show_bind;
 use crate::config::settings::{ApiProfile, ErrorProfile, Settings};
 use crate::config::shape::net::UNUSUAL_NAMES;
+use crate::domain::RateLimit;
 use crate::gate::{GateSettings, OnStale};
 use crate::proxy::{
     CertificateFiles, HeaderSettings, HostPolicy, NamePattern, Protocol, UpstreamKind, UpstreamSettings,
@@ -81,7 +82,7 @@ pub(super) fn settings(settings: &Settings) -> Value {
                 ("quota_flush", span(settings.rate_limits.quota_flush)),
             ])),
         ),
-        ("limits", Some(limits(&settings.limits))),
+        ("limits", Some(limits(&settings.limits, settings.gate.failures))),
         (
             "admin",
             Some(map([
@@ -255,6 +256,7 @@ fn auth(gate: &GateSettings) -> Value {
         ("trusted_proxies", list(&gate.trusted_proxies, |net| text(net.to_string()))),
         ("hide_routes", flag(gate.hide_routes)),
         ("browser_guard", flag(gate.browser_guard)),
+        ("catalogue", word(if gate.open_catalogue { "open" } else { "closed" })),
         ("recheck_interval", span(gate.recheck_interval)),
         ("brand", word(gate.brand.as_str())),
         ("peppers", list(gate.hasher.pepper_ids(), pepper)),
@@ -285,7 +287,7 @@ fn headers(headers: &HeaderSettings) -> Value {
     ])
 }
 
-fn limits(limits: &Limits) -> Value {
+fn limits(limits: &Limits, failures: Option<RateLimit>) -> Value {
     map([
         ("head_size", size(limits.head_bytes)),
         ("head_fields", count(limits.head_fields)),
@@ -297,6 +299,7 @@ fn limits(limits: &Limits) -> Value {
         ("tls_handshakes", count(limits.tls_handshakes)),
         ("connections_per_listener", count(limits.connections_per_listener)),
         ("connections_per_address", limits.connections_per_address.and_then(count)),
+        ("failures", failures.map(|limit| rate_limit(limit, None))),
         ("h2_max_streams", count(limits.h2_max_streams)),
         ("h2_stream_window", size(limits.h2_stream_window)),
         ("h2_connection_window", size(limits.h2_connection_window)),

@@ -9,6 +9,8 @@ use crate::route::{EmptySegments, EncodedSlash, Normalize, PathRules, TrailingSl
 
 pub(super) fn route(route: &RouteSettings) -> Value {
     let forward = &route.forward;
+    // What says how requests leave means nothing where they stay.
+    let leaves = route.self_service.is_none();
     let group =
         (route.name.as_ref() != Some(&route.label) && route.label != route.path.as_str()).then_some(&route.label);
     map([
@@ -38,8 +40,8 @@ pub(super) fn route(route: &RouteSettings) -> Value {
         ("add_prefix", forward.add_prefix.as_ref().map(text)),
         ("timeouts", timeouts(&forward.timeouts)),
         ("max_body", forward.max_body.and_then(size)),
-        ("headers", Some(header_edit(&forward.set_headers, &forward.remove_headers))),
-        ("upgrade", list(&forward.upgrade, text)),
+        ("headers", leaves.then(|| header_edit(&forward.set_headers, &forward.remove_headers))),
+        ("upgrade", leaves.then(|| list(&forward.upgrade, text)).flatten()),
     ])
 }
 

@@ -91,6 +91,15 @@ shape! {
     }
 }
 
+/// Whether keys may hold scopes that nobody declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Catalogue {
+    /// No.
+    Closed,
+    /// Yes.
+    Open,
+}
+
 /// The version of the file's format.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Version;
@@ -145,6 +154,8 @@ shape! {
         hide_routes: Option<bool> = false,
         /// Refuse secret keys that are sent by browsers.
         browser_guard: Option<At<bool>> = true,
+        /// `closed`: a key holds only scopes that `scopes` declares or a route demands. `open`: any.
+        catalogue: Option<At<Catalogue>> = "closed",
         /// How often tunnels and long streams ask whether their key still holds. 1s to 1h.
         recheck_interval: Option<At<Duration>> = "10s",
         /// The word every new key begins with: a-z and 0-9, at most 20. A change needs a restart.
@@ -264,6 +275,9 @@ shape! {
         connections_per_listener: Option<At<u64>> = 20000,
         /// Most connections of one client address. Without it: unbounded.
         connections_per_address: Option<At<u64>>,
+        /// How many wrong keys may come from one client address (of IPv6 each /64) before it is answered 429; a valid key
+        /// never is. Without it: any number.
+        failures: Option<At<RateLimitFile>>,
         /// Most concurrent streams of one HTTP/2 connection. 1 to 10000.
         h2_max_streams: Option<At<u64>> = 100,
         /// HTTP/2 flow-control window of a stream. 16KiB to 16MiB.
@@ -351,6 +365,7 @@ shape! {
     }
 }
 
+choice!(Catalogue, "closed or open", { "closed" => Catalogue::Closed, "open" => Catalogue::Open, });
 choice!(Driver, "a driver", { "sqlite" => Driver::Sqlite, "memory" => Driver::Memory, });
 choice!(Mode, "a mode", { "enforce" => Mode::Enforce, "report" => Mode::Report, });
 choice!(OnStale, "deny or serve", { "deny" => OnStale::Deny, "serve" => OnStale::Serve, });

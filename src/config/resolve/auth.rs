@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::super::diagnostic::{Code, Findings, Problem};
 use super::super::file::routes::PlaceFile;
-use super::super::file::{AuthFile, File};
+use super::super::file::{AuthFile, Catalogue, File};
 use super::super::shape::{At, Listed};
 use super::catalogue;
 use super::forward::is_framing;
@@ -29,6 +29,7 @@ pub(super) struct AuthParts {
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) hide_routes: bool,
     pub(super) browser_guard: bool,
+    pub(super) open_catalogue: bool,
     pub(super) recheck_interval: Duration,
     pub(super) accept: Vec<Place>,
     pub(super) environments: BTreeMap<String, Environment>,
@@ -51,6 +52,9 @@ impl AuthParts {
             browser_guard: flag(auth.and_then(|auth| auth.browser_guard.as_ref()), true, |at| {
                 marks.weakened.push((at, "secret keys that leak into web pages keep working there".to_owned()));
             }),
+            open_catalogue: auth
+                .and_then(|auth| auth.catalogue.as_ref())
+                .is_some_and(|catalogue| catalogue.value == Catalogue::Open),
             recheck_interval: span(
                 auth.and_then(|auth| auth.recheck_interval.as_ref()),
                 10 * SECOND,

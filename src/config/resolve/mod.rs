@@ -103,6 +103,13 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
             trusted_proxies: parts.trusted_proxies,
             hide_routes: parts.hide_routes,
             browser_guard: parts.browser_guard,
+            failures: file
+                .limits
+                .0
+                .as_ref()
+                .and_then(|limits| limits.failures.as_ref())
+                .and_then(|limit| limits::rate_limit(limit, findings)),
+            open_catalogue: parts.open_catalogue,
             recheck_interval: parts.recheck_interval,
             scopes: catalogue::scopes(file, &mut marks, findings),
             roles: catalogue::roles(file, &mut marks, findings),

@@ -205,6 +205,8 @@ closed_set!(
         Owner = "owner",
         /// The rate of a route.
         Route = "route",
+        /// Wrong credentials from an address.
+        Failures = "failures",
         /// A key's quota of the day.
         KeyDay = "key-day",
         /// A key's quota of the month.

@@ -197,3 +197,16 @@ async fn a_pair_is_printed_with_a_line_that_sends_both_halves() {
     let line = pair.stdout.lines().find(|line| line.starts_with("curl ")).unwrap();
     assert!(line.contains("/pairs") && line.contains(&format!("-u {id}:pc_live_sk_")), "{line}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_that_nobody_declared_is_refused_unless_the_catalogue_is_open() {
+    let (site, _origin) = scene::closed_shop().await;
+    let create = ["keys", "create", "--name", "k", "--scopes", "read:order", "--output", "json"];
+    let _said = site.cli(&create).await.exit(2).says(&["read:orders", "catalogue"]);
+    site.rewrite_config(&scene::shop_config("", "auth: { catalogue: open }"));
+    let made = site.cli(&create).await.success().json();
+    assert_eq!(made["scopes"], serde_json::json!(["read:order"]));
+    // The gateway's own are never anybody's to invent.
+    let invented = ["keys", "create", "--name", "k", "--scopes", "portcullis:nothing"];
+    let _said = site.cli(&invented).await.exit(2).says(&["portcullis:keys"]);
+}

@@ -8,3 +8,4 @@ mod kinds;
 mod methods;
 mod profile;
 mod report;
+mod shield;
