@@ -38,6 +38,7 @@ macro_rules! known {
 known! {
     AccessControlAllowOrigin = "access-control-allow-origin",
     AccessControlRequestMethod = "access-control-request-method",
+    AccessControlRequestHeaders = "access-control-request-headers",
     Authorization = "authorization",
     Connection = "connection",
     ContentLength = "content-length",
@@ -99,6 +100,7 @@ impl Known {
             (17, b'x') => Self::XForwardedProto,
             (27, b'a') => Self::AccessControlAllowOrigin,
             (29, b'a') => Self::AccessControlRequestMethod,
+            (30, b'a') => Self::AccessControlRequestHeaders,
             (10.., b's') => {
                 let is_fetch = is_name(&name[..b"sec-fetch-".len()], b"sec-fetch-");
                 return if is_fetch { Self::SecFetch } else { Self::Other };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::denial::Denial;
 use super::judge::{Caller, Outcome, Presented, RequestHead, SnapshotOutdated, Standing, decide};
 use super::settings::RouteLimit;
-use super::snapshot::{EnvironmentRule, Grant, Rules};
+use super::snapshot::{EnvironmentRule, Grant, Pages, Rules};
 use crate::authn::{Blemishes, Rejection};
 use crate::authz::{self, Holding, Lacking};
 use crate::cache::Profile;
@@ -113,7 +113,9 @@ pub enum AppliedLimit {
 pub fn explain(head: &RequestHead<'_>, rules: &Rules, caller: &SupposedCaller, now: Timestamp) -> Explanation {
     let supposed = Supposed::new(caller, rules);
     // A supposition is as current as the rules it is held against, so the one error cannot occur.
-    let decided = decide(head, rules, now, |accept| Ok::<_, SnapshotOutdated>(supposed.present(accept.is_empty())));
+    let decided = decide(head, rules, &Pages::default(), now, |accept| {
+        Ok::<_, SnapshotOutdated>(supposed.present(accept.is_empty()))
+    });
     let (rule, route, path, answer) = match decided {
         Ok(verdict) => (verdict.rule, verdict.route, verdict.path.into_owned(), answer_of(verdict.outcome)),
         Err(SnapshotOutdated) => (None, None, head.path.to_owned(), Answer::Refuse(Denial::AuthUnavailable)),

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::denial::Denial;
 use super::settings::{Door, Mode, OnStale};
-use super::snapshot::{EnvironmentRule, Route, Rules, Snapshot};
+use super::snapshot::{EnvironmentRule, Pages, Route, Rules, Snapshot};
 use crate::authn::{self, Attempt, Authenticated, Evidence, Rejection};
 use crate::authz::{self, Authorized, Holding, Lacking};
 use crate::cache::{KeySet, KeySlot};
@@ -93,7 +93,8 @@ pub enum Outcome {
 /// One decision, with everything that the answer, the forwarding and the log need.
 #[derive(Debug)]
 pub struct Verdict<'a> {
-    /// The rule that decides, when host, path and method have one.
+    /// The rule that decides, when host, path and method have one. Of a preflight that is answered for the sake of a
+    /// publishable key, the rule of the request that it announces.
     pub rule: Option<RuleRef>,
     /// The route, when host and path have one (also for 405).
     pub route: Option<RouteIx>,
@@ -126,7 +127,7 @@ pub fn judge<'a>(
     keys: Keys<'_>,
     now: Timestamp,
 ) -> Result<Verdict<'a>, SnapshotOutdated> {
-    decide(head, &snapshot.rules, now, |accept| present(head, accept, snapshot, keys, now))
+    decide(head, &snapshot.rules, snapshot.pages(), now, |accept| present(head, accept, snapshot, keys, now))
 }
 
 /// Who presents themselves in the places a rule accepts. Live traffic looks into the request; an explanation supposes.
@@ -150,6 +151,7 @@ pub(super) struct Standing<'s> {
 pub(super) fn decide<'a, 's>(
     head: &RequestHead<'a>,
     rules: &Rules,
+    pages: &Pages,
     now: Timestamp,
     present: impl Fn(&[Place]) -> Result<Presented<'s>, SnapshotOutdated>,
 ) -> Result<Verdict<'a>, SnapshotOutdated> {
@@ -169,7 +171,7 @@ pub(super) fn decide<'a, 's>(
         Ok(path) => path,
         Err(bad) => return Ok(unrouted(Denial::BadPath { detail: bad.detail() })),
     };
-    if let Some(verdict) = preflight(head, rules, &path) {
+    if let Some(verdict) = preflight(head, rules, pages, &path) {
         return Ok(verdict);
     }
     let found = match rules.table.find(head.host, head.method, &path) {
@@ -389,25 +391,33 @@ pub fn examine(
     }
 }
 
-/// `OPTIONS` with `Origin` and `Access-Control-Request-Method` on a route with `cors`: answered before authentication.
-fn preflight<'a>(head: &RequestHead<'a>, rules: &Rules, path: &NormalizedPath<'_>) -> Option<Verdict<'a>> {
+/// `OPTIONS` with `Origin` and `Access-Control-Request-Method` on a route with `cors`, or from a page that a publishable
+/// key names: answered before authentication, since browsers send no credential along.
+fn preflight<'a>(
+    head: &RequestHead<'a>,
+    rules: &Rules,
+    pages: &Pages,
+    path: &NormalizedPath<'_>,
+) -> Option<Verdict<'a>> {
     if *head.method != Method::OPTIONS || !head.fields.has(Known::Origin) {
         return None;
     }
     let requested = Method::from_bytes(head.fields.first(Known::AccessControlRequestMethod)?).ok()?;
-    let route = match rules.table.find(head.host, &requested, path) {
-        Lookup::Found(found) => found.rule.route,
-        Lookup::MethodNotAllowed { route, .. } => route,
+    let (route, rule) = match rules.table.find(head.host, &requested, path) {
+        Lookup::Found(found) => (found.rule.route, Some(found.rule)),
+        Lookup::MethodNotAllowed { route, .. } => (route, None),
         Lookup::NotFound | Lookup::BadPath(_) => return None,
     };
-    let cors = rules.route(route).settings.cors.as_ref()?;
     let origin = head.fields.first(Known::Origin)?;
-    // To origins that are not allowed, a hidden route is like none.
-    if rules.settings.hide_routes && !cors.allows(origin) {
-        return None;
+    let of_a_key = rule.filter(|rule| pages.have(origin) && rules.takes_publishable_keys(*rule, &requested));
+    match &rules.route(route).settings.cors {
+        // To origins that are not allowed, a hidden route is like none.
+        Some(cors) if rules.settings.hide_routes && !cors.allows(origin) && of_a_key.is_none() => return None,
+        None if of_a_key.is_none() => return None,
+        Some(_) | None => {}
     }
     Some(Verdict {
-        rule: None,
+        rule: of_a_key,
         route: Some(route),
         also: SmallVec::new(),
         reports: false,

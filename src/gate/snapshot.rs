@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method};
 
 use super::charge::{Allowance, RouteMeter};
-use super::settings::{Demand, Environment, GateSettings, RouteSettings};
+use super::settings::{Demand, Door, Environment, GateSettings, RouteSettings};
 use crate::authz::{self, Holding};
 use crate::cache::{ChunkedTable, Directory, EnvIx, Profile, ProfileId};
 use crate::domain::{Bounds, GrantedScope, Scope, ScopeIndex, ScopeSet};
@@ -95,7 +95,27 @@ pub struct Snapshot {
     /// The key set's half: profiles, owners, environments.
     pub directory: Arc<Directory>,
     grants: ChunkedTable<Arc<Grant>>,
+    /// The pages that publishable keys name.
+    pages: Pages,
     environments: Vec<EnvironmentRule>,
+}
+
+/// Origins of the pages that publishable keys name; many share one set.
+#[derive(Clone, Default)]
+pub(super) struct Pages(Arc<HashSet<String>>);
+
+impl Pages {
+    fn add(&mut self, origins: &[String]) {
+        let new: Vec<&String> = origins.iter().filter(|origin| !self.0.contains(*origin)).collect();
+        if !new.is_empty() {
+            Arc::make_mut(&mut self.0).extend(new.into_iter().cloned());
+        }
+    }
+
+    /// Whether some key names the page with this origin.
+    pub(super) fn have(&self, origin: &[u8]) -> bool {
+        !self.0.is_empty() && std::str::from_utf8(origin).is_ok_and(|origin| self.0.contains(origin))
+    }
 }
 
 /// Why rules cannot be compiled.
@@ -182,6 +202,14 @@ impl Rules {
         &self.route(rule.route).access[usize::from(rule.method)]
     }
 
+    /// Whether a rule takes keys, and publishable ones among them.
+    pub(super) fn takes_publishable_keys(&self, rule: RuleRef, method: &Method) -> bool {
+        let settings = &self.route(rule.route).settings;
+        !matches!(self.access(rule), Access::Public)
+            && settings.door == Door::Data
+            && (method.is_safe() || settings.publishable_unsafe_methods)
+    }
+
     /// What a key of this profile holds under these rules.
     pub(super) fn grant(&self, profile: &Profile) -> Arc<Grant> {
         let Profile { scopes, roles, bounds } = profile;
@@ -260,11 +288,13 @@ impl Snapshot {
     pub fn join(rules: Arc<Rules>, directory: Arc<Directory>, previous: Option<&Self>) -> Self {
         let reusable = previous.filter(|before| Arc::ptr_eq(&before.rules, &rules));
         let mut grants = reusable.map_or_else(ChunkedTable::default, |before| before.grants.clone());
+        let mut pages = reusable.map_or_else(Pages::default, |before| before.pages.clone());
         for profile in directory.profiles().iter_from(grants.len()) {
             grants.push(rules.grant(profile));
+            pages.add(&profile.bounds.allowed_origins);
         }
         let environments = directory.environments().iter().map(|name| EnvironmentRule::new(name, &rules)).collect();
-        Self { rules, directory, grants, environments }
+        Self { rules, directory, grants, pages, environments }
     }
 
     /// What the profile means; none when the key is newer than this snapshot.
@@ -300,6 +330,16 @@ impl Snapshot {
             }
         }
         losing
+    }
+
+    /// Whether the page with this origin may learn what a rule answers to a publishable key: some such key names the page,
+    /// and publishable keys may ask for this at all. Which key it is, and whether it names the page, is judged when it asks.
+    pub fn page_may_ask(&self, origin: &[u8], rule: RuleRef, method: &Method) -> bool {
+        self.pages.have(origin) && self.rules.takes_publishable_keys(rule, method)
+    }
+
+    pub(super) const fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// What the environment means; none when the key is newer than this snapshot.

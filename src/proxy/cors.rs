@@ -2,48 +2,50 @@
 
 use bytes::Bytes;
 use http::header;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::live::Current;
 use crate::domain::{FieldLines, Fields, Known};
-use crate::gate::{Cors, MethodSelector};
+use crate::gate::{Cors, MethodSelector, RouteSettings};
 use crate::route::RouteIx;
 
 const WILDCARD_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// Lets a page of `origin` read this answer, ours or the upstream's. What the upstream said of it is replaced.
-pub(super) fn expose(lines: &mut FieldLines, rules: &Cors, origin: &[u8]) {
+/// Lets a page of `origin` read this answer, ours or the upstream's, where the route shares it with that origin, or a
+/// publishable key does. What the upstream said of it is replaced.
+pub(super) fn expose(lines: &mut FieldLines, rules: Option<&Cors>, of_a_key: bool, origin: &[u8]) {
+    if rules.is_none() && !of_a_key {
+        return;
+    }
     lines.remove("access-control-allow-origin");
     if !lines.all("vary").any(|vary| vary.eq_ignore_ascii_case(b"origin")) {
         lines.push(b"vary", b"Origin");
     }
-    if rules.origins.iter().any(|allowed| allowed == "*") {
+    if rules.is_some_and(|rules| rules.origins.iter().any(|allowed| allowed == "*")) {
         lines.push(b"access-control-allow-origin", b"*");
-    } else if rules.allows(origin) {
+    } else if of_a_key || rules.is_some_and(|rules| rules.allows(origin)) {
         lines.push(b"access-control-allow-origin", origin);
     }
 }
 
 /// Answers a preflight. An origin that is not allowed gets an answer without permission, which the browser enforces.
-pub(super) fn preflight(current: &Current, route: Option<RouteIx>, fields: Fields<'_>) -> Response<Bytes> {
+///
+/// `of_a_key`: a publishable key names the page, and the announced request is one that such keys may send.
+pub(super) fn preflight(
+    current: &Current,
+    route: Option<RouteIx>,
+    of_a_key: bool,
+    fields: Fields<'_>,
+) -> Response<Bytes> {
     let mut answer = Response::new(Bytes::new());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let Some(route) = route.map(|route| &current.gate.rules.route(route).settings) else { return answer };
-    let (Some(rules), Some(origin)) = (&route.cors, fields.first(Known::Origin)) else { return answer };
-    if !rules.allows(origin) {
-        return answer;
-    }
-    let methods = if rules.methods.is_empty() {
-        methods_of(route.methods.iter().map(|method| &method.selector))
-    } else {
-        rules.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+    let Some(origin) = fields.first(Known::Origin) else { return answer };
+    let fields = match &route.cors {
+        Some(rules) if rules.allows(origin) => of_route(route, rules),
+        _ if of_a_key => of_key(fields),
+        Some(_) | None => return answer,
     };
-    let names: Vec<&str> = rules.headers.iter().map(http::HeaderName::as_str).collect();
-    let fields = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, methods),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, names.join(", ")),
-        (header::ACCESS_CONTROL_MAX_AGE, rules.max_age.map(|age| age.as_secs().to_string()).unwrap_or_default()),
-    ];
     for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             answer.headers_mut().insert(name, value);
@@ -51,6 +53,39 @@ pub(super) fn preflight(current: &Current, route: Option<RouteIx>, fields: Field
     }
     answer
 }
+
+type Permission = [(HeaderName, String); 3];
+
+fn of_route(route: &RouteSettings, rules: &Cors) -> Permission {
+    let methods = if rules.methods.is_empty() {
+        methods_of(route.methods.iter().map(|method| &method.selector))
+    } else {
+        rules.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let names: Vec<&str> = rules.headers.iter().map(HeaderName::as_str).collect();
+    [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, methods),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, names.join(", ")),
+        (header::ACCESS_CONTROL_MAX_AGE, rules.max_age.map(|age| age.as_secs().to_string()).unwrap_or_default()),
+    ]
+}
+
+/// What is announced may be sent: key, page and method are judged when it comes.
+fn of_key(fields: Fields<'_>) -> Permission {
+    let announced = |known| {
+        let value = fields.first(known).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
+        let is_list = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.,! #$%&'*+^`|~".contains(&byte);
+        if value.len() <= MAX_ANNOUNCED && value.bytes().all(is_list) { value.to_owned() } else { String::new() }
+    };
+    [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, announced(Known::AccessControlRequestMethod)),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, announced(Known::AccessControlRequestHeaders)),
+        (header::ACCESS_CONTROL_MAX_AGE, "600".to_owned()),
+    ]
+}
+
+/// Longest list of announced fields that is repeated, in bytes.
+const MAX_ANNOUNCED: usize = 1024;
 
 fn methods_of<'a>(selectors: impl Iterator<Item = &'a MethodSelector>) -> String {
     let mut names = Vec::new();

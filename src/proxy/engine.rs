@@ -27,7 +27,7 @@ use super::{cors, echo};
 use crate::cache::LastUse;
 use crate::credential::{self, Located};
 use crate::domain::key_text::KeyTextForm;
-use crate::domain::{Known, Timestamp};
+use crate::domain::{KeyKind, Known, Timestamp};
 use crate::gate::{self, Admission, Caller, Decided, Freshness, Identity, Keys, Outcome, RequestHead, Verdict};
 use crate::limit::{self, Meters, Moment, Standing};
 use crate::reply::{self, Audience, Failure, Refusal};
@@ -71,6 +71,8 @@ pub(super) struct Context {
     pub(crate) is_browser: bool,
     pub(crate) is_grpc: bool,
     pub(crate) origin: Option<Box<[u8]>>,
+    /// Whether that is a page that a publishable key names, and may learn the answer for the sake of such a key.
+    pub(crate) is_page_of_key: bool,
     /// Where the caller stands with the limits that apply, for the answer, whoever gives it.
     pub(crate) standings: Vec<Standing>,
 }
@@ -177,6 +179,7 @@ impl Engine {
             is_browser: gate::is_from_browser(asked.fields, false),
             is_grpc: asked.is_grpc(),
             origin: asked.fields.first(Known::Origin).map(Into::into),
+            is_page_of_key: false,
             standings: Vec::new(),
             current,
             engine: Rc::clone(self),
@@ -246,6 +249,7 @@ impl Context {
         };
         let now = self.engine.timers.wall_at(exchange.begun());
         let mut verdict = self.judge(&head, now, &exchange);
+        self.is_page_of_key = self.is_page_of_key(&verdict, &head);
         // What is refused takes from no meter, so this comes before them.
         if let (Some(failure), route) = (unacceptable(&asked, &verdict, &self.current), verdict.route) {
             self.note(&mut exchange, &head, &verdict, Told::of_outcome(&verdict));
@@ -262,7 +266,7 @@ impl Context {
         let (admitted, route) = match (admission, verdict.route) {
             (Admission::Forward(admitted), Some(route)) => (admitted, route),
             (Admission::Preflight, route) => {
-                let answer = cors::preflight(&self.current, route, asked.fields);
+                let answer = cors::preflight(&self.current, route, self.is_page_of_key, asked.fields);
                 let answer = self.with_route_fields(self.finish_whole(answer, exchange), route);
                 return Step::Answered(self.with_request_id(answer));
             }
@@ -306,6 +310,17 @@ impl Context {
             (Err(failure), exchange) => self.refuse(Refusal::Failed(failure), Some(route), exchange),
             (Ok(_), None) => self.refuse(Refusal::Failed(Failure::Internal), Some(route), None),
         }
+    }
+
+    /// See the field. What a secret key gets is for no page.
+    fn is_page_of_key(&self, verdict: &Verdict<'_>, head: &RequestHead<'_>) -> bool {
+        let (Some(origin), Some(rule)) = (&self.origin, verdict.rule) else { return false };
+        let is_page = match verdict.outcome {
+            // It was looked at when the preflight was found to be one.
+            Outcome::Preflight => true,
+            _ => self.current.gate.page_may_ask(origin, rule, head.method),
+        };
+        is_page && verdict.caller.slot().is_none_or(|slot| slot.kind == KeyKind::Publishable)
     }
 
     /// Notes what was decided, for metrics and for the log.
@@ -381,10 +396,9 @@ impl Context {
     /// What a route adds to every answer: who may read it, and what is left of its limits and the caller's.
     fn with_route_fields(&self, mut answer: Answer, route: Option<RouteIx>) -> Answer {
         limit::add_fields(&mut answer.lines, &self.standings, self.current.plan.limit_fields);
-        if let (Some(origin), Some(route)) = (&self.origin, route)
-            && let Some(rules) = &self.current.gate.rules.route(route).settings.cors
-        {
-            cors::expose(&mut answer.lines, rules, origin);
+        if let (Some(origin), Some(route)) = (&self.origin, route) {
+            let rules = self.current.gate.rules.route(route).settings.cors.as_ref();
+            cors::expose(&mut answer.lines, rules, self.is_page_of_key, origin);
         }
         answer
     }

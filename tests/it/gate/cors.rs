@@ -69,3 +69,71 @@ async fn a_page_can_read_answers_and_refusals_alike() {
         assert_eq!(answer.header("access-control-allow-origin"), Some(page), "{answer:?}");
     }
 }
+
+const SHOP_PAGE: &str = "https://shop.example";
+
+/// A key for a page, on routes that say nothing about sharing.
+async fn page_key(gateway: &portcullis_testkit::Gateway) -> portcullis_testkit::Key {
+    let spec = portcullis_testkit::KeySpec::new("page", "read:orders").kind("publishable");
+    gateway.key_of(spec.option("--allowed-origins", SHOP_PAGE)).await
+}
+
+fn preflight(
+    gateway: &portcullis_testkit::Gateway,
+    path: &str,
+    origin: &str,
+    method: &str,
+) -> portcullis_testkit::Call {
+    gateway
+        .call("OPTIONS", path)
+        .header("origin", origin)
+        .header("access-control-request-method", method)
+        .header("access-control-request-headers", "authorization, x-app")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_a_publishable_key_names_are_answered_where_such_keys_may_ask() {
+    let (gateway, origin) = scene::shop().await;
+    let key = page_key(&gateway).await;
+    for path in ["/v1/orders/7", "/me", "/any/7"] {
+        let answer = preflight(&gateway, path, SHOP_PAGE, "GET").await.expect(204);
+        assert_eq!(answer.header("access-control-allow-origin"), Some(SHOP_PAGE), "{path}");
+        assert_eq!(answer.header("access-control-allow-methods"), Some("GET"), "{path}");
+        assert_eq!(answer.header("access-control-allow-headers"), Some("authorization, x-app"), "{path}");
+        assert_eq!(answer.header("access-control-allow-credentials"), None);
+        assert_eq!(answer.header("vary"), Some("Origin"));
+    }
+    origin.untouched();
+    let ask = |method: &str, page: &str| gateway.call(method, "/v1/orders/7").header("origin", page);
+    let allowed =
+        |answer: &portcullis_testkit::Response| answer.header("access-control-allow-origin").map(str::to_owned);
+    // The page reads what its key gets, refusals and all.
+    assert_eq!(allowed(&ask("GET", SHOP_PAGE).bearer(&key).await.expect(200)).as_deref(), Some(SHOP_PAGE));
+    assert_eq!(allowed(&ask("GET", SHOP_PAGE).await.expect(401)).as_deref(), Some(SHOP_PAGE));
+    // Other pages do not, with the same key or without.
+    let stranger = ask("GET", "https://evil.example").bearer(&key).await.refused(403, "origin_not_allowed");
+    assert_eq!(allowed(&stranger), None);
+    // What such keys may not do is not offered to their pages.
+    preflight(&gateway, "/v1/orders/7", SHOP_PAGE, "POST").await.refused(405, "method_not_allowed");
+    preflight(&gateway, "/any/7", SHOP_PAGE, "POST").await.refused(401, "missing_credential");
+    preflight(&gateway, "/any/7", "https://evil.example", "GET").await.refused(401, "missing_credential");
+    // A public route is for its own `cors` to share.
+    let public = gateway.get("/open/7").header("origin", SHOP_PAGE).await.expect(200);
+    assert_eq!(allowed(&public), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_secret_key_gets_is_for_no_page_and_a_route_may_share_with_more() {
+    let routes = r#"
+  - { path: /form, upstream: shop, auth: any_key, publishable_unsafe_methods: true, cors: { origins: ["https://app.example.com"] } }
+"#;
+    let (gateway, _origin) = scene::shop_with(routes, "auth: { browser_guard: false }").await;
+    let _page = page_key(&gateway).await;
+    let secret = gateway.key("secret", "read:orders").await;
+    let answer = gateway.get("/v1/orders/7").header("origin", SHOP_PAGE).bearer(&secret).await.expect(200);
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    for page in ["https://app.example.com", SHOP_PAGE] {
+        let answer = preflight(&gateway, "/form", page, "POST").await.expect(204);
+        assert_eq!(answer.header("access-control-allow-origin"), Some(page));
+    }
+}
