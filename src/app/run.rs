@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -24,8 +24,8 @@ use crate::domain::time;
 use crate::limit::{LimitSettings, Meters};
 use crate::proxy::{Live, WorkerLastUse};
 use crate::server::{
-    Accepting, Acceptor, Bind, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts, Workers,
-    listen, serve_management, serve_pages,
+    Accepting, Acceptor, Bind, EdgeTls, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts,
+    Workers, listen, serve_management, serve_pages,
 };
 use crate::store::{self, AuditExtent, AuditSettings, OpenMode, Store};
 use crate::telemetry::{LogOutput, Logging, Metrics};
@@ -84,6 +84,8 @@ pub(super) struct Gateway {
     pub(crate) logging: Logging,
     pub(crate) store: Arc<Store>,
     pub(crate) audit: watch::Sender<AuditSettings>,
+    /// What the management listener speaks TLS with.
+    pub(crate) admin_tls: Arc<ArcSwapOption<EdgeTls>>,
 }
 
 async fn run_on_control(options: Options) -> Result<(), RunError> {
@@ -185,7 +187,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     );
     let api = Arc::new(api);
     drop(tokio::spawn(self_service::serve(asked, Arc::clone(&api))));
-    let admin_address = serve_api(admin_socket, api)?;
+    let admin_tls = Arc::new(ArcSwapOption::new(admin_tls(&settings, &generation.tls)));
+    let admin_address = serve_api(admin_socket, api, Arc::clone(&admin_tls))?;
     tracing::info!(role = "admin", address = %admin_address, "listening");
     metrics.set_report_mode_routes(generation.reporting_routes());
     reload::export_certificates(&metrics, &generation.tls);
@@ -218,6 +221,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         logging,
         store: Arc::clone(&store),
         audit,
+        admin_tls,
     };
     let (triggers, inbox) = mpsc::channel(16);
     let _socket = match socket::serve(&settings.admin.socket, triggers.clone()) {
@@ -242,7 +246,10 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     notify_supervisor(&[sd_notify::NotifyState::Ready]);
     tracing::info!(keys = keys.len(), revision = %keys.revision(), "ready");
     let shutdown = settings.shutdown;
-    generation.tls.retain(|name, _| settings.listeners.iter().any(|listener| listener.tls.as_ref() == Some(name)));
+    generation.tls.retain(|name, _| {
+        let serves = |tls: &Option<String>| tls.as_ref() == Some(name);
+        serves(&settings.admin.tls) || settings.listeners.iter().any(|listener| serves(&listener.tls))
+    });
     let mut reloader = Reloader::new(settings, source, generation.tls, accepting, inbox, triggers);
     reloader.until_told_to_leave(&gateway, &mut signals).await;
     leave(gateway, reloader, shutdown, &mut signals).await;
@@ -300,13 +307,18 @@ async fn leave(gateway: Gateway, reloader: Reloader, shutdown: crate::server::Sh
     drop(gateway.logging);
 }
 
+/// What the management listener speaks TLS with.
+pub(super) fn admin_tls(settings: &Settings, known: &BTreeMap<String, Arc<EdgeTls>>) -> Option<Arc<EdgeTls>> {
+    known.get(settings.admin.tls.as_ref()?).cloned()
+}
+
 /// Serves the management API on the control runtime; returns where.
-fn serve_api(socket: Listening, api: Arc<Api>) -> Result<String, RunError> {
+fn serve_api(socket: Listening, api: Arc<Api>, tls: Arc<ArcSwapOption<EdgeTls>>) -> Result<String, RunError> {
     let address = socket.address();
     if let Listening::Tcp(socket) = socket {
         let listener = tokio::net::TcpListener::from_std(socket)
             .map_err(|source| RunError::System { doing: "listen for management", source })?;
-        drop(tokio::spawn(serve_management(listener, api)));
+        drop(tokio::spawn(serve_management(listener, api, tls)));
     }
     Ok(address)
 }

@@ -89,6 +89,8 @@ impl ReadFile {
 pub struct AdminSettings {
     /// Where the management API answers.
     pub bind: SocketAddr,
+    /// The name of the entry of `tls` that it speaks with; none: plain HTTP.
+    pub tls: Option<String>,
     /// The local socket of `reload`, mode 0600.
     pub socket: PathBuf,
 }

@@ -3,19 +3,26 @@
 //! Runs on the control runtime. Must not know endpoints.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use super::tls::EdgeTls;
 
 use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance};
 use crate::domain::OwnedFields;
@@ -26,6 +33,10 @@ const MAX_CONNECTIONS: usize = 256;
 const MAX_BODY: usize = 1 << 20;
 /// How long a request's head may take, idle time before it included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most requests at one time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 32;
 /// When a connection is asked to end after its next answer.
 const LIFE: Duration = Duration::from_secs(120);
 /// What it gets after that.
@@ -34,22 +45,23 @@ const LAST_ANSWER: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers until dropped. Runs on the runtime it is awaited on.
-pub(crate) async fn serve_management(listener: TcpListener, api: Arc<Api>) {
+///
+/// `tls` is looked at for every connection: none is plain HTTP.
+pub(crate) async fn serve_management(listener: TcpListener, api: Arc<Api>, tls: Arc<ArcSwapOption<EdgeTls>>) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let api = Arc::clone(&api);
+                let (api, tls) = (Arc::clone(&api), tls.load_full());
                 drop(tokio::spawn(async move {
                     // Small answers to waiting people: nothing is won by collecting them.
                     let _set = stream.set_nodelay(true);
                     let service = service_fn(move |request| answer(Arc::clone(&api), peer, request));
-                    let connection = http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(HEAD_TIMEOUT)
-                        .serve_connection(TokioIo::new(stream), service);
-                    serve_for_a_while(connection).await;
+                    match tls {
+                        None => serve_h1(stream, service).await,
+                        Some(tls) => serve_tls(stream, &tls, service).await,
+                    }
                     drop(permit);
                 }));
             }
@@ -61,16 +73,47 @@ pub(crate) async fn serve_management(listener: TcpListener, api: Arc<Api>) {
     }
 }
 
-/// Nobody keeps a place for ever: neither by saying nothing nor by not taking answers.
-async fn serve_for_a_while<S>(connection: http1::Connection<TokioIo<tokio::net::TcpStream>, S>)
+async fn serve_tls<S>(stream: TcpStream, tls: &EdgeTls, service: S)
 where
-    S: hyper::service::HttpService<Incoming, ResBody = Full<Bytes>>,
+    S: HttpService<Incoming, ResBody = Full<Bytes>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(64 * 1024)
+                .serve_connection(TokioIo::new(stream), service);
+            for_a_while(connection, http2::Connection::graceful_shutdown).await;
+        }
+        Ok(Ok(stream)) => serve_h1(stream, service).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed on the management address"),
+        Err(_) => tracing::debug!("a TLS handshake on the management address took too long"),
+    }
+}
+
+async fn serve_h1<I, S>(stream: I, service: S)
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: HttpService<Incoming, ResBody = Full<Bytes>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    for_a_while(connection, http1::Connection::graceful_shutdown).await;
+}
+
+/// Nobody keeps a place for ever: neither by saying nothing nor by not taking answers.
+async fn for_a_while<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>)) {
     let mut connection = std::pin::pin!(connection);
     // How a client leaves is of no interest.
     if tokio::time::timeout(LIFE, connection.as_mut()).await.is_err() {
-        connection.as_mut().graceful_shutdown();
+        end(connection.as_mut());
         let _ended = tokio::time::timeout(LAST_ANSWER, connection).await;
     }
 }

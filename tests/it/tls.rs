@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use portcullis_testkit::{
-    Call, Connection, Gateway, Origin, RawClient, Site, SiteBuilder, TestCa, TlsClient, eventually,
+    Call, Connection, Gateway, KeySpec, Origin, RawClient, Site, SiteBuilder, TestCa, TlsClient, eventually,
 };
 use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -495,4 +495,38 @@ async fn clients_that_begin_handshakes_and_fall_silent_keep_nobody_out() {
         eventually!("it gives way", !is_open(client));
     }
     assert!(is_open(&newest[15]), "the newest is waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_management_listener_speaks_tls_with_the_certificates_that_it_names() {
+    let (ca, next) = (TestCa::new("this year's"), TestCa::new("next year's"));
+    let one = ca.server(&["localhost"]);
+    let tls = format!("tls: {{ edge: {ONE} }}\nadmin: {{ bind: \"127.0.0.1:0\", socket: s.sock, tls: edge }}");
+    let origin = Origin::start().await;
+    let gateway = scene::site(&scene::shop_config("", &tls))
+        .upstream("shop", &origin)
+        .file("one.pem", one.cert)
+        .file("one.key", one.key)
+        .start()
+        .await;
+    let spec = KeySpec::new("operator", "portcullis:keys:read").kind("management");
+    let operator = gateway.key_of(spec).await;
+    let ask = || Call::to(gateway.admin_address(), "GET", "/v1/keys").bearer(&operator);
+    let client = ca.believer();
+    for (call, version) in [
+        (ask().tls(&client.clone().alpn(&["http/1.1"])), http::Version::HTTP_11),
+        (ask().tls(&client).h2(), http::Version::HTTP_2),
+    ] {
+        let answer = call.await.expect(200);
+        assert_eq!(answer.version, version);
+        assert_eq!(answer.json()["data"].as_array().unwrap().len(), 1);
+    }
+    assert!(ask().attempt().await.is_err(), "nothing is said in the clear");
+
+    let fresh = next.server(&["localhost"]);
+    gateway.write("one.pem", &fresh.cert);
+    gateway.write("one.key", &fresh.key);
+    let _ = gateway.cli(&["reload"]).await.success();
+    eventually!("the new certificate is served", ask().tls(&next.believer()).attempt().await.is_ok());
+    assert!(ask().tls(&client).attempt().await.is_err());
 }

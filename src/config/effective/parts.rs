@@ -87,6 +87,7 @@ pub(super) fn settings(settings: &Settings) -> Value {
             "admin",
             Some(map([
                 ("bind", Some(text(settings.admin.bind.to_string()))),
+                ("tls", settings.admin.tls.as_ref().map(text)),
                 ("socket", Some(path(&settings.admin.socket))),
             ])),
         ),

@@ -294,6 +294,8 @@ shape! {
     pub(crate) struct AdminFile {
         /// Where the management API answers.
         bind: Option<At<SocketAddr>> = "127.0.0.1:9901",
+        /// The name of the entry of `tls` whose certificates it shows. Without it: plain HTTP.
+        tls: Option<At<String>>,
         /// The local socket of `reload`, mode 0600.
         socket: Option<At<FilePath>> = "data/portcullis.sock",
     }

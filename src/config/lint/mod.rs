@@ -127,7 +127,13 @@ fn unused(resolved: &Resolved, findings: &mut Findings) {
         let message = format!("no route leads to the upstream `{name}`");
         findings.note(Problem::new(Code::Unused, *at, message).fix("Remove it, or name it in a route"));
     }
-    let served: HashSet<&str> = settings.listeners.iter().filter_map(|listener| listener.tls.as_deref()).collect();
+    let served: HashSet<&str> = settings
+        .listeners
+        .iter()
+        .map(|listener| &listener.tls)
+        .chain([&settings.admin.tls])
+        .filter_map(Option::as_deref)
+        .collect();
     for (name, at) in resolved.marks.tls.iter().filter(|(name, _)| !served.contains(name.as_str())) {
         let message = format!("no listener serves the certificates `{name}`");
         findings.note(Problem::new(Code::Unused, *at, message).fix("Remove them, or name them in a listener"));

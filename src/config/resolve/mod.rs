@@ -128,7 +128,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         audit: audit(file.audit.0.as_ref(), findings),
         rate_limits: limits::settings(file.rate_limits.0.as_ref(), findings),
         limits: limits(file.limits.0.as_ref(), findings),
-        admin: admin(file.admin.0.as_ref(), &base),
+        admin: admin(file, &base, findings),
         metrics: metrics(file.metrics.0.as_ref(), findings),
         logging: log_settings(logging),
         reload_watch: file.reload.0.as_ref().and_then(|reload| reload.watch).unwrap_or(false),
@@ -330,8 +330,15 @@ const ADMIN_BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LO
 /// Where metrics and health answer unless configured.
 const METRICS_BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9902);
 
-fn admin(file: Option<&AdminFile>, base: &Path) -> AdminSettings {
+fn admin(file: &File, base: &Path, findings: &mut Findings) -> AdminSettings {
+    let known = file;
+    let file: Option<&AdminFile> = file.admin.0.as_ref();
+    let tls = file.and_then(|file| file.tls.as_ref());
+    if let Some(tls) = tls {
+        network::check_tls_name(known, tls, findings);
+    }
     AdminSettings {
+        tls: tls.map(|tls| tls.value.clone()),
         bind: file.and_then(|file| file.bind.as_ref()).map_or(ADMIN_BIND, |bind| bind.value),
         socket: file
             .and_then(|file| file.socket.as_ref())

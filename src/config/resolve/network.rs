@@ -72,6 +72,11 @@ fn check_tls_reference(file: &File, listener: &ListenerFile, findings: &mut Find
         let problem = Problem::new(Code::Conflict, at, "a listener with `tls` is what a redirect to https leads to");
         findings.note(problem.fix("Redirect on the cleartext listener"));
     }
+    check_tls_name(file, tls, findings);
+}
+
+/// Notes a reference to an entry of `tls` that is not there.
+pub(super) fn check_tls_name(file: &File, tls: &At<String>, findings: &mut Findings) {
     let known = file.tls.0.as_ref();
     if known.is_some_and(|known| known.find(&tls.value).is_some()) || findings.is_broken("tls") {
         return;
