@@ -28,7 +28,7 @@ use crate::server::{
     Workers, listen, serve_management, serve_pages,
 };
 use crate::store::{self, AuditExtent, AuditSettings, OpenMode, Store};
-use crate::telemetry::{LogOutput, Logging, Metrics};
+use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
 
 /// What a gateway is started from.
 pub struct Options {
@@ -118,6 +118,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         Workers::Count(count) => count.max(1),
     };
     let last_use = LastUse::new(worker_count);
+    let recall = Recall::new(worker_count);
     let limits = Arc::new(ArcSwap::from_pointee(settings.limits.clone()));
     let meters = Arc::new(Meters::new(settings.rate_limits.max_meters, time::monotonic_now()));
     let limit_settings = Arc::new(ArcSwap::from_pointee(settings.rate_limits));
@@ -129,6 +130,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
                 metrics: Arc::clone(&metrics),
                 limits: Arc::clone(&limits),
                 access: logging.access_log(),
+                recall: recall.worker(worker),
                 last_use: WorkerLastUse { shared: Arc::clone(&last_use), worker },
                 meters: Arc::clone(&meters),
                 inquiries: inquiries.clone(),

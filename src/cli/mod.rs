@@ -18,7 +18,6 @@ mod init;
 mod keys;
 mod output;
 mod owners;
-mod redact;
 mod reload;
 mod request;
 mod routes;
@@ -37,7 +36,7 @@ use clap::{Parser, Subcommand};
 
 use self::console::Console;
 use self::failure::Failure;
-use self::redact::without_keys;
+use crate::domain::redact::without_keys;
 
 /// An authentication gateway: API keys and scopes in front of the APIs you already run.
 #[derive(Parser, Debug)]

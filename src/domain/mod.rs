@@ -12,6 +12,7 @@ pub mod key;
 pub mod key_text;
 pub mod limits;
 pub mod rate;
+pub mod redact;
 pub mod revision;
 pub mod scope;
 pub mod secret;

@@ -27,11 +27,13 @@ use super::{cors, echo};
 use crate::cache::LastUse;
 use crate::credential::{self, Located};
 use crate::domain::key_text::KeyTextForm;
+use crate::domain::time::monotonic_now;
 use crate::domain::{KeyKind, Known, Timestamp};
 use crate::gate::{self, Admission, Caller, Decided, Freshness, Identity, Keys, Outcome, RequestHead, Verdict};
 use crate::limit::{self, Meters, Moment, Standing};
 use crate::reply::{self, Audience, Failure, Refusal};
 use crate::route::RouteIx;
+use crate::telemetry::RecallKind;
 use crate::wire::Buffers;
 
 /// One worker's engine.
@@ -153,6 +155,7 @@ impl Engine {
         let current = self.live.current();
         let request_id = self.ids.next();
         let audience = bare_audience(&current, &request_id);
+        self.observer.remember_unread(&request_id, failure, self.timers.wall_at(monotonic_now()));
         tracing::debug!(
             request_id = request_id.as_str(),
             code = failure.code(),
@@ -221,12 +224,17 @@ impl Forward {
 
 impl Context {
     fn step(mut self, asked: Asked<'_>, mut exchange: Exchange) -> Step {
+        let now = self.engine.timers.wall_at(exchange.begun());
         if let Some(failure) = self.connection.h2_bounds.and_then(|bounds| bounds.exceeded_by(&asked)) {
+            exchange.remember_unjudged(&self.request_id, &asked, failure, now);
             return Step::Answered(self.refuse(Refusal::Failed(failure), None, exchange));
         }
         let host = match asked.host() {
             Ok(host) => host,
-            Err(failure) => return Step::Answered(self.refuse(Refusal::Failed(failure), None, exchange)),
+            Err(failure) => {
+                exchange.remember_unjudged(&self.request_id, &asked, failure, now);
+                return Step::Answered(self.refuse(Refusal::Failed(failure), None, exchange));
+            }
         };
         if self.connection.redirect_https {
             let location = format!("https://{}{}", host_only(host), path_and_query(&asked));
@@ -247,12 +255,14 @@ impl Context {
             client,
             is_upgrade: protocol.is_some(),
         };
-        let now = self.engine.timers.wall_at(exchange.begun());
         let mut verdict = self.judge(&head, now, &exchange);
         self.is_page_of_key = self.is_page_of_key(&verdict, &head);
         // What is refused takes from no meter, so this comes before them.
         if let (Some(failure), route) = (unacceptable(&asked, &verdict, &self.current), verdict.route) {
-            self.note(&mut exchange, &head, &verdict, Told::of_outcome(&verdict));
+            let told = Told::of_outcome(&verdict);
+            self.note(&mut exchange, &head, &verdict, told);
+            let kind = RecallKind::Refusal;
+            exchange.remember_as(kind, &self.request_id, &head, &self.current, &verdict, told, now);
             if let (Outcome::Pass(_), Caller::Key(authenticated)) = (&verdict.outcome, &verdict.caller) {
                 self.engine.last_use.mark(authenticated.slot().id, now);
             }
@@ -262,7 +272,9 @@ impl Context {
         let Decided { admission, standings } =
             gate::admit(&mut verdict, &self.current.gate, self.engine.live.keys(), client, &self.engine.meters, moment);
         self.standings = standings;
-        self.note(&mut exchange, &head, &verdict, Told::of_admission(&admission));
+        let told = Told::of_admission(&admission);
+        self.note(&mut exchange, &head, &verdict, told);
+        exchange.remember(&self.request_id, &head, &self.current, &verdict, told, now);
         let (admitted, route) = match (admission, verdict.route) {
             (Admission::Forward(admitted), Some(route)) => (admitted, route),
             (Admission::Preflight, route) => {
@@ -366,6 +378,10 @@ impl Context {
         let rendered = reply::render(refusal, &audience);
         if let Some(mut exchange) = exchange.into() {
             exchange.set_refusal(refusal);
+            if let Refusal::Failed(failure) = refusal {
+                let now = self.engine.timers.wall_at(exchange.begun());
+                exchange.remember_failure(failure, &self.request_id, route_settings, now);
+            }
             exchange.finish_with(rendered.status, if self.is_head { 0 } else { rendered.body.len() as u64 });
         }
         self.with_route_fields(Answer::refusal(rendered, self.is_head), route)

@@ -19,6 +19,7 @@ mod live;
 mod observe;
 mod outgoing;
 mod pool;
+mod remember;
 mod request_id;
 mod self_service;
 mod settings;

@@ -21,16 +21,20 @@ use crate::gate::{Admission, Denial, Identity, Mode, Outcome, Verdict};
 use crate::limit::Policy;
 use crate::reply::Refusal;
 use crate::telemetry::{
-    AccessLine, AccessLog, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, Metrics, RouteLabel,
-    UpstreamLabel, WorkerMetrics,
+    AccessLine, AccessLog, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, Metrics, RouteLabel, Ticket,
+    UpstreamLabel, WorkerMetrics, WorkerRecall,
 };
 
-/// One worker's metrics and access log.
+/// One worker's metrics, access log and memory of recent requests.
 pub(crate) struct Observer {
     /// Counters of this worker.
     pub(crate) metrics: WorkerMetrics,
     /// Access lines of this worker.
     pub(crate) access: AccessLog,
+    /// Recent requests of this worker.
+    pub(super) recall: WorkerRecall,
+    /// Counts admissions, for the sample of them that is remembered.
+    pub(super) admissions: Cell<u32>,
     shared: Arc<Metrics>,
     environments: std::cell::RefCell<Vec<(Arc<str>, EnvironmentLabel)>>,
     upstreams: std::cell::RefCell<Vec<(String, UpstreamLabel)>>,
@@ -38,10 +42,12 @@ pub(crate) struct Observer {
 
 impl Observer {
     /// An observer for the thread that will use it.
-    pub(crate) fn new(shared: &Arc<Metrics>, access: AccessLog) -> Rc<Self> {
+    pub(crate) fn new(shared: &Arc<Metrics>, access: AccessLog, recall: WorkerRecall) -> Rc<Self> {
         Rc::new(Self {
             metrics: shared.worker(),
             access,
+            recall,
+            admissions: Cell::new(0),
             environments: std::cell::RefCell::default(),
             upstreams: std::cell::RefCell::default(),
             shared: Arc::clone(shared),
@@ -63,7 +69,6 @@ impl Observer {
                 ts: time::now(),
                 request_id: request_id.clone(),
                 client_request_id: client_request_id.map(text),
-                protocol: asked.version,
                 host: asked.authority.map(str::to_owned).or_else(|| asked.fields.first(Known::Host).map(text)),
                 path: asked.path.to_owned(),
                 ..LineFacts::empty()
@@ -74,6 +79,7 @@ impl Observer {
             observer: Rc::clone(self),
             connection: Rc::clone(connection),
             method: asked.method.clone(),
+            version: asked.version,
             begun,
             decided: Cell::new(begun),
             arrived: None,
@@ -83,6 +89,7 @@ impl Observer {
             status: StatusCode::OK,
             upload: std::cell::RefCell::default(),
             line,
+            ticket: None,
             over: false,
         }
     }
@@ -117,10 +124,11 @@ impl Observer {
 }
 
 /// What became of a request, in the words of metrics and logs.
+#[derive(Clone, Copy)]
 pub(super) struct Told<'a> {
     result: DecisionResult,
     reason: &'static str,
-    denial: Option<&'a Denial>,
+    pub(super) denial: Option<&'a Denial>,
 }
 
 impl<'a> Told<'a> {
@@ -179,7 +187,6 @@ struct LineFacts {
     ts: Timestamp,
     request_id: RequestId,
     client_request_id: Option<String>,
-    protocol: Version,
     host: Option<String>,
     path: String,
     route: Option<String>,
@@ -201,7 +208,6 @@ impl LineFacts {
             ts: Timestamp::default(),
             request_id: RequestId::Ours([b'0'; 32]),
             client_request_id: None,
-            protocol: Version::HTTP_11,
             host: None,
             path: String::new(),
             route: None,
@@ -221,9 +227,10 @@ impl LineFacts {
 
 /// One request under observation. It is counted exactly once, at the latest when dropped.
 pub(crate) struct Exchange {
-    observer: Rc<Observer>,
-    connection: Rc<ClientConnection>,
-    method: Method,
+    pub(super) observer: Rc<Observer>,
+    pub(super) connection: Rc<ClientConnection>,
+    pub(super) method: Method,
+    pub(super) version: Version,
     begun: Instant,
     decided: Cell<Instant>,
     /// When the head of the upstream's answer came, for as long as nothing was waited for since.
@@ -234,6 +241,8 @@ pub(crate) struct Exchange {
     status: StatusCode,
     upload: std::cell::RefCell<Option<Rc<UploadProgress>>>,
     line: Option<Box<LineFacts>>,
+    /// Where it is remembered, if it is.
+    pub(super) ticket: Option<Ticket>,
     over: bool,
 }
 
@@ -311,6 +320,11 @@ impl Exchange {
         }
     }
 
+    /// The host and the path of the request, as far as an access line needs them.
+    pub(super) fn line_target(&self) -> (Option<&str>, Option<&str>) {
+        self.line.as_ref().map_or((None, None), |line| (line.host.as_deref(), Some(&line.path)))
+    }
+
     /// Lets the exchange see how much of the body was sent.
     pub(crate) fn watch_upload(&self, upload: &Rc<UploadProgress>) {
         *self.upload.borrow_mut() = Some(Rc::clone(upload));
@@ -363,6 +377,9 @@ impl Exchange {
         let in_flight = &self.connection.in_flight;
         in_flight.set(in_flight.get().saturating_sub(1));
         observer.metrics.request(self.connection.listener, self.route, &self.method, self.status, duration);
+        if let Some(ticket) = self.ticket {
+            observer.recall.ended(ticket, self.status.as_u16(), broken, duration);
+        }
         let Some(line) = &self.line else { return };
         let missing: Vec<&str> = line.missing.iter().map(|scope| scope.as_str()).collect();
         observer.access.write(&AccessLine {
@@ -370,7 +387,7 @@ impl Exchange {
             request_id: line.request_id.as_str(),
             client_request_id: line.client_request_id.as_deref(),
             listener: &self.connection.listener_name,
-            protocol: line.protocol,
+            protocol: self.version,
             method: Some(self.method.as_str()),
             host: line.host.as_deref(),
             path: Some(&line.path),

@@ -18,7 +18,7 @@ use super::handshake::Handshakes;
 use super::settings::Limits;
 use crate::limit::Meters;
 use crate::proxy::{Engine, Inquiries, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse};
-use crate::telemetry::{AccessLog, Metrics};
+use crate::telemetry::{AccessLog, Metrics, WorkerRecall};
 use crate::wire::{Buffers, Patience, Progress};
 
 /// What a worker is told.
@@ -41,6 +41,8 @@ pub(crate) struct WorkerParts {
     pub(crate) limits: Arc<ArcSwap<Limits>>,
     /// Its access log.
     pub(crate) access: AccessLog,
+    /// Its memory of recent requests.
+    pub(crate) recall: WorkerRecall,
     /// Its collector of last use.
     pub(crate) last_use: WorkerLastUse,
     /// What requests take from.
@@ -227,7 +229,7 @@ pub(super) fn patience(limits: &Limits) -> Patience {
 
 async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let timers = Timers::new();
-    let observer = Observer::new(&parts.metrics, parts.access);
+    let observer = Observer::new(&parts.metrics, parts.access, parts.recall);
     let live = LiveReader::new(parts.live);
     let state = Rc::new(WorkerState {
         engine: Engine::new(

@@ -166,7 +166,8 @@ fn without_query(target: &str) -> &str {
     target.split(['?', '#']).next().unwrap_or_default()
 }
 
-fn protocol_name(version: Version) -> &'static str {
+/// The version's name in log lines.
+pub(super) fn protocol_name(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",
         Version::HTTP_10 => "HTTP/1.0",

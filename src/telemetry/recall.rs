@@ -1,0 +1,444 @@
+//! What became of recent requests, to be asked by their id: each worker's last refusals, and a sample of what it let in.
+//!
+//! Owns what is remembered, how much, and for how long: until newer requests take the place. Must not know how requests
+//! are decided, nor who asks. Nothing here is a credential: there is no place for a query, a field or a body, and a text
+//! in the shape of a key is cut after its public beginning.
+//!
+//! The worker that notes and the one that asks share a mutex. It is held for as long as one entry takes to write, or the
+//! digests of one worker to search, and is free whenever nobody asks.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Version;
+use parking_lot::Mutex;
+
+use super::access::protocol_name;
+use super::metrics::DecisionMode;
+use super::visible::mask_address;
+use crate::domain::redact::{path_without_keys, without_keys};
+use crate::domain::{KeyId, OwnerId, Scope, Timestamp};
+
+/// Refusals that each worker remembers; what report mode let pass counts as one.
+pub const REFUSALS_KEPT: usize = 2048;
+/// Admissions that each worker remembers.
+pub const ADMISSIONS_KEPT: usize = 512;
+/// One in so many admissions is remembered.
+pub const ADMISSIONS_SAMPLED: u32 = 64;
+/// Longest path that is kept, in bytes.
+const MAX_PATH: usize = 512;
+/// Longest other text that is kept, in bytes.
+const MAX_TEXT: usize = 255;
+
+/// What all workers remember.
+pub struct Recall {
+    workers: Box<[Worker]>,
+}
+
+/// On cache lines of its own, so that workers do not slow each other down.
+#[repr(align(128))]
+struct Worker {
+    rings: Mutex<Rings>,
+}
+
+struct Rings {
+    refusals: Ring,
+    admissions: Ring,
+}
+
+/// Which requests an entry belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It was refused, or would have been outside report mode.
+    Refusal,
+    /// It was let in.
+    Admission,
+}
+
+/// Where a request was noted, for as long as nothing newer takes its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ticket {
+    kind: Kind,
+    number: u64,
+}
+
+/// What is known of a request when it was decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Noted<'a> {
+    /// When its head was complete.
+    pub ts: Timestamp,
+    /// The id the client is told.
+    pub request_id: &'a str,
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// HTTP version between client and gateway.
+    pub protocol: Version,
+    /// As sent.
+    pub method: &'a str,
+    /// As sent; none where it is not known.
+    pub host: Option<&'a str>,
+    /// As sent, without the query; none where it is not known.
+    pub path: Option<&'a str>,
+    /// The route's label.
+    pub route: Option<&'a str>,
+    /// File and line of the rule that decided.
+    pub rule: Option<(&'a str, u32)>,
+    /// The code in our own error body.
+    pub code: Option<&'static str>,
+    /// Why it was refused, in full truth.
+    pub reason: Option<&'static str>,
+    /// Scopes the caller would have needed.
+    pub missing_scopes: &'a [Scope],
+    /// Whether the route enforces or reports.
+    pub mode: Option<DecisionMode>,
+    /// The key that was presented and known.
+    pub key_id: Option<KeyId>,
+    /// The account the key belongs to.
+    pub owner: Option<OwnerId>,
+    /// The key's environment.
+    pub environment: Option<&'a str>,
+    /// The client's address.
+    pub client_ip: Option<IpAddr>,
+}
+
+/// What is remembered of a request. The names are those of the access line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remembered {
+    /// When its head was complete.
+    pub ts: Timestamp,
+    /// The id the client was told.
+    pub request_id: String,
+    /// Name of the listener.
+    pub listener: String,
+    /// HTTP version between client and gateway.
+    pub protocol: &'static str,
+    /// As sent; none when the head could not be read.
+    pub method: Option<String>,
+    /// As sent.
+    pub host: Option<String>,
+    /// As sent, without the query; cut at 512 bytes.
+    pub path: Option<String>,
+    /// Whether host and path are all of what was sent: nothing was cut, nor taken out.
+    pub is_whole: bool,
+    /// The route's label.
+    pub route: Option<String>,
+    /// File and line of the rule that decided.
+    pub rule: Option<(String, u32)>,
+    /// The status the client was sent; none while the answer is under way.
+    pub status: Option<u16>,
+    /// The code in our own error body.
+    pub code: Option<&'static str>,
+    /// Why it was refused, in full truth.
+    pub reason: Option<&'static str>,
+    /// Scopes the caller would have needed.
+    pub missing_scopes: Vec<String>,
+    /// `enforce` or `report`; none when no route matched.
+    pub mode: Option<&'static str>,
+    /// The key that was presented and known.
+    pub key_id: Option<KeyId>,
+    /// The account the key belongs to.
+    pub owner: Option<OwnerId>,
+    /// The key's environment.
+    pub environment: Option<String>,
+    /// The client's address.
+    pub client_ip: Option<IpAddr>,
+    /// Until the last byte of the answer; none while it is under way.
+    pub duration: Option<Duration>,
+}
+
+impl Remembered {
+    /// With the part of the client's address left out that tells apart the people of one network.
+    #[must_use]
+    pub fn masked(mut self) -> Self {
+        self.client_ip = self.client_ip.map(mask_address);
+        self
+    }
+}
+
+impl Recall {
+    /// Nothing remembered yet, for so many workers; at least one. Memory is taken as requests come.
+    pub fn new(workers: usize) -> Arc<Self> {
+        let worker = |_| Worker {
+            rings: Mutex::new(Rings {
+                refusals: Ring::with_room(REFUSALS_KEPT),
+                admissions: Ring::with_room(ADMISSIONS_KEPT),
+            }),
+        };
+        Arc::new(Self { workers: (0..workers.max(1)).map(worker).collect() })
+    }
+
+    /// What one worker notes into.
+    pub fn worker(self: &Arc<Self>, worker: usize) -> WorkerRecall {
+        WorkerRecall { shared: Arc::clone(self), worker: worker % self.workers.len() }
+    }
+
+    /// The newest request of this id that is remembered.
+    pub fn find(&self, request_id: &str) -> Option<Remembered> {
+        let id = kept(request_id, MAX_TEXT);
+        let found = self.workers.iter().filter_map(|worker| {
+            let rings = worker.rings.lock();
+            [&rings.refusals, &rings.admissions].into_iter().filter_map(|ring| ring.find(&id)).max_by_key(|it| it.ts)
+        });
+        found.max_by_key(|it| it.ts)
+    }
+}
+
+impl std::fmt::Debug for Recall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recall").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+/// One worker's hold on what it remembers.
+#[derive(Clone, Debug)]
+pub struct WorkerRecall {
+    shared: Arc<Recall>,
+    worker: usize,
+}
+
+impl WorkerRecall {
+    fn rings(&self) -> &Mutex<Rings> {
+        &self.shared.workers[self.worker].rings
+    }
+
+    /// Notes a request in place of the oldest. Allocates only until the ring is full, and where a text is longer than
+    /// the place has ever held.
+    pub fn note(&self, kind: Kind, noted: &Noted<'_>) -> Ticket {
+        Ticket { kind, number: self.rings().lock().of(kind).note(noted) }
+    }
+
+    /// Notes that it is answered by us for another reason than the one it was noted with.
+    pub fn failed(&self, ticket: Ticket, code: &'static str) {
+        if let Some(entry) = self.rings().lock().of(ticket.kind).still(ticket.number) {
+            (entry.code, entry.reason) = (Some(code), Some(code));
+        }
+    }
+
+    /// Notes its end, and why it broke off where it did.
+    pub fn ended(&self, ticket: Ticket, status: u16, broken: Option<&'static str>, duration: Duration) {
+        if let Some(entry) = self.rings().lock().of(ticket.kind).still(ticket.number) {
+            entry.status = status;
+            entry.duration = duration;
+            entry.reason = entry.reason.or(broken);
+        }
+    }
+}
+
+impl Rings {
+    fn of(&mut self, kind: Kind) -> &mut Ring {
+        match kind {
+            Kind::Refusal => &mut self.refusals,
+            Kind::Admission => &mut self.admissions,
+        }
+    }
+}
+
+/// The last so many entries. The digests of their ids lie side by side, so that a search touches little memory.
+struct Ring {
+    digests: Vec<u32>,
+    entries: Vec<Entry>,
+    room: usize,
+    /// How many were ever written.
+    written: u64,
+}
+
+impl Ring {
+    /// The room is reserved at once, and touched when it is needed.
+    fn with_room(room: usize) -> Self {
+        Self { digests: Vec::with_capacity(room), entries: Vec::with_capacity(room), room, written: 0 }
+    }
+
+    fn place(&self, number: u64) -> usize {
+        (number % self.room as u64) as usize
+    }
+
+    fn note(&mut self, noted: &Noted<'_>) -> u64 {
+        let number = self.written;
+        self.written += 1;
+        let place = self.place(number);
+        if place == self.entries.len() {
+            self.entries.push(Entry::empty());
+            self.digests.push(0);
+        }
+        self.entries[place].write(noted);
+        self.digests[place] = crc32fast::hash(self.entries[place].text(Text::Id).as_bytes());
+        number
+    }
+
+    /// The entry of this number, unless a newer one took its place.
+    fn still(&mut self, number: u64) -> Option<&mut Entry> {
+        let place = self.place(number);
+        (self.written - number <= self.room as u64).then(|| &mut self.entries[place])
+    }
+
+    fn find(&self, id: &str) -> Option<Remembered> {
+        let digest = crc32fast::hash(id.as_bytes());
+        let candidates = self.digests.iter().enumerate().filter(|(_, known)| **known == digest);
+        let same = candidates.filter(|(place, _)| self.entries[*place].text(Text::Id) == id);
+        // The oldest stands where the next one will be written.
+        let next = self.place(self.written);
+        let age = |place: usize| (next + self.room - 1 - place) % self.room;
+        same.map(|(place, _)| place).min_by_key(|place| age(*place)).map(|place| self.entries[place].read())
+    }
+}
+
+/// The texts of an entry, in the order in which they stand.
+#[derive(Clone, Copy)]
+enum Text {
+    Id,
+    Listener,
+    Method,
+    Host,
+    Path,
+    Route,
+    File,
+    Environment,
+    /// Scopes, between spaces (RFC 6749 §3.3 allows none within).
+    Missing,
+}
+
+const TEXTS: usize = 9;
+
+struct Entry {
+    ts: Timestamp,
+    duration: Duration,
+    /// 0 while the answer is under way.
+    status: u16,
+    is_whole: bool,
+    line: u32,
+    protocol: Version,
+    code: Option<&'static str>,
+    reason: Option<&'static str>,
+    mode: Option<DecisionMode>,
+    key_id: Option<KeyId>,
+    owner: Option<OwnerId>,
+    client_ip: Option<IpAddr>,
+    /// Where each text ends.
+    ends: [u16; TEXTS],
+    /// All texts, one behind the other: one allocation, used again by whatever stands here next.
+    texts: String,
+}
+
+impl Entry {
+    const fn empty() -> Self {
+        Self {
+            ts: Timestamp::from_unix_ms(0),
+            duration: Duration::ZERO,
+            status: 0,
+            is_whole: false,
+            line: 0,
+            protocol: Version::HTTP_11,
+            code: None,
+            reason: None,
+            mode: None,
+            key_id: None,
+            owner: None,
+            client_ip: None,
+            ends: [0; TEXTS],
+            texts: String::new(),
+        }
+    }
+
+    fn write(&mut self, noted: &Noted<'_>) {
+        self.ts = noted.ts;
+        self.duration = Duration::ZERO;
+        self.status = 0;
+        self.protocol = noted.protocol;
+        self.code = noted.code;
+        self.reason = noted.reason;
+        self.mode = noted.mode;
+        self.key_id = noted.key_id;
+        self.owner = noted.owner;
+        self.client_ip = noted.client_ip;
+        let (file, line) = noted.rule.unwrap_or_default();
+        self.line = line;
+        self.texts.clear();
+        let (host, path) = (noted.host.unwrap_or_default(), noted.path.unwrap_or_default());
+        let (kept_host, kept_path) = (kept(host, MAX_TEXT), cut(path_without_keys(path), MAX_PATH));
+        self.is_whole = noted.path.is_some() && *kept_host == *host && *kept_path == *path;
+        self.push(Text::Id, &kept(noted.request_id, MAX_TEXT));
+        self.push(Text::Listener, noted.listener);
+        self.push(Text::Method, noted.method);
+        self.push(Text::Host, &kept_host);
+        self.push(Text::Path, &kept_path);
+        self.push(Text::Route, noted.route.unwrap_or_default());
+        self.push(Text::File, file);
+        self.push(Text::Environment, noted.environment.unwrap_or_default());
+        let start = self.texts.len();
+        for scope in noted.missing_scopes {
+            let gap = usize::from(self.texts.len() > start);
+            // A scope that does not fit is left out whole: half a name is another one.
+            if self.texts.len() - start + gap + scope.as_str().len() <= MAX_TEXT {
+                self.texts.push_str(&" "[..gap]);
+                self.texts.push_str(scope.as_str());
+            }
+        }
+        self.close(Text::Missing);
+    }
+
+    fn push(&mut self, which: Text, text: &str) {
+        let most = if matches!(which, Text::Path) { MAX_PATH } else { MAX_TEXT };
+        self.texts.push_str(&text[..text.floor_char_boundary(most)]);
+        self.close(which);
+    }
+
+    fn close(&mut self, which: Text) {
+        // The bounds of all texts together are far below what 16 bits count.
+        self.ends[which as usize] = u16::try_from(self.texts.len()).unwrap_or(u16::MAX);
+    }
+
+    fn text(&self, which: Text) -> &str {
+        let at = which as usize;
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        self.texts.get(usize::from(start)..usize::from(self.ends[at])).unwrap_or_default()
+    }
+
+    fn read(&self) -> Remembered {
+        let text = |which| self.text(which).to_owned();
+        let some = |which| Some(text(which)).filter(|text| !text.is_empty());
+        let has_ended = self.status != 0;
+        Remembered {
+            ts: self.ts,
+            request_id: text(Text::Id),
+            listener: text(Text::Listener),
+            protocol: protocol_name(self.protocol),
+            method: some(Text::Method),
+            host: some(Text::Host),
+            path: some(Text::Path),
+            is_whole: self.is_whole,
+            route: some(Text::Route),
+            rule: some(Text::File).map(|file| (file, self.line)),
+            status: has_ended.then_some(self.status),
+            code: self.code,
+            reason: self.reason,
+            missing_scopes: self.text(Text::Missing).split_terminator(' ').map(str::to_owned).collect(),
+            mode: self.mode.map(DecisionMode::text),
+            key_id: self.key_id,
+            owner: self.owner,
+            environment: some(Text::Environment),
+            client_ip: self.client_ip,
+            duration: has_ended.then_some(self.duration),
+        }
+    }
+}
+
+/// What is kept of a text from outside.
+fn kept(text: &str, most: usize) -> Cow<'_, str> {
+    cut(without_keys(text), most)
+}
+
+fn cut(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..text.floor_char_boundary(most)]),
+        Cow::Owned(mut text) => {
+            text.truncate(text.floor_char_boundary(most));
+            Cow::Owned(text)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "recall_tests.rs"]
+mod tests;
