@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod credential;
 pub mod domain;
+pub mod explain;
 pub mod framing;
 pub mod gate;
 pub mod limit;

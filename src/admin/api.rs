@@ -33,6 +33,8 @@ pub struct ApiSettings {
     pub rules: Arc<Rules>,
     /// Shape of bodies.
     pub profile: ApiProfile,
+    /// Whether clients' addresses are shown without the part that tells people apart.
+    pub mask_addresses: bool,
 }
 
 /// See the module.

@@ -11,6 +11,7 @@ mod exchange;
 mod lists;
 mod making;
 mod openapi;
+mod operations;
 mod profile;
 mod query;
 mod seal;
@@ -20,6 +21,7 @@ mod verify;
 pub use api::{Api, ApiSettings};
 pub use door::Entrance;
 pub use exchange::{ApiAnswer, ApiRequest};
+pub use operations::{Node, Operations, ReloadReport};
 pub use profile::ApiProfile;
 
 /// The text that every page is cut from.

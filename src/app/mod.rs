@@ -8,6 +8,7 @@ mod accounts;
 mod error;
 mod generation;
 mod metering;
+mod operations;
 mod reload;
 mod run;
 mod self_service;

@@ -11,8 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::RunError;
 use super::generation::{Generation, Previous};
 use super::run::{Gateway, Listeners, Signals, listener_keys, notify_supervisor};
-use super::socket::ReloadReport;
-use crate::admin::ApiSettings;
+use crate::admin::{ApiSettings, ReloadReport};
 use crate::config::{self, Settings, Severity};
 use crate::domain::time::{self, monotonic_now};
 use crate::gate::{Demand, MethodSelector, RouteSettings};
@@ -21,7 +20,7 @@ use crate::store::{Actor, Note};
 use crate::telemetry::{Metrics, Reload};
 
 /// Most keys named by a dry run.
-pub(super) const MAX_LOSING_KEYS: usize = 100;
+const MAX_LOSING_KEYS: usize = 100;
 /// How long after the last change of a file a reload waits for more.
 const SETTLE: Duration = Duration::from_millis(200);
 /// How long a reload waits for its audit row. It is written all the same when the store gets to it.
@@ -33,7 +32,7 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) enum Trigger {
     /// A file changed.
     FileChanged,
-    /// Somebody asks through the local socket.
+    /// Somebody asks, through the local socket or the management API.
     Asked { by: Actor, dry_run: bool, answer: oneshot::Sender<ReloadReport> },
 }
 
@@ -93,8 +92,7 @@ impl Reloader {
 
     async fn reload(&mut self, gateway: &Gateway, by: Actor, dry_run: bool) -> ReloadReport {
         let Some(source) = self.source.clone() else {
-            let problem = "this gateway runs without a configuration file".to_owned();
-            return ReloadReport { problems: vec![problem], ..ReloadReport::default() };
+            return ReloadReport::refused("this gateway runs without a configuration file");
         };
         if !dry_run {
             let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -131,7 +129,7 @@ impl Reloader {
         };
         match self.swap(gateway, settings, dry_run).await {
             Ok(report) => report,
-            Err(error) => ReloadReport { problems: vec![error.to_string()], ..ReloadReport::default() },
+            Err(error) => ReloadReport::refused(error.to_string()),
         }
     }
 
@@ -166,7 +164,11 @@ impl Reloader {
         }
         let reporting = generation.reporting_routes();
         gateway.live.replace(Arc::clone(&generation.rules), Arc::clone(&generation.plan));
-        gateway.api.store(Arc::new(ApiSettings { rules: Arc::clone(&generation.rules), profile: settings.api }));
+        gateway.api.store(Arc::new(ApiSettings {
+            rules: Arc::clone(&generation.rules),
+            profile: settings.api,
+            mask_addresses: settings.logging.mask_addresses,
+        }));
         gateway.limits.store(Arc::new(settings.limits.clone()));
         gateway.meters.set_most(settings.rate_limits.max_meters);
         gateway.limit_settings.store(Arc::new(settings.rate_limits));

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::error::RunError;
 use super::generation::Generation;
 use super::metering::{self, QuotaCounts};
+use super::operations::{Process, node_name};
 use super::reload::{self, Reloader};
 use super::self_service;
 use super::socket;
@@ -177,7 +178,18 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     });
     let metrics_address = serve_operators("metrics", metrics_socket, health)?;
     let rules = Arc::clone(&generation.rules);
-    let api_settings = Arc::new(ArcSwap::from_pointee(ApiSettings { rules, profile: settings.api }));
+    let mask_addresses = settings.logging.mask_addresses;
+    let api_settings = Arc::new(ArcSwap::from_pointee(ApiSettings { rules, profile: settings.api, mask_addresses }));
+    let (triggers, inbox) = mpsc::channel(16);
+    let process = Arc::new(Process {
+        recall,
+        settings: Arc::clone(&api_settings),
+        store: Arc::clone(&store),
+        keys: Arc::clone(&keys),
+        triggers: triggers.clone(),
+        name: node_name(),
+        started_at: time::now(),
+    });
     let current = Arc::clone(&api_settings);
     let api = Api::new(
         Arc::clone(&store),
@@ -225,12 +237,11 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         audit,
         admin_tls,
     };
-    let (triggers, inbox) = mpsc::channel(16);
-    let _socket = match socket::serve(&settings.admin.socket, triggers.clone()) {
+    let _socket = match socket::serve(&settings.admin.socket, process) {
         Ok(guard) => Some(guard),
         Err(error) => {
             let path = settings.admin.socket.display();
-            tracing::warn!(%error, "no local socket at {path}: `portcullis reload` will not reach this process");
+            tracing::warn!(%error, "no local socket at {path}: `portcullis reload`, `explain REQUEST_ID` and `nodes` will not reach it");
             None
         }
     };

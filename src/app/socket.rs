@@ -5,43 +5,32 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
 
 use super::accounts::actor_of_user;
-use super::reload::Trigger;
+use super::operations::Process;
+use crate::admin::{Operations, ReloadReport};
 
 /// Longest request line.
 const MAX_LINE: u64 = 64 * 1024;
 
 /// What can be asked.
 #[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Ask {
-    verb: Verb,
-    #[serde(default)]
-    dry_run: bool,
-}
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Verb {
-    Reload,
-}
-
-/// What came of a reload.
-#[derive(Debug, Default, serde::Serialize)]
-pub(super) struct ReloadReport {
-    /// Whether the file is in force (or, at a dry run, could be).
-    pub(crate) ok: bool,
-    /// Routes whose demands differ.
-    pub(crate) changed_routes: Vec<String>,
-    /// Keys that would lose access somewhere, at most [`MAX_LOSING_KEYS`](super::reload::MAX_LOSING_KEYS).
-    pub(crate) losing_keys: Vec<String>,
-    /// Why not, in words.
-    pub(crate) problems: Vec<String>,
+#[serde(tag = "verb", rename_all = "lowercase", deny_unknown_fields)]
+enum Ask {
+    /// To take the configuration over, or to say what would come of it.
+    Reload {
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// What became of a request.
+    Explain { request_id: String },
+    /// How the processes stand that enforce keys.
+    Nodes {},
 }
 
 /// Serves until dropped; then the file is removed.
@@ -62,7 +51,7 @@ impl Drop for SocketGuard {
 ///
 /// # Errors
 /// When it cannot be opened, for instance because another gateway answers on it.
-pub(super) fn serve(path: &Path, triggers: mpsc::Sender<Trigger>) -> io::Result<SocketGuard> {
+pub(super) fn serve(path: &Path, process: Arc<Process>) -> io::Result<SocketGuard> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory)?;
     }
@@ -76,7 +65,7 @@ pub(super) fn serve(path: &Path, triggers: mpsc::Sender<Trigger>) -> io::Result<
     let task = tokio::spawn(async move {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(answer(stream, triggers.clone()))),
+                Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&process)))),
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept on the local socket");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -87,7 +76,7 @@ pub(super) fn serve(path: &Path, triggers: mpsc::Sender<Trigger>) -> io::Result<
     Ok(SocketGuard { task, path: path.to_owned() })
 }
 
-async fn answer(stream: UnixStream, triggers: mpsc::Sender<Trigger>) {
+async fn answer(stream: UnixStream, process: Arc<Process>) {
     let own = rustix::process::getuid().as_raw();
     let peer = stream.peer_cred().ok().map(|peer| peer.uid()).filter(|uid| *uid == own || *uid == 0);
     let Some(peer) = peer else {
@@ -100,21 +89,13 @@ async fn answer(stream: UnixStream, triggers: mpsc::Sender<Trigger>) {
     if asked.is_err() {
         return;
     }
-    let report = match serde_json::from_str::<Ask>(&line) {
-        Ok(Ask { verb: Verb::Reload, dry_run }) => {
-            let (tell, told) = oneshot::channel();
-            let queued = triggers.send(Trigger::Asked { by: actor_of_user(peer), dry_run, answer: tell }).await;
-            match (queued, told.await) {
-                (Ok(()), Ok(report)) => report,
-                (Err(_), _) | (_, Err(_)) => {
-                    ReloadReport { problems: vec!["the gateway is leaving".to_owned()], ..ReloadReport::default() }
-                }
-            }
-        }
-        Err(error) => ReloadReport { problems: vec![format!("not understood: {error}")], ..ReloadReport::default() },
+    let answer = match serde_json::from_str::<Ask>(&line) {
+        Ok(Ask::Reload { dry_run }) => json!(process.reload(actor_of_user(peer), dry_run).await),
+        Ok(Ask::Explain { request_id }) => process.explain(&request_id).await,
+        Ok(Ask::Nodes {}) => json!({ "ok": true, "nodes": [process.node().json()] }),
+        Err(error) => json!(ReloadReport::refused(format!("not understood: {error}"))),
     };
-    let mut text = serde_json::to_string(&report).unwrap_or_default();
-    text.push('\n');
-    // The asker may be gone; the reload stands all the same.
+    let text = format!("{answer}\n");
+    // The asker may be gone; a reload stands all the same.
     let _written = write.write_all(text.as_bytes()).await;
 }

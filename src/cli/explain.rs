@@ -1,44 +1,40 @@
-//! `explain`: which rule decides a request, and why.
+//! `explain`: which rule decides a request, and why; and what became of one a moment ago.
 
 use std::net::IpAddr;
 use std::path::Path;
 
 use clap::Args;
+use http::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::console::Console;
 use super::failure::Failure;
 use super::keys::kind;
-use super::output::{self, Output, OutputArgs};
-use super::request::TypedRequest;
-use super::routes::{demand_text, method_text};
+use super::local;
+use super::output::{self, Output, OutputArgs, visible};
 use super::site::Site;
 use super::vault::Vault;
-use crate::cache::Profile;
-use crate::domain::time::show_duration;
-use crate::domain::{KeyId, KeyKind, RateLimit, Scope, time};
-use crate::gate::{
-    self, Answer, AppliedLimit, Denial, Explanation, LimitBy, MethodRule, RouteLimit, RouteSettings, Rules,
-    SupposedCaller, SupposedKey,
-};
-use crate::manage::{Vocabulary, split_list};
-use crate::reply::Refusal;
-use crate::route::RuleRef;
+use crate::domain::{KeyId, KeyKind, time};
+use crate::explain::{Account, Supposition, TypedRequest};
+use crate::gate::{self, Rules};
+use crate::manage::split_list;
 use crate::store::OpenMode;
 
 /// `explain`.
 #[derive(Args, Debug)]
 pub(super) struct ExplainArgs {
-    /// GET, POST, …
-    method: String,
+    /// GET, POST, …; or alone the id of a request that the running gateway answered (X-Request-Id)
+    #[arg(value_name = "METHOD|REQUEST_ID")]
+    request: String,
     /// A whole URL, or a path alone: /v1/orders
     #[arg(value_name = "URL")]
-    url: String,
+    url: Option<String>,
     /// As asked with this key
-    #[arg(long, value_name = "ID", conflicts_with_all = ["scopes", "environment", "kind"])]
+    #[arg(long, value_name = "ID", requires = "url", conflicts_with_all = ["scopes", "environment", "kind"])]
     key_id: Option<KeyId>,
     /// As asked with a key that holds these, separated by commas; "" for a key without scopes
-    #[arg(long, value_name = "SCOPE,…")]
+    #[arg(long, value_name = "SCOPE,…", requires = "url")]
     scopes: Option<String>,
     /// The environment of that key
     #[arg(long, value_name = "NAME", default_value = "live", requires = "scopes")]
@@ -53,19 +49,42 @@ pub(super) struct ExplainArgs {
     output: OutputArgs,
 }
 
+/// What a gateway answers about a past request.
+#[derive(Deserialize, Debug)]
+struct Answer {
+    ok: bool,
+    #[serde(default)]
+    problems: Vec<String>,
+    #[serde(default)]
+    record: Value,
+    #[serde(default)]
+    then: Vec<(String, String)>,
+    #[serde(default)]
+    now: Vec<(String, String)>,
+    #[serde(default)]
+    note: String,
+}
+
 /// Prints the decision and how it came about.
 pub(super) fn run(config: Option<&Path>, args: ExplainArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    match &args.url {
+        Some(url) => supposed(config, &args, url, console),
+        None => past(config, &args, console),
+    }
+}
+
+/// A request that is only supposed, by the file.
+fn supposed(config: Option<&Path>, args: &ExplainArgs, url: &str, console: &mut Console<'_>) -> Result<(), Failure> {
     let site = Site::open(config)?;
     let rules = site.rules()?;
-    let request = TypedRequest::parse(&args.method, &args.url).map_err(Failure::Usage)?;
-    let (caller, who) = caller(&args, &site, &rules)?;
-    let explanation = gate::explain(&request.head(args.from), &rules, &caller, time::now());
-    let account = Account { request: &request, who, rules: &rules, explanation: &explanation };
+    let request = TypedRequest::parse(&args.request, url).map_err(Failure::Usage)?;
+    let supposition = caller(args, &site, &rules)?;
+    let explanation = gate::explain(&request.head(Some(args.from)), &rules, &supposition.caller, time::now());
+    let account = Account { request: &request, who: &supposition.who, rules: &rules, explanation: &explanation };
     match args.output.output {
         Output::Json => output::json(console, &account.json())?,
         Output::Text => {
-            let fields = account.fields();
-            output::fields(console, &fields)?;
+            output::fields(console, &shown(account.fields()))?;
             let answers_hosts = rules.settings.routes.iter().any(|route| !route.hosts.is_empty());
             if request.host.is_empty() && explanation.rule.is_none() && answers_hosts {
                 writeln!(console.talk, "note: some routes are for certain hosts; write https://HOST{}", request.path)?;
@@ -75,185 +94,48 @@ pub(super) fn run(config: Option<&Path>, args: ExplainArgs, console: &mut Consol
     Ok(())
 }
 
-fn caller(args: &ExplainArgs, site: &Site, rules: &Rules) -> Result<(SupposedCaller, String), Failure> {
+/// A request that happened, by what the running gateway remembers.
+fn past(config: Option<&Path>, args: &ExplainArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    let id = &args.request;
+    if Method::from_bytes(id.as_bytes()).is_ok() && id.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Err(Failure::usage(format!(
+            "write which URL: `explain {id} /v1/orders`; or the id of a request alone"
+        )));
+    }
+    let answer: Answer = local::ask(config, &json!({ "verb": "explain", "request_id": id }))?;
+    if !answer.ok {
+        let problems: Vec<String> = answer.problems.iter().map(|problem| visible(problem)).collect();
+        return Err(Failure::runtime(problems.join("; ")));
+    }
+    match args.output.output {
+        Output::Json => output::json(console, &answer.record)?,
+        Output::Text => {
+            output::fields(console, &shown(answer.then))?;
+            if !answer.now.is_empty() {
+                writeln!(console.out, "\nThe same request now:")?;
+                output::fields(console, &shown(answer.now))?;
+            }
+            writeln!(console.out, "\n{}", visible(&answer.note))?;
+        }
+    }
+    Ok(())
+}
+
+/// Values that may come from outside, for a terminal.
+fn shown<N>(fields: Vec<(N, String)>) -> Vec<(N, String)> {
+    fields.into_iter().map(|(name, value)| (name, visible(&value))).collect()
+}
+
+fn caller(args: &ExplainArgs, site: &Site, rules: &Rules) -> Result<Supposition, Failure> {
     if let Some(id) = args.key_id {
         let vault = Vault::open(site, OpenMode::Existing, "explain --key-id")?;
         let record = vault.find(id)?;
         let suspended = vault.is_owner_suspended(&record)?;
-        let now = time::now();
-        let who = format!("{id} ({}), {} {}", output::visible(&record.name), record.environment, record.kind);
-        return Ok((SupposedCaller::Key(SupposedKey::of_record(&record, suspended, rules, now)), who));
+        return Ok(Supposition::key(&record, suspended, rules, time::now()));
     }
-    let Some(scopes) = &args.scopes else { return Ok((SupposedCaller::Nobody, "nobody: no key".to_owned())) };
-    let vocabulary = Vocabulary::of(&site.settings.gate);
-    vocabulary.environment_word(&args.environment).map_err(Failure::Usage)?;
-    let scopes = vocabulary.scopes(&split_list(scopes), args.kind).map_err(Failure::Usage)?;
-    let names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
-    let holding = if names.is_empty() { "without scopes".to_owned() } else { format!("with {}", names.join(" ")) };
-    let who = format!("a {} {} key {holding}", args.environment, args.kind);
-    let key = SupposedKey {
-        kind: args.kind,
-        environment: args.environment.as_str().into(),
-        profile: Profile { scopes, ..Profile::default() },
-        rejection: None,
-    };
-    Ok((SupposedCaller::Key(key), who))
-}
-
-/// An explanation with the words to tell it.
-struct Account<'a> {
-    request: &'a TypedRequest,
-    who: String,
-    rules: &'a Rules,
-    explanation: &'a Explanation,
-}
-
-impl Account<'_> {
-    fn rule(&self, rule: RuleRef) -> (&RouteSettings, &MethodRule) {
-        let route = &self.rules.route(rule.route).settings;
-        (route, &route.methods[usize::from(rule.method)])
+    match &args.scopes {
+        None => Ok(Supposition::nobody()),
+        Some(scopes) => Supposition::scopes(&split_list(scopes), &args.environment, args.kind, &rules.settings)
+            .map_err(|(_, problem)| Failure::Usage(problem)),
     }
-
-    fn fields(&self) -> Vec<(&'static str, String)> {
-        let Explanation { rule, route, also, beaten, path, required, held, missing, limits, answer } = self.explanation;
-        let request = format!("{} {}{}", self.request.method, self.request.host, self.request.path);
-        let mut fields = vec![("request", request), ("caller", self.who.clone()), ("answer", self.answer_text(answer))];
-        if let Some(truth) = denial_of(answer).map(Denial::reason).filter(|reason| is_hidden(answer, reason)) {
-            fields.push(("reason", truth.to_owned()));
-        }
-        match (rule, route) {
-            (Some(rule), _) => fields.push(("rule", self.rule_text(*rule))),
-            (None, Some(route)) => {
-                let route = &self.rules.route(*route).settings;
-                fields.push(("route", format!("{}  {}", route.source, route.path.as_str())));
-            }
-            (None, None) => {}
-        }
-        if let Some(rule) = rule {
-            fields.push(("demands", demand_text(&self.rule(*rule).1.demand)));
-        }
-        if !required.is_empty() {
-            fields.push(("held", names(held)));
-            fields.push(("missing", names(missing)));
-        }
-        fields.extend(limits.iter().map(|limit| ("limit", limit_text(*limit))));
-        if *path != self.request.path {
-            fields.push(("read as", path.clone()));
-        }
-        fields.extend(also.iter().map(|rule| ("must pass too", self.rule_text(*rule))));
-        fields.extend(beaten.iter().map(|rule| ("beats", self.rule_text(*rule))));
-        fields
-    }
-
-    fn rule_text(&self, rule: RuleRef) -> String {
-        let (route, method) = self.rule(rule);
-        let hosts: Vec<&str> = route.hosts.iter().map(|host| host.as_str()).collect();
-        let (selector, path, demand) =
-            (method_text(&method.selector), route.path.as_str(), demand_text(&method.demand));
-        format!("{}  {selector} {}{path} -> {}  ({demand})", method.source, hosts.join(","), route.upstream)
-    }
-
-    fn answer_text(&self, answer: &Answer) -> String {
-        let refusal = |denial: &Denial| {
-            let facts = Refusal::Denied(denial).facts();
-            format!("{} {}: {}", facts.status.as_u16(), facts.code, facts.detail)
-        };
-        match answer {
-            Answer::Forward => {
-                let upstream = self.explanation.route.map(|route| self.rules.route(route).settings.upstream.as_str());
-                format!("forwarded to {}", upstream.unwrap_or("its upstream"))
-            }
-            Answer::Preflight => "the preflight is answered by the gateway (cors)".to_owned(),
-            Answer::Refuse(denial) => refusal(denial),
-            Answer::Report(denial) => {
-                format!("forwarded without identity, because of report mode; it would be {}", refusal(denial))
-            }
-        }
-    }
-
-    fn json(&self) -> Value {
-        let Explanation { rule, route: _, also, beaten, path, required, held, missing, limits, answer } =
-            self.explanation;
-        let facts = denial_of(answer).map(|denial| Refusal::Denied(denial).facts());
-        let rules = |rules: &[RuleRef]| rules.iter().map(|rule| self.rule_json(*rule)).collect::<Vec<_>>();
-        json!({
-            "method": self.request.method.as_str(),
-            "host": self.request.host,
-            "path": path,
-            "decision": match answer {
-                Answer::Forward => "allow",
-                Answer::Preflight => "preflight",
-                Answer::Refuse(_) => "deny",
-                Answer::Report(_) => "report",
-            },
-            "status": facts.as_ref().map(|facts| facts.status.as_u16()),
-            "code": facts.as_ref().map(|facts| facts.code),
-            "reason": denial_of(answer).map(Denial::reason),
-            "rule": rule.map(|rule| self.rule_json(rule)),
-            "also": rules(also),
-            "beaten": rules(beaten),
-            "required_scopes": required,
-            "held_scopes": held,
-            "missing_scopes": missing,
-            "limits": limits.iter().map(|limit| limit_text(*limit)).collect::<Vec<_>>(),
-        })
-    }
-
-    fn rule_json(&self, rule: RuleRef) -> Value {
-        let (route, method) = self.rule(rule);
-        json!({
-            "file": &*method.source.file,
-            "line": method.source.line,
-            "column": method.source.column,
-            "hosts": route.hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>(),
-            "path": route.path.as_str(),
-            "method": method_text(&method.selector),
-            "demand": demand_text(&method.demand),
-            "upstream": route.upstream,
-        })
-    }
-}
-
-const fn denial_of(answer: &Answer) -> Option<&Denial> {
-    match answer {
-        Answer::Refuse(denial) | Answer::Report(denial) => Some(denial),
-        Answer::Forward | Answer::Preflight => None,
-    }
-}
-
-/// Whether the client is told less than the reason.
-fn is_hidden(answer: &Answer, reason: &str) -> bool {
-    denial_of(answer).is_some_and(|denial| Refusal::Denied(denial).facts().code != reason)
-}
-
-/// A limit in one line.
-fn limit_text(limit: AppliedLimit) -> String {
-    let rate = |limit: RateLimit| {
-        let (requests, per, burst) = (limit.requests(), show_duration(limit.per()), limit.burst());
-        format!("{requests} requests in {per}, {burst} at once")
-    };
-    match limit {
-        AppliedLimit::KeyRate(limit) => format!("{}, for each key", rate(limit)),
-        AppliedLimit::KeyQuota(quota) => {
-            let day = quota.per_day().map(|most| format!("{most} requests a day"));
-            let month = quota.per_month().map(|most| format!("{most} requests a month"));
-            let both: Vec<String> = day.into_iter().chain(month).collect();
-            format!("{}, for each key", both.join(" and "))
-        }
-        AppliedLimit::RouteRate(RouteLimit { limit, by }) => {
-            let by = match by {
-                LimitBy::Key => "key",
-                LimitBy::Owner => "owner",
-                LimitBy::Address => "client address",
-            };
-            format!("{}, for each {by} on this route", rate(limit))
-        }
-    }
-}
-
-fn names(scopes: &[Scope]) -> String {
-    if scopes.is_empty() {
-        return "-".to_owned();
-    }
-    scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ")
 }

@@ -16,10 +16,11 @@ mod failure;
 mod findings;
 mod init;
 mod keys;
+mod local;
+mod nodes;
 mod output;
 mod owners;
 mod reload;
-mod request;
 mod routes;
 mod run;
 mod schema;
@@ -62,7 +63,7 @@ enum Verb {
     Run,
     /// Make the running gateway read its configuration again
     Reload(reload::ReloadArgs),
-    /// Say which rule decides a request, and what the client would be answered
+    /// Say which rule decides a request and what the client would be answered, or what became of one a moment ago
     Explain(explain::ExplainArgs),
     /// Create, list, change and rotate keys; a running gateway follows by itself
     #[command(subcommand)]
@@ -76,6 +77,8 @@ enum Verb {
     /// List the rules that hold, or test them against expectations
     #[command(subcommand)]
     Routes(routes::RoutesVerb),
+    /// List the gateways that enforce keys, and how far behind the store each is
+    Nodes(nodes::NodesArgs),
     /// Show the configuration
     #[command(subcommand)]
     Config(config_show::ConfigVerb),
@@ -131,6 +134,7 @@ fn answer(line: CommandLine, console: &mut Console<'_>) -> Result<(), Failure> {
         Verb::Owners(verb) => owners::run(config, verb, console),
         Verb::Audit(verb) => audit::run(config, verb, console),
         Verb::Routes(verb) => routes::run(config, verb, console),
+        Verb::Nodes(args) => nodes::run(config, args, console),
         Verb::Config(verb) => config_show::run(config, verb, console),
         Verb::Schema => schema::run(console),
         Verb::Completions(args) => completions::run(args, console),

@@ -55,10 +55,10 @@ pub(super) fn table(console: &mut Console<'_>, headings: &[&str], rows: Vec<Vec<
 ///
 /// # Errors
 /// The stream's.
-pub(super) fn fields(console: &mut Console<'_>, fields: &[(&str, String)]) -> io::Result<()> {
-    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+pub(super) fn fields<N: AsRef<str>>(console: &mut Console<'_>, fields: &[(N, String)]) -> io::Result<()> {
+    let width = fields.iter().map(|(name, _)| name.as_ref().len()).max().unwrap_or(0);
     for (name, value) in fields {
-        writeln!(console.out, "{name:width$}  {value}")?;
+        writeln!(console.out, "{:width$}  {value}", name.as_ref())?;
     }
     Ok(())
 }

@@ -144,6 +144,16 @@ impl<'a> Told<'a> {
         Self { result, reason: denial.reason(), denial: Some(denial) }
     }
 
+    /// Whether it is answered by us because of the decision.
+    pub(super) const fn is_refused(&self) -> bool {
+        matches!(self.result, DecisionResult::Refused)
+    }
+
+    /// Whether it is a preflight.
+    pub(super) fn is_preflight(&self) -> bool {
+        self.reason == Self::PREFLIGHT.reason
+    }
+
     /// Of a request that is answered before anything was taken from a meter.
     pub(super) const fn of_outcome(verdict: &'a Verdict<'_>) -> Self {
         match &verdict.outcome {

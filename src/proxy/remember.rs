@@ -40,6 +40,10 @@ impl Exchange {
         if told.denial.is_some() {
             return self.remember_as(RecallKind::Refusal, request_id, head, current, verdict, told, now);
         }
+        // A preflight is nothing but fields that are not remembered.
+        if told.is_preflight() {
+            return;
+        }
         let admissions = self.observer.admissions.get();
         self.observer.admissions.set(admissions.wrapping_add(1));
         if admissions.is_multiple_of(ADMISSIONS_SAMPLED) {
@@ -77,7 +81,7 @@ impl Exchange {
             path: Some(head.path),
             route: route.map(|route| &*route.label),
             rule: source.map(|source| (&*source.file, source.line)),
-            code: denial.map(|denial| Refusal::Denied(denial).facts().code),
+            code: denial.filter(|_| told.is_refused()).map(|denial| Refusal::Denied(denial).facts().code),
             reason: denial.map(Denial::reason),
             missing_scopes: match denial {
                 Some(Denial::InsufficientScope { missing, .. }) => missing,

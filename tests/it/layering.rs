@@ -30,6 +30,8 @@ const TABLE: &[(u8, &str, May)] = &[
     (4, "audit", Know(&["store"])),
     // Challenges name the schemes a route accepts.
     (4, "reply", Know(&["gate", "credential"])),
+    // It shows decisions: with the words of refusals, about keys that are looked up or named, today and a moment ago.
+    (4, "explain", Know(&["route", "store", "telemetry", "cache", "authn", "gate", "manage", "reply"])),
     (5, "proxy", KnowLower),
     (5, "admin", KnowLower),
     (6, "server", KnowLower),

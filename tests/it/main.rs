@@ -30,6 +30,7 @@ mod metrics;
 mod proxy;
 mod rates;
 mod readme;
+mod recall;
 mod reload;
 mod scene;
 mod secrets;

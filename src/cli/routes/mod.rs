@@ -12,8 +12,6 @@ use super::console::Console;
 use super::failure::Failure;
 use super::site::Site;
 
-pub(super) use list::{demand_text, method_text};
-
 /// Verbs about routes.
 #[derive(Subcommand, Debug)]
 pub(super) enum RoutesVerb {

@@ -11,9 +11,9 @@ use crate::cache::Profile;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output, OutputArgs};
-use crate::cli::request::TypedRequest;
 use crate::cli::site::Site;
 use crate::domain::{KeyKind, Timestamp, time};
+use crate::explain::TypedRequest;
 use crate::gate::{self, Answer, Rules, SupposedCaller, SupposedKey};
 use crate::manage::Vocabulary;
 use crate::reply::Refusal;
@@ -103,7 +103,7 @@ impl Question {
 
     /// What was found instead of what is expected.
     fn ask<'e>(&self, expectation: &'e Expectation, rules: &Rules, now: Timestamp) -> Option<Miss<'e>> {
-        let head = self.request.head(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let head = self.request.head(Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         let explanation = gate::explain(&head, rules, &self.caller, now);
         let (is_met, found) = compare(&explanation.answer, expectation);
         let rule = explanation.rule.map(|rule| {

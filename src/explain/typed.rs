@@ -1,4 +1,4 @@
-//! A request as it is typed on a command line or written in a file of expectations.
+//! A request as it is typed on a command line, written in a file of expectations, or sent to the API.
 //!
 //! Owns taking a URL apart without mending it: a path that a client could send is explained as the gateway sees it.
 
@@ -11,13 +11,13 @@ use crate::gate::RequestHead;
 
 /// A request without credential.
 #[derive(Clone, Debug)]
-pub(super) struct TypedRequest {
+pub struct TypedRequest {
     /// The method.
-    pub(super) method: Method,
+    pub method: Method,
     /// Host with port, as in `Host`; empty where only a path was given.
-    pub(super) host: String,
+    pub host: String,
     /// The path as it would be sent.
-    pub(super) path: String,
+    pub path: String,
     query: Option<String>,
 }
 
@@ -26,7 +26,7 @@ impl TypedRequest {
     ///
     /// # Errors
     /// What cannot be sent at all.
-    pub(super) fn parse(method: &str, url: &str) -> Result<Self, String> {
+    pub fn parse(method: &str, url: &str) -> Result<Self, String> {
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_| format!("{method:?} is not a method; write for example GET"))?;
         let (host, target) = split_url(url)?;
@@ -38,15 +38,20 @@ impl TypedRequest {
         Ok(Self { method, host: host.to_owned(), path: path.to_owned(), query })
     }
 
+    /// A request without a query, from its parts as they came.
+    pub(super) fn of(method: Method, host: String, path: String) -> Self {
+        Self { method, host, path, query: None }
+    }
+
     /// The request as the gate sees it, from this client.
-    pub(super) fn head(&self, client: IpAddr) -> RequestHead<'_> {
+    pub fn head(&self, client: Option<IpAddr>) -> RequestHead<'_> {
         RequestHead {
             method: &self.method,
             host: &self.host,
             path: &self.path,
             query: self.query.as_deref(),
             fields: Fields::none(),
-            client: Some(client),
+            client,
             is_upgrade: false,
         }
     }

@@ -1,0 +1,54 @@
+//! Claims about what may be said of a request that happened.
+
+use super::*;
+
+#[test]
+fn a_change_is_claimed_only_where_all_that_decides_is_remembered() {
+    use Decision::{Failed, LetIn, Refused, Reported};
+    for (then, now, changed) in [
+        (Refused("insufficient_scope"), LetIn, Some(true)),
+        (Refused("insufficient_scope"), Refused("insufficient_scope"), Some(false)),
+        (Refused("insufficient_scope"), Refused("key_revoked"), Some(true)),
+        (Refused("missing_credential"), Reported("missing_credential"), Some(true)),
+        (Reported("missing_credential"), Refused("missing_credential"), Some(true)),
+        (LetIn, LetIn, Some(false)),
+        (LetIn, Refused("no_route"), Some(true)),
+        (Refused("unknown_key"), Refused("unknown_key"), None),
+        (Refused("unknown_key"), LetIn, Some(true)),
+        (Refused("bad_checksum"), Refused("bad_checksum"), Some(false)),
+        (Refused("rate_limited"), LetIn, None),
+        (Reported("rate_limited"), LetIn, None),
+        (Refused("secret_key_in_browser"), LetIn, None),
+        (Refused("rate_limited"), Refused("key_revoked"), Some(true)),
+        (Failed, LetIn, Some(false)),
+        (Failed, Refused("no_route"), None),
+    ] {
+        assert_eq!(compare(then, now).0, changed, "{:?}", compare(then, now));
+    }
+}
+
+#[test]
+fn every_reason_of_a_decision_is_sorted() {
+    for reason in Rejection::ALL.map(Rejection::reason) {
+        assert!(JUDGED.contains(&reason), "{reason}");
+    }
+    let decided = [
+        Denial::BadPath { detail: "" },
+        Denial::NoRoute,
+        Denial::MethodNotAllowed { allow: Vec::new() },
+        Denial::MissingCredential,
+        Denial::InvalidRequest(crate::credential::Malformed::Empty),
+        Denial::KindNotAllowed,
+        Denial::EnvironmentNotAllowed,
+        Denial::IpNotAllowed,
+        Denial::OriginNotAllowed,
+        Denial::SecretKeyInBrowser,
+        Denial::InsufficientScope { required: Vec::new(), missing: Vec::new() },
+        Denial::RateLimited { policy: crate::limit::Policy::Key, retry_after_seconds: 1 },
+        Denial::QuotaExceeded { policy: crate::limit::Policy::KeyDay, retry_after_seconds: 1 },
+        Denial::AuthUnavailable,
+    ];
+    for reason in decided.iter().map(Denial::reason) {
+        assert!(JUDGED.contains(&reason) != BEYOND.contains(&reason), "{reason}");
+    }
+}

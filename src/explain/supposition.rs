@@ -1,0 +1,84 @@
+//! Who is supposed to ask, with the words to say so.
+
+use std::sync::Arc;
+
+use crate::authn::Rejection;
+use crate::cache::Profile;
+use crate::domain::{KeyId, KeyKind, KeyRecord, Timestamp};
+use crate::gate::{GateSettings, Rules, SupposedCaller, SupposedKey};
+use crate::manage::Vocabulary;
+use crate::store::{KeyReader, StoreError};
+
+/// A supposed caller.
+pub struct Supposition {
+    /// As the gate takes it.
+    pub caller: SupposedCaller,
+    /// In words.
+    pub who: String,
+}
+
+impl Supposition {
+    /// Somebody without a key.
+    pub fn nobody() -> Self {
+        Self { caller: SupposedCaller::Nobody, who: "nobody: no key".to_owned() }
+    }
+
+    /// The holder of a key that exists.
+    pub fn key(record: &KeyRecord, owner_suspended: bool, rules: &Rules, now: Timestamp) -> Self {
+        let KeyRecord { id, name, environment, kind, .. } = record;
+        Self {
+            caller: SupposedCaller::Key(SupposedKey::of_record(record, owner_suspended, rules, now)),
+            who: format!("{id} ({name}), {environment} {kind}"),
+        }
+    }
+
+    /// The holder of a key that exists, by its id; none where the store has none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn key_of_id(
+        id: KeyId,
+        reader: &dyn KeyReader,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(record) = reader.find_key(id).await? else { return Ok(None) };
+        let suspended = match record.owner {
+            None => false,
+            // An account that the store does not know never grants.
+            Some(owner) => reader.find_owner(owner).await?.is_none_or(|owner| owner.suspended),
+        };
+        Ok(Some(Self::key(&record, suspended, rules, now)))
+    }
+
+    /// Somebody with a key of these scopes.
+    ///
+    /// # Errors
+    /// Which of the words the configuration does not know, and how to mend it.
+    pub fn scopes(
+        scopes: &[String],
+        environment: &str,
+        kind: KeyKind,
+        settings: &GateSettings,
+    ) -> Result<Self, (&'static str, String)> {
+        let vocabulary = Vocabulary::of(settings);
+        vocabulary.environment_word(environment).map_err(|problem| ("environment", problem))?;
+        let scopes = vocabulary.scopes(scopes, kind).map_err(|problem| ("scopes", problem))?;
+        let names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+        let holding = if names.is_empty() { "without scopes".to_owned() } else { format!("with {}", names.join(" ")) };
+        let who = format!("a {environment} {kind} key {holding}");
+        let profile = Profile { scopes, ..Profile::default() };
+        Ok(Self { caller: SupposedCaller::Key(supposed(environment.into(), kind, profile, None)), who })
+    }
+
+    /// Somebody with a key that is not accepted.
+    pub(super) fn rejected(rejection: Rejection, who: String) -> Self {
+        // A key that is rejected is rejected whatever it is.
+        let key = supposed("".into(), KeyKind::Secret, Profile::default(), Some(rejection));
+        Self { caller: SupposedCaller::Key(key), who }
+    }
+}
+
+fn supposed(environment: Arc<str>, kind: KeyKind, profile: Profile, rejection: Option<Rejection>) -> SupposedKey {
+    SupposedKey { kind, environment, profile, rejection }
+}
