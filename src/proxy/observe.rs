@@ -15,6 +15,7 @@ use super::client::ClientConnection;
 use super::live::Current;
 use super::request_id::RequestId;
 use super::target::Target;
+use crate::domain::redact::path_without_keys;
 use crate::domain::time::{self, monotonic_now};
 use crate::domain::{KeyId, Known, OwnerId, Timestamp};
 use crate::gate::{Admission, Denial, Identity, Mode, Outcome, Verdict};
@@ -70,7 +71,7 @@ impl Observer {
                 request_id: request_id.clone(),
                 client_request_id: client_request_id.map(text),
                 host: asked.authority.map(str::to_owned).or_else(|| asked.fields.first(Known::Host).map(text)),
-                path: asked.path.to_owned(),
+                path: path_without_keys(asked.path).into_owned(),
                 ..LineFacts::empty()
             })
         });

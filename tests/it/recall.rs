@@ -122,6 +122,17 @@ async fn a_failure_behind_the_decision_is_told_apart_from_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ids_of_trusted_proxies_are_kept_and_keys_in_paths_are_not() {
+    let (gateway, _origin) = scene::shop_with("", "auth: { trusted_proxies: [127.0.0.1/32] }").await;
+    let key = gateway.key("reader", "read:orders").await;
+    let call = gateway.get(&format!("/lost/{}/x", key.text)).header("x-request-id", "from-the-edge-1");
+    let _ = call.attempt().await.unwrap();
+    let told = gateway.cli(&["explain", "from-the-edge-1", "--output", "json"]).await.success().json();
+    assert_eq!(told["request"]["path"], json!(format!("/lost/{}…/x", key.prefix)));
+    assert_eq!((&told["now"], &told["changed"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_says_what_it_takes() {
     let (gateway, _origin) = scene::shop().await;
     let _ = gateway.cli(&["explain", "GET"]).await.exit(2).says(&["which URL"]);
