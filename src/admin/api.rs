@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::call::{Call, variable};
 use super::door::{Door, Doors, Entrance};
 use super::exchange::{ApiAnswer, ApiError, ApiRequest};
+use super::operations::Operations;
 use super::profile::ApiProfile;
 use super::table::Effect;
 use crate::authn::{Authenticated, Rejection};
@@ -42,6 +43,7 @@ pub struct Api {
     pub(super) store: Arc<Store>,
     pub(super) keys: Arc<KeySet>,
     pub(super) sync: SyncHandle,
+    pub(super) gateway: Arc<dyn Operations>,
     meters: Arc<Meters>,
     settings: Box<dyn Fn() -> ApiSettings + Send + Sync>,
     last_use: Arc<LastUse>,
@@ -56,9 +58,10 @@ impl Api {
         sync: SyncHandle,
         meters: Arc<Meters>,
         last_use: Arc<LastUse>,
+        gateway: Arc<dyn Operations>,
         settings: impl Fn() -> ApiSettings + Send + Sync + 'static,
     ) -> Self {
-        Self { store, keys, sync, meters, last_use, settings: Box::new(settings), doors: Mutex::new(None) }
+        Self { store, keys, sync, gateway, meters, last_use, settings: Box::new(settings), doors: Mutex::new(None) }
     }
 
     /// Answers a request.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::api::Api;
 use super::call::Call;
+use super::configuration::list_routes;
 use super::docs_page;
 use super::exchange::{ApiAnswer, ApiError};
 use super::lists::{list_audit, list_keys, list_owners, list_scopes};
@@ -90,6 +91,11 @@ impl Api {
             }
             Name::ListScopes => Ok(list_scopes(call)?),
             Name::ListAudit => list_audit(call, &self.store).await,
+            Name::ShowRequest => self.show_request(call).await,
+            Name::ListRoutes => list_routes(call),
+            Name::Explain => self.explain(call).await,
+            Name::ReloadConfig => self.reload(call).await,
+            Name::ListNodes => self.list_nodes(call),
             Name::Status => self.status(call),
             Name::OpenApi => {
                 call.no_query()?;

@@ -81,6 +81,11 @@ pub(super) enum ApiError {
         /// In words.
         detail: String,
     },
+    /// The configuration file cannot be taken over.
+    ConfigRefused {
+        /// Why not, each in words.
+        problems: Vec<String>,
+    },
     /// The record is in no state for this.
     Conflict {
         /// In words.
@@ -103,13 +108,14 @@ pub(super) enum ApiError {
 }
 
 /// The codes of this API, beside those of the gate.
-pub(super) const CODES: [&str; 10] = [
+pub(super) const CODES: [&str; 11] = [
     "invalid_field",
     "invalid_value",
     "unsupported_media_type",
     "not_found",
     "grant_exceeded",
     "operators_only",
+    "config_refused",
     "conflict",
     "precondition_failed",
     "idempotency_key_reused",
@@ -130,7 +136,9 @@ impl ApiError {
             Self::GrantExceeded { .. } | Self::OperatorsOnly { .. } => StatusCode::FORBIDDEN,
             Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
-            Self::IdempotencyKeyReused | Self::Unacceptable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::IdempotencyKeyReused | Self::Unacceptable { .. } | Self::ConfigRefused { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::StoreUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -145,6 +153,7 @@ impl ApiError {
             Self::NotFound { .. } => "not_found",
             Self::GrantExceeded { .. } => "grant_exceeded",
             Self::OperatorsOnly { .. } => "operators_only",
+            Self::ConfigRefused { .. } => "config_refused",
             Self::Conflict { .. } => "conflict",
             Self::PreconditionFailed => "precondition_failed",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
@@ -161,6 +170,7 @@ impl ApiError {
             Self::NotFound { .. } => "There is no such record",
             Self::GrantExceeded { .. } => "More than may be granted",
             Self::OperatorsOnly { .. } => "Only operators may do this",
+            Self::ConfigRefused { .. } => "The configuration cannot be taken over",
             Self::Conflict { .. } => "The record is in no state for this",
             Self::PreconditionFailed => "The record changed",
             Self::IdempotencyKeyReused => "The Idempotency-Key was used for another request",
@@ -177,6 +187,7 @@ impl ApiError {
             | Self::GrantExceeded { detail, .. }
             | Self::OperatorsOnly { detail }
             | Self::Conflict { detail } => detail,
+            Self::ConfigRefused { .. } => "The file has problems; the old configuration stays in force.",
             Self::NotJson => "Send the body as application/json.",
             Self::PreconditionFailed => "Another revision than the one of If-Match is in force; read the record again.",
             Self::IdempotencyKeyReused => "Use a new Idempotency-Key for another request.",
@@ -206,6 +217,7 @@ impl ApiError {
             match self {
                 Self::Unreadable { field: Some(field), .. } => drop(fields.insert("field".to_owned(), json!(field))),
                 Self::Unacceptable { field, .. } => drop(fields.insert("field".to_owned(), json!(field))),
+                Self::ConfigRefused { problems } => drop(fields.insert("problems".to_owned(), json!(problems))),
                 Self::GrantExceeded { missing, .. } => {
                     drop(fields.insert("missing_scopes".to_owned(), json!(missing)));
                 }

@@ -5,6 +5,7 @@
 
 mod api;
 mod call;
+mod configuration;
 mod door;
 mod endpoints;
 mod exchange;

@@ -9,6 +9,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::configuration::{Question, Reload};
 use super::exchange::CODES;
 use super::lists::{AUDIT_FILTERS, KEY_FILTERS};
 use super::profile::ApiProfile;
@@ -71,6 +72,7 @@ fn operation(row: &Row, schemas: &mut Schemas, profile: ApiProfile) -> Value {
         let pattern = match row.path {
             path if path.starts_with("/v1/keys") => "^key_[0-9a-f]{32}$",
             path if path.starts_with("/v1/owners") => "^own_[0-9a-f]{32}$",
+            path if path.starts_with("/v1/requests") => "^[0-9A-Za-z][0-9A-Za-z._~-]{0,127}$",
             _ => "^[a-z_]+$",
         };
         parameters.push(
@@ -173,6 +175,8 @@ fn body(name: Name, schemas: &mut Schemas) -> Option<(Value, bool)> {
         Name::RotateKey | Name::RotateSelf => Some((schemas.of::<Rotation>(), false)),
         Name::CreateOwner => Some((schemas.of::<NewOwner>(), true)),
         Name::ChangeOwner => Some((schemas.of::<OwnerChange>(), true)),
+        Name::Explain => Some((schemas.of::<Question>(), true)),
+        Name::ReloadConfig => Some((schemas.of::<Reload>(), false)),
         Name::VerifyKey => {
             let scopes = json!({ "type": "array", "items": { "type": "string" }, "description": "What it must hold." });
             let text = "The key as its holder would send it.";
@@ -240,10 +244,85 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
             ("200", "What it is.", JSON, json!({ "type": "object", "properties": properties, "required": required }))
         }
         Name::ListAudit => ("200", "A page of entries.", JSON, list(json!({ "type": "object" }), "^[0-9]+$")),
+        Name::Explain => ("200", "The decision, and how it came about.", JSON, explanation()),
+        Name::ShowRequest => {
+            let properties = json!({
+                "request": { "type": "object", "description": "What became of it, in the names of the access line." },
+                "now": { "anyOf": [explanation(), { "type": "null" }], "description": "What it would be answered now; `null`: too little of it is remembered." },
+                "changed": { "type": ["boolean", "null"], "description": "Whether it would be decided otherwise; `null`: that cannot be said." },
+                "note": { "type": "string" },
+            });
+            let required = json!(["request", "now", "changed", "note"]);
+            (
+                "200",
+                "What became of it.",
+                JSON,
+                json!({ "type": "object", "properties": properties, "required": required }),
+            )
+        }
+        Name::ListRoutes => ("200", "All rules, in the order of the file.", JSON, all(rule())),
+        Name::ListNodes => ("200", "All nodes.", JSON, all(node())),
+        Name::ReloadConfig => {
+            let texts = json!({ "type": "array", "items": { "type": "string" } });
+            let properties =
+                json!({ "ok": { "const": true }, "changed_routes": texts, "losing_keys": texts, "problems": texts });
+            let required = json!(["ok", "changed_routes", "losing_keys", "problems"]);
+            (
+                "200",
+                "Taken over, unless it is a dry run.",
+                JSON,
+                json!({ "type": "object", "properties": properties, "required": required }),
+            )
+        }
         Name::ListScopes | Name::Status | Name::OpenApi => ("200", "As asked.", JSON, json!({ "type": "object" })),
         Name::Docs => ("200", "A page.", "text/html", json!({ "type": "string" })),
         Name::DocsErrors | Name::DocsError => ("200", "A page.", "text/markdown", json!({ "type": "string" })),
     }
+}
+
+/// All there are, on one page.
+fn all(items: Value) -> Value {
+    json!({ "type": "object", "properties": { "data": { "type": "array", "items": items } }, "required": ["data"] })
+}
+
+/// A rule as it is listed.
+fn rule() -> Value {
+    let text = json!({ "type": "string" });
+    let texts = json!({ "type": "array", "items": { "type": "string" } });
+    let properties = json!({
+        "name": { "type": ["string", "null"] }, "route": text, "hosts": texts, "path": text, "method": text, "demand": text,
+        "auth": { "enum": ["none", "any_key", "scopes"] },
+        "scopes": { "type": "object", "properties": { "all": texts, "any": texts }, "required": ["all", "any"] },
+        "upstream": text, "mode": { "enum": ["enforce", "report"] }, "environments": texts,
+        "file": text, "line": { "type": "integer" }, "column": { "type": "integer" },
+    });
+    json!({ "type": "object", "properties": properties, "required": ["path", "method", "demand", "upstream", "file", "line"] })
+}
+
+/// An explanation.
+fn explanation() -> Value {
+    let texts = json!({ "type": "array", "items": { "type": "string" } });
+    let rules = json!({ "type": "array", "items": { "type": "object" } });
+    let properties = json!({
+        "method": { "type": "string" }, "host": { "type": "string" }, "path": { "type": "string" },
+        "decision": { "enum": ["allow", "preflight", "deny", "report"] },
+        "status": { "type": ["integer", "null"] }, "code": { "type": ["string", "null"] },
+        "reason": { "type": ["string", "null"], "description": "The truth, which the client is not told." },
+        "rule": { "type": ["object", "null"] }, "also": rules, "beaten": rules,
+        "required_scopes": texts, "held_scopes": texts, "missing_scopes": texts, "limits": texts,
+    });
+    json!({ "type": "object", "properties": properties, "required": ["decision", "status", "code", "reason", "rule", "beaten"] })
+}
+
+/// A process that enforces keys.
+fn node() -> Value {
+    let moment = || json!({ "type": ["string", "null"], "format": "date-time" });
+    let properties = json!({
+        "name": { "type": "string" }, "version": { "type": "string" }, "started_at": moment(), "as_of": moment(),
+        "revision": { "type": "integer" },
+        "lag_ms": { "type": ["integer", "null"], "description": "How long ago the store confirmed that revision." },
+    });
+    json!({ "type": "object", "properties": properties, "required": ["name", "version", "started_at", "revision", "lag_ms", "as_of"] })
 }
 
 fn enveloped(schema: Value, name: Name, profile: ApiProfile) -> Value {
@@ -279,6 +358,7 @@ fn problem(profile: ApiProfile) -> Value {
                 "field": { "type": "string", "description": "Where the mistake is." },
                 "required_scopes": { "type": "array", "items": { "type": "string" } },
                 "missing_scopes": { "type": "array", "items": { "type": "string" } },
+                "problems": { "type": "array", "items": { "type": "string" }, "description": "Of a configuration." },
             },
             "required": ["type", "title", "status", "detail", "code", "request_id"],
         }),

@@ -51,6 +51,7 @@ impl ApiProfile {
                     ("detail", "message"),
                     ("field", "field"),
                     ("missing_scopes", "missing_permissions"),
+                    ("problems", "problems"),
                 ] {
                     if let Some(value) = problem.get(from) {
                         error.insert(to.to_owned(), value.clone());

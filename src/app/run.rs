@@ -197,6 +197,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         sync_handle.clone(),
         Arc::clone(&meters),
         Arc::clone(&last_use),
+        Arc::clone(&process) as _,
         move || (**current.load()).clone(),
     );
     let api = Arc::new(api);

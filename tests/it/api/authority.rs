@@ -49,7 +49,7 @@ impl Cast {
 }
 
 /// Method, path, body and whose record it is about.
-const ASKED: [(&str, &str, &str, &str); 30] = [
+const ASKED: [(&str, &str, &str, &str); 35] = [
     ("GET", "/v1/keys", "", ""),
     ("POST", "/v1/keys", r#"{"name":"n","scopes":["read:orders"]}"#, ""),
     ("GET", "/v1/keys/{id}", "", "operators"),
@@ -79,6 +79,11 @@ const ASKED: [(&str, &str, &str, &str); 30] = [
     ("POST", "/v1/owners/{id}/suspend", "", "rival"),
     ("GET", "/v1/scopes", "", ""),
     ("GET", "/v1/audit", "", ""),
+    ("GET", "/v1/requests/{id}", "", ""),
+    ("GET", "/v1/routes", "", ""),
+    ("POST", "/v1/explain", r#"{"method":"GET","url":"/"}"#, ""),
+    ("POST", "/v1/config/reload", "{}", ""),
+    ("GET", "/v1/nodes", "", ""),
     ("GET", "/v1/status", "", ""),
 ];
 

@@ -1,6 +1,7 @@
 //! The management API, as its clients use it.
 
 mod authority;
+mod config;
 mod crash;
 mod description;
 mod keys;
