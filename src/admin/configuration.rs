@@ -151,3 +151,43 @@ impl Api {
         Ok(call.json(StatusCode::OK, json!({ "data": nodes }), Some("nodes")))
     }
 }
+
+/// The schema of a rule as it is listed.
+pub(super) fn rule() -> Value {
+    let text = json!({ "type": "string" });
+    let texts = json!({ "type": "array", "items": { "type": "string" } });
+    let properties = json!({
+        "name": { "type": ["string", "null"] }, "route": text, "hosts": texts, "path": text, "method": text, "demand": text,
+        "auth": { "enum": ["none", "any_key", "scopes"] },
+        "scopes": { "type": "object", "properties": { "all": texts, "any": texts }, "required": ["all", "any"] },
+        "upstream": text, "mode": { "enum": ["enforce", "report"] }, "environments": texts,
+        "file": text, "line": { "type": "integer" }, "column": { "type": "integer" },
+    });
+    json!({ "type": "object", "properties": properties, "required": ["path", "method", "demand", "upstream", "file", "line"] })
+}
+
+/// The schema of an explanation.
+pub(super) fn explanation() -> Value {
+    let texts = json!({ "type": "array", "items": { "type": "string" } });
+    let rules = json!({ "type": "array", "items": { "type": "object" } });
+    let properties = json!({
+        "method": { "type": "string" }, "host": { "type": "string" }, "path": { "type": "string" },
+        "decision": { "enum": ["allow", "preflight", "deny", "report"] },
+        "status": { "type": ["integer", "null"] }, "code": { "type": ["string", "null"] },
+        "reason": { "type": ["string", "null"], "description": "The truth, which the client is not told." },
+        "rule": { "type": ["object", "null"] }, "also": rules, "beaten": rules,
+        "required_scopes": texts, "held_scopes": texts, "missing_scopes": texts, "limits": texts,
+    });
+    json!({ "type": "object", "properties": properties, "required": ["decision", "status", "code", "reason", "rule", "beaten"] })
+}
+
+/// The schema of a process that enforces keys.
+pub(super) fn node() -> Value {
+    let moment = || json!({ "type": ["string", "null"], "format": "date-time" });
+    let properties = json!({
+        "name": { "type": "string" }, "version": { "type": "string" }, "started_at": moment(), "as_of": moment(),
+        "revision": { "type": "integer" },
+        "lag_ms": { "type": ["integer", "null"], "description": "How long ago the store confirmed that revision." },
+    });
+    json!({ "type": "object", "properties": properties, "required": ["name", "version", "started_at", "revision", "lag_ms", "as_of"] })
+}

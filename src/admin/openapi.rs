@@ -9,7 +9,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::configuration::{Question, Reload};
+use super::configuration::{Question, Reload, explanation, node, rule};
 use super::exchange::CODES;
 use super::lists::{AUDIT_FILTERS, KEY_FILTERS};
 use super::profile::ApiProfile;
@@ -283,46 +283,6 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
 /// All there are, on one page.
 fn all(items: Value) -> Value {
     json!({ "type": "object", "properties": { "data": { "type": "array", "items": items } }, "required": ["data"] })
-}
-
-/// A rule as it is listed.
-fn rule() -> Value {
-    let text = json!({ "type": "string" });
-    let texts = json!({ "type": "array", "items": { "type": "string" } });
-    let properties = json!({
-        "name": { "type": ["string", "null"] }, "route": text, "hosts": texts, "path": text, "method": text, "demand": text,
-        "auth": { "enum": ["none", "any_key", "scopes"] },
-        "scopes": { "type": "object", "properties": { "all": texts, "any": texts }, "required": ["all", "any"] },
-        "upstream": text, "mode": { "enum": ["enforce", "report"] }, "environments": texts,
-        "file": text, "line": { "type": "integer" }, "column": { "type": "integer" },
-    });
-    json!({ "type": "object", "properties": properties, "required": ["path", "method", "demand", "upstream", "file", "line"] })
-}
-
-/// An explanation.
-fn explanation() -> Value {
-    let texts = json!({ "type": "array", "items": { "type": "string" } });
-    let rules = json!({ "type": "array", "items": { "type": "object" } });
-    let properties = json!({
-        "method": { "type": "string" }, "host": { "type": "string" }, "path": { "type": "string" },
-        "decision": { "enum": ["allow", "preflight", "deny", "report"] },
-        "status": { "type": ["integer", "null"] }, "code": { "type": ["string", "null"] },
-        "reason": { "type": ["string", "null"], "description": "The truth, which the client is not told." },
-        "rule": { "type": ["object", "null"] }, "also": rules, "beaten": rules,
-        "required_scopes": texts, "held_scopes": texts, "missing_scopes": texts, "limits": texts,
-    });
-    json!({ "type": "object", "properties": properties, "required": ["decision", "status", "code", "reason", "rule", "beaten"] })
-}
-
-/// A process that enforces keys.
-fn node() -> Value {
-    let moment = || json!({ "type": ["string", "null"], "format": "date-time" });
-    let properties = json!({
-        "name": { "type": "string" }, "version": { "type": "string" }, "started_at": moment(), "as_of": moment(),
-        "revision": { "type": "integer" },
-        "lag_ms": { "type": ["integer", "null"], "description": "How long ago the store confirmed that revision." },
-    });
-    json!({ "type": "object", "properties": properties, "required": ["name", "version", "started_at", "revision", "lag_ms", "as_of"] })
 }
 
 fn enveloped(schema: Value, name: Name, profile: ApiProfile) -> Value {

@@ -1,5 +1,6 @@
 //! Claims about what is remembered, for how long, and what never is.
 
+use super::entry::MAX_PATH;
 use super::*;
 
 fn noted<'a>(id: &'a str, path: &'a str) -> Noted<'a> {

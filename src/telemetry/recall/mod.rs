@@ -7,7 +7,8 @@
 //! The worker that notes and the one that asks share a mutex. It is held for as long as one entry takes to write, or the
 //! digests of one worker to search, and is free whenever nobody asks.
 
-use std::borrow::Cow;
+mod entry;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,9 @@ use std::time::Duration;
 use http::Version;
 use parking_lot::Mutex;
 
-use super::access::protocol_name;
+use self::entry::{Entry, kept};
 use super::metrics::DecisionMode;
 use super::visible::mask_address;
-use crate::domain::redact::{path_without_keys, without_keys};
 use crate::domain::{KeyId, OwnerId, Scope, Timestamp};
 
 /// Refusals that each worker remembers; what report mode let pass counts as one.
@@ -27,10 +27,6 @@ pub const REFUSALS_KEPT: usize = 2048;
 pub const ADMISSIONS_KEPT: usize = 512;
 /// One in so many admissions is remembered.
 pub const ADMISSIONS_SAMPLED: u32 = 64;
-/// Longest path that is kept, in bytes.
-const MAX_PATH: usize = 512;
-/// Longest other text that is kept, in bytes.
-const MAX_TEXT: usize = 255;
 
 /// What all workers remember.
 pub struct Recall {
@@ -176,7 +172,7 @@ impl Recall {
 
     /// The newest request of this id that is remembered.
     pub fn find(&self, request_id: &str) -> Option<Remembered> {
-        let id = kept(request_id, MAX_TEXT);
+        let id = kept(request_id);
         let found = self.workers.iter().filter_map(|worker| {
             let rings = worker.rings.lock();
             [&rings.refusals, &rings.admissions].into_iter().filter_map(|ring| ring.find(&id)).max_by_key(|it| it.ts)
@@ -263,7 +259,7 @@ impl Ring {
             self.digests.push(0);
         }
         self.entries[place].write(noted);
-        self.digests[place] = crc32fast::hash(self.entries[place].text(Text::Id).as_bytes());
+        self.digests[place] = crc32fast::hash(self.entries[place].id().as_bytes());
         number
     }
 
@@ -276,166 +272,11 @@ impl Ring {
     fn find(&self, id: &str) -> Option<Remembered> {
         let digest = crc32fast::hash(id.as_bytes());
         let candidates = self.digests.iter().enumerate().filter(|(_, known)| **known == digest);
-        let same = candidates.filter(|(place, _)| self.entries[*place].text(Text::Id) == id);
+        let same = candidates.filter(|(place, _)| self.entries[*place].id() == id);
         // The oldest stands where the next one will be written.
         let next = self.place(self.written);
         let age = |place: usize| (next + self.room - 1 - place) % self.room;
         same.map(|(place, _)| place).min_by_key(|place| age(*place)).map(|place| self.entries[place].read())
-    }
-}
-
-/// The texts of an entry, in the order in which they stand.
-#[derive(Clone, Copy)]
-enum Text {
-    Id,
-    Listener,
-    Method,
-    Host,
-    Path,
-    Route,
-    File,
-    Environment,
-    /// Scopes, between spaces (RFC 6749 §3.3 allows none within).
-    Missing,
-}
-
-const TEXTS: usize = 9;
-
-struct Entry {
-    ts: Timestamp,
-    duration: Duration,
-    /// 0 while the answer is under way.
-    status: u16,
-    is_whole: bool,
-    line: u32,
-    protocol: Version,
-    code: Option<&'static str>,
-    reason: Option<&'static str>,
-    mode: Option<DecisionMode>,
-    key_id: Option<KeyId>,
-    owner: Option<OwnerId>,
-    client_ip: Option<IpAddr>,
-    /// Where each text ends.
-    ends: [u16; TEXTS],
-    /// All texts, one behind the other: one allocation, used again by whatever stands here next.
-    texts: String,
-}
-
-impl Entry {
-    const fn empty() -> Self {
-        Self {
-            ts: Timestamp::from_unix_ms(0),
-            duration: Duration::ZERO,
-            status: 0,
-            is_whole: false,
-            line: 0,
-            protocol: Version::HTTP_11,
-            code: None,
-            reason: None,
-            mode: None,
-            key_id: None,
-            owner: None,
-            client_ip: None,
-            ends: [0; TEXTS],
-            texts: String::new(),
-        }
-    }
-
-    fn write(&mut self, noted: &Noted<'_>) {
-        self.ts = noted.ts;
-        self.duration = Duration::ZERO;
-        self.status = 0;
-        self.protocol = noted.protocol;
-        self.code = noted.code;
-        self.reason = noted.reason;
-        self.mode = noted.mode;
-        self.key_id = noted.key_id;
-        self.owner = noted.owner;
-        self.client_ip = noted.client_ip;
-        let (file, line) = noted.rule.unwrap_or_default();
-        self.line = line;
-        self.texts.clear();
-        let (host, path) = (noted.host.unwrap_or_default(), noted.path.unwrap_or_default());
-        let (kept_host, kept_path) = (kept(host, MAX_TEXT), cut(path_without_keys(path), MAX_PATH));
-        self.is_whole = noted.path.is_some() && *kept_host == *host && *kept_path == *path;
-        self.push(Text::Id, &kept(noted.request_id, MAX_TEXT));
-        self.push(Text::Listener, noted.listener);
-        self.push(Text::Method, noted.method);
-        self.push(Text::Host, &kept_host);
-        self.push(Text::Path, &kept_path);
-        self.push(Text::Route, noted.route.unwrap_or_default());
-        self.push(Text::File, file);
-        self.push(Text::Environment, noted.environment.unwrap_or_default());
-        let start = self.texts.len();
-        for scope in noted.missing_scopes {
-            let gap = usize::from(self.texts.len() > start);
-            // A scope that does not fit is left out whole: half a name is another one.
-            if self.texts.len() - start + gap + scope.as_str().len() <= MAX_TEXT {
-                self.texts.push_str(&" "[..gap]);
-                self.texts.push_str(scope.as_str());
-            }
-        }
-        self.close(Text::Missing);
-    }
-
-    fn push(&mut self, which: Text, text: &str) {
-        let most = if matches!(which, Text::Path) { MAX_PATH } else { MAX_TEXT };
-        self.texts.push_str(&text[..text.floor_char_boundary(most)]);
-        self.close(which);
-    }
-
-    fn close(&mut self, which: Text) {
-        // The bounds of all texts together are far below what 16 bits count.
-        self.ends[which as usize] = u16::try_from(self.texts.len()).unwrap_or(u16::MAX);
-    }
-
-    fn text(&self, which: Text) -> &str {
-        let at = which as usize;
-        let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        self.texts.get(usize::from(start)..usize::from(self.ends[at])).unwrap_or_default()
-    }
-
-    fn read(&self) -> Remembered {
-        let text = |which| self.text(which).to_owned();
-        let some = |which| Some(text(which)).filter(|text| !text.is_empty());
-        let has_ended = self.status != 0;
-        Remembered {
-            ts: self.ts,
-            request_id: text(Text::Id),
-            listener: text(Text::Listener),
-            protocol: protocol_name(self.protocol),
-            method: some(Text::Method),
-            host: some(Text::Host),
-            path: some(Text::Path),
-            is_whole: self.is_whole,
-            route: some(Text::Route),
-            rule: some(Text::File).map(|file| (file, self.line)),
-            status: has_ended.then_some(self.status),
-            code: self.code,
-            reason: self.reason,
-            missing_scopes: self.text(Text::Missing).split_terminator(' ').map(str::to_owned).collect(),
-            mode: self.mode.map(DecisionMode::text),
-            key_id: self.key_id,
-            owner: self.owner,
-            environment: some(Text::Environment),
-            client_ip: self.client_ip,
-            duration: has_ended.then_some(self.duration),
-        }
-    }
-}
-
-/// What is kept of a text from outside.
-fn kept(text: &str, most: usize) -> Cow<'_, str> {
-    cut(without_keys(text), most)
-}
-
-fn cut(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(&text[..text.floor_char_boundary(most)]),
-        Cow::Owned(mut text) => {
-            text.truncate(text.floor_char_boundary(most));
-            Cow::Owned(text)
-        }
     }
 }
 
