@@ -59,14 +59,18 @@ const JUDGED: [&str; 14] = [
 ];
 
 /// Reasons that lie in what is not remembered: other header fields, what was asked before, the age of the key set.
-const BEYOND: [&str; 6] = [
+const BEYOND: [&str; 7] = [
     "invalid_request",
     "origin_not_allowed",
     "secret_key_in_browser",
     "rate_limited",
     "quota_exceeded",
+    "too_many_failures",
     "auth_unavailable",
 ];
+
+/// Those of them that say nothing about whose the request was: what stood where a credential belongs is not remembered.
+const WITHOUT_CALLER: [&str; 3] = ["invalid_request", "too_many_failures", "auth_unavailable"];
 
 impl Past {
     /// Holds a remembered request against `rules` and the keys of a store, as they are at `now`.
@@ -178,8 +182,8 @@ impl Past {
 
 /// The request as it can be asked again, where all that decides is remembered.
 fn request_of(was: &Remembered) -> Option<TypedRequest> {
-    // What stood where a credential belongs is not remembered: nobody can say what it would be now.
-    if was.reason == Some("invalid_request") || !was.is_whole {
+    let lacks_caller = was.key_id.is_none() && was.reason.is_some_and(|reason| WITHOUT_CALLER.contains(&reason));
+    if lacks_caller || !was.is_whole {
         return None;
     }
     let method = Method::from_bytes(was.method.as_ref()?.as_bytes()).ok()?;

@@ -46,6 +46,7 @@ fn every_reason_of_a_decision_is_sorted() {
         Denial::InsufficientScope { required: Vec::new(), missing: Vec::new() },
         Denial::RateLimited { policy: crate::limit::Policy::Key, retry_after_seconds: 1 },
         Denial::QuotaExceeded { policy: crate::limit::Policy::KeyDay, retry_after_seconds: 1 },
+        Denial::TooManyFailures { retry_after_seconds: 1 },
         Denial::AuthUnavailable,
     ];
     for reason in decided.iter().map(Denial::reason) {

@@ -22,8 +22,8 @@ use crate::gate::{Admission, Denial, Identity, Mode, Outcome, Verdict};
 use crate::limit::Policy;
 use crate::reply::Refusal;
 use crate::telemetry::{
-    AccessLine, AccessLog, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, Metrics, RouteLabel, Ticket,
-    UpstreamLabel, WorkerMetrics, WorkerRecall,
+    AccessLine, AccessLog, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, Metrics, Noted, RouteLabel,
+    Ticket, UpstreamLabel, WorkerMetrics, WorkerRecall,
 };
 
 /// One worker's metrics, access log and memory of recent requests.
@@ -331,9 +331,19 @@ impl Exchange {
         }
     }
 
-    /// The host and the path of the request, as far as an access line needs them.
-    pub(super) fn line_target(&self) -> (Option<&str>, Option<&str>) {
-        self.line.as_ref().map_or((None, None), |line| (line.host.as_deref(), Some(&line.path)))
+    /// What is known of the request for the access line that it gets, on top of `noted`.
+    pub(super) fn with_line_facts<'a>(&'a self, noted: Noted<'a>) -> Noted<'a> {
+        let Some(line) = &self.line else { return noted };
+        Noted {
+            host: line.host.as_deref(),
+            path: Some(&line.path),
+            mode: line.mode,
+            key_id: line.key_id,
+            owner: line.owner,
+            environment: line.environment.as_deref(),
+            client_ip: line.client_ip,
+            ..noted
+        }
     }
 
     /// Lets the exchange see how much of the body was sent.

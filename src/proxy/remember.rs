@@ -121,7 +121,7 @@ impl Exchange {
     }
 
     /// Remembers that it is answered by us for a reason beside the decision. Of one that was let in and is not in the
-    /// sample, host and path are known only where it gets an access line.
+    /// sample, host, path and key are known only where it gets an access line.
     pub(super) fn remember_failure(
         &mut self,
         failure: Failure,
@@ -133,16 +133,13 @@ impl Exchange {
         if let Some(ticket) = self.ticket {
             return recall.failed(ticket, failure.code());
         }
-        let (host, path) = self.line_target();
-        let noted = Noted {
+        let noted = self.with_line_facts(Noted {
             listener: &self.connection.listener_name,
             protocol: self.version,
             method: self.method.as_str(),
-            host,
-            path,
             route: route.map(|route| &*route.label),
             ..unread(request_id, failure, now)
-        };
+        });
         self.ticket = Some(recall.note(RecallKind::Refusal, &noted));
     }
 }

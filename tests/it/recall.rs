@@ -116,6 +116,11 @@ async fn a_failure_behind_the_decision_is_told_apart_from_it() {
     let told = explained(&gateway, &down).await;
     assert_eq!(was(&told, ["status", "reason", "path"]), [json!(502), json!("upstream_unreachable"), json!("/status")]);
     assert_eq!(told["changed"], json!(false), "{told}");
+    let key = gateway.key("reader", "read:orders").await;
+    let down = gateway.get("/me").bearer(&key).await.refused(502, "upstream_unreachable");
+    let told = explained(&gateway, &down).await;
+    assert_eq!(was(&told, ["status", "key_id"]), [json!(502), json!(key.id)]);
+    assert_eq!((&told["now"]["decision"], &told["changed"]), (&json!("allow"), &json!(false)), "{told}");
     let large = gateway.post("/small").body("more than ten bytes").await.refused(413, "body_too_large");
     let told = explained(&gateway, &large).await;
     assert_eq!(was(&told, ["status", "code", "path"]), [json!(413), json!("body_too_large"), json!("/small")]);
