@@ -176,6 +176,7 @@ impl Reloader {
         gateway.store.seal_with(settings.audit_seal());
         gateway.audit.send_replace(settings.audit);
         gateway.admin_tls.store(super::run::admin_tls(&settings, &generation.tls));
+        gateway.usage.send_replace(settings.usage);
         gateway.metrics.set_report_mode_routes(reporting);
         export_certificates(&gateway.metrics, &generation.tls);
         for (listener, key, socket) in opened {

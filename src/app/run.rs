@@ -28,7 +28,7 @@ use crate::server::{
     Accepting, Acceptor, Bind, EdgeTls, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts,
     Workers, listen, serve_management, serve_pages,
 };
-use crate::store::{self, AuditExtent, AuditSettings, OpenMode, Store};
+use crate::store::{self, AuditExtent, AuditSettings, OpenMode, Store, Tidied, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
 
 /// What a gateway is started from.
@@ -87,6 +87,7 @@ pub(super) struct Gateway {
     pub(crate) audit: watch::Sender<AuditSettings>,
     /// What the management listener speaks TLS with.
     pub(crate) admin_tls: Arc<ArcSwapOption<EdgeTls>>,
+    pub(crate) usage: watch::Sender<UsageSettings>,
 }
 
 async fn run_on_control(options: Options) -> Result<(), RunError> {
@@ -154,8 +155,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         Arc::clone(store.writer()),
         settings.sync.last_used_flush,
     ));
-    let audit = watch::Sender::new(settings.audit);
-    let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store), audit.subscribe()));
+    let (audit, usage) = (watch::Sender::new(settings.audit), watch::Sender::new(settings.usage));
+    let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store), audit.subscribe(), usage.subscribe()));
     let quota_counts = QuotaCounts::new(Arc::clone(&meters), Arc::clone(store.quotas()));
     if let Err(error) = quota_counts.load().await {
         tracing::warn!(%error, "counts of quotas cannot be read; they are added as soon as the store can be written");
@@ -237,6 +238,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         store: Arc::clone(&store),
         audit,
         admin_tls,
+        usage,
     };
     let _socket = match socket::serve(&settings.admin.socket, process) {
         Ok(guard) => Some(guard),
@@ -386,7 +388,12 @@ async fn wait_until_loaded(sync: &crate::cache::SyncHandle, signals: &mut Signal
 }
 
 /// Logs the head of the audit trail, and every hour lets go of what is old. Trouble waits for the next hour.
-async fn forget_hourly(store: Arc<Store>, audit: watch::Receiver<AuditSettings>) {
+async fn forget_hourly(
+    store: Arc<Store>,
+    audit: watch::Receiver<AuditSettings>,
+    usage: watch::Receiver<UsageSettings>,
+) {
+    let mut told_of_eviction = false;
     loop {
         log_audit_head(&store).await;
         tokio::time::sleep(HOUR).await;
@@ -401,6 +408,20 @@ async fn forget_hourly(store: Arc<Store>, audit: watch::Receiver<AuditSettings>)
             Err(error) => {
                 tracing::warn!(%error, "old entries of the audit trail were not dropped; it is tried again in an hour");
             }
+        }
+        let retention = usage.borrow().retention;
+        match store::tidy_usage(store.usage(), retention, time::now()).await {
+            Ok(Tidied { evicted: 0, .. }) => {}
+            Ok(Tidied { evicted, .. }) if !told_of_eviction => {
+                told_of_eviction = true;
+                tracing::warn!(
+                    evicted,
+                    most = store::MAX_COUNTS,
+                    "there are more counts of usage than are kept; the oldest go first"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "old usage was not dropped; it is tried again in an hour"),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::limit::LimitSettings;
 use crate::proxy::{HeaderSettings, UpstreamSettings};
 pub use crate::reply::ErrorProfile;
 use crate::server::{Limits, ListenerSettings, ShutdownSettings, TlsSettings, Workers};
-use crate::store::{AuditSeal, AuditSettings, StoreSettings, SyncSettings};
+use crate::store::{AuditSeal, AuditSettings, StoreSettings, SyncSettings, UsageSettings};
 use crate::telemetry::{LogSettings, MetricsSettings};
 
 /// Every setting of the gateway.
@@ -39,6 +39,8 @@ pub struct Settings {
     pub sync: SyncSettings,
     /// The trail of changes.
     pub audit: AuditSettings,
+    /// What is kept of requests.
+    pub usage: UsageSettings,
     /// Metering.
     pub rate_limits: LimitSettings,
     /// Bounds of connections.

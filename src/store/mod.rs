@@ -1,7 +1,7 @@
 //! Where key records live.
 //!
-//! Five traits, so that each is given only what it needs: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`], [`AuditReader`],
-//! [`QuotaBook`]. [`open`] is the one door. Must not know who asks, nor how requests are decided.
+//! Six traits, so that each is given only what it needs: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`], [`AuditReader`],
+//! [`QuotaBook`], [`UsageBook`]. [`open`] is the one door. Must not know who asks, nor how requests are decided.
 //! Start at `api`; `sqlite` and `memory` are the stores, and `contract_tests` holds both to the same promises.
 
 use std::sync::Arc;
@@ -13,25 +13,30 @@ mod audit;
 mod command;
 mod error;
 mod memory;
+mod memory_usage;
 mod retention;
 mod seal;
 mod settings;
 mod sqlite;
 mod trail;
+mod usage;
 mod verify;
 
 #[cfg(test)]
 mod contract_tests;
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+mod usage_contract_tests;
 
 pub use api::*;
 pub use command::{Command, Effect, Note, Order, Origin};
 pub use error::StoreError;
-pub use retention::{RETENTION, forget_old_entries, forget_what_is_old};
+pub use retention::{RETENTION, forget_old_entries, forget_what_is_old, tidy_usage};
 pub use seal::{AuditHead, AuditMac, AuditSeal, NotAHead, Sealed};
 pub use settings::*;
 pub use trail::{AuditEntry, AuditExtent, AuditOrder, AuditQuery, AuditReader};
+pub use usage::*;
 pub use verify::{Breach, DroppedEntries, Verification};
 
 /// Whether a store that does not exist is made.
@@ -51,13 +56,14 @@ pub struct Store {
     audit: Arc<dyn AuditReader>,
     seal: SharedSeal,
     quotas: Arc<dyn QuotaBook>,
+    usage: Arc<dyn UsageBook>,
 }
 
 /// The seal in use, replaced when the configuration is read again.
 type SharedSeal = Arc<ArcSwap<AuditSeal>>;
 
 impl Store {
-    fn over<S>(store: S, seal: SharedSeal) -> Arc<Self>
+    fn over<S>(store: S, usage: Arc<dyn UsageBook>, seal: SharedSeal) -> Arc<Self>
     where
         S: KeyReader + KeyWriter + ChangeFeed + AuditReader + QuotaBook + 'static,
     {
@@ -68,6 +74,7 @@ impl Store {
             feed: store.clone(),
             audit: store.clone(),
             quotas: store,
+            usage,
             seal,
         })
     }
@@ -101,6 +108,11 @@ impl Store {
     pub fn quotas(&self) -> &Arc<dyn QuotaBook> {
         &self.quotas
     }
+
+    /// What keeps what requests leave behind.
+    pub fn usage(&self) -> &Arc<dyn UsageBook> {
+        &self.usage
+    }
 }
 
 impl std::fmt::Debug for Store {
@@ -119,7 +131,14 @@ impl std::fmt::Debug for Store {
 pub fn open(settings: &StoreSettings, mode: OpenMode, seal: AuditSeal) -> Result<Arc<Store>, StoreError> {
     let seal = Arc::new(ArcSwap::from_pointee(seal));
     match settings {
-        StoreSettings::Memory => Ok(Store::over(memory::MemoryStore::new(seal.clone())?, seal)),
-        StoreSettings::Sqlite { path } => Ok(Store::over(sqlite::SqliteStore::open(path, mode, seal.clone())?, seal)),
+        StoreSettings::Memory => {
+            let usage = Arc::new(memory_usage::MemoryUsage::default());
+            Ok(Store::over(memory::MemoryStore::new(seal.clone())?, usage, seal))
+        }
+        StoreSettings::Sqlite { path } => {
+            let store = sqlite::SqliteStore::open(path, mode, seal.clone())?;
+            let usage = store.usage_book();
+            Ok(Store::over(store, usage, seal))
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::api::{Actor, KeyWriter};
 use super::error::StoreError;
+use super::usage::{Tidied, UsageBook};
 use crate::domain::Timestamp;
 
 /// Rows live this long after revocation, and changes are remembered this long; a node further behind loads anew.
@@ -48,5 +49,23 @@ pub async fn forget_old_entries(
             0 => return Ok(gone),
             entries => gone += entries,
         }
+    }
+}
+
+/// Merges and drops what is old in the book of usage, in small transactions; returns what was done in all.
+///
+/// To be called now and then, hourly say. Stopping it half-way loses nothing.
+///
+/// # Errors
+/// As any write.
+pub async fn tidy_usage(book: &Arc<dyn UsageBook>, retention: Duration, now: Timestamp) -> Result<Tidied, StoreError> {
+    let mut done = Tidied::default();
+    loop {
+        let Tidied { merged, dropped, evicted } = book.tidy_usage(retention, now).await?;
+        if merged + dropped + evicted == 0 {
+            return Ok(done);
+        }
+        done =
+            Tidied { merged: done.merged + merged, dropped: done.dropped + dropped, evicted: done.evicted + evicted };
     }
 }

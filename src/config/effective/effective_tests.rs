@@ -29,6 +29,7 @@ routes:
   - { path: /c, upstream: portcullis, auth: any_key, map: { a: portcullis:keys, b: [portcullis:verify, portcullis:usage] } }
 store: { driver: memory }
 audit: { retention: 30d }
+usage: { retention: 10d }
 sync: { poll_interval: 1s, on_stale: serve, max_staleness: 48h }
 rate_limits: { headers: false, legacy_headers: true, max_meters: 20000, quota_flush: 2s }
 limits: { connections_per_address: 7, head_size: 64KiB, failures: { requests: 9, per: 1m, burst: 12 } }

@@ -73,6 +73,7 @@ pub(super) fn settings(settings: &Settings) -> Value {
             ])),
         ),
         ("audit", Some(map([("retention", span(settings.audit.retention))]))),
+        ("usage", Some(map([("retention", span(settings.usage.retention))]))),
         (
             "rate_limits",
             Some(map([

@@ -68,6 +68,8 @@ shape! {
         sync: Section<SyncFile>,
         /// The trail of changes.
         audit: Section<AuditFile>,
+        /// What is kept of the requests of keys.
+        usage: Section<UsageFile>,
         /// How limits of requests are kept and told. The limits themselves stand at environments and routes.
         rate_limits: Section<RateLimitsFile>,
         /// Bounds of every connection.
@@ -249,6 +251,14 @@ shape! {
     pub(crate) struct AuditFile {
         /// How long entries are kept. 1d to 36500d.
         retention: Option<At<Duration>> = "400d",
+    }
+}
+
+shape! {
+    /// What is kept of the requests of keys.
+    pub(crate) struct UsageFile {
+        /// How long counts, networks, events and what report mode found are kept. 1d to 3650d.
+        retention: Option<At<Duration>> = "90d",
     }
 }
 

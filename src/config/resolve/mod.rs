@@ -24,6 +24,7 @@ pub(crate) use self::ties::rule_of;
 use super::diagnostic::{Code, Findings, Problem};
 use super::file::{
     AdminFile, AuditFile, Driver, File, LimitsFile, LoggingFile, MetricsFile, ShutdownFile, StoreFile, SyncFile,
+    UsageFile,
 };
 use super::place::PlaceId;
 use super::settings::{AdminSettings, ErrorProfile, ReadFile, Settings};
@@ -33,7 +34,7 @@ use crate::domain::time::show_duration;
 use crate::gate::{GateSettings, OnStale};
 use crate::route::RouteTable;
 use crate::server::{Limits, ShutdownSettings, Workers};
-use crate::store::{AuditSettings, StoreSettings, SyncSettings};
+use crate::store::{AuditSettings, StoreSettings, SyncSettings, UsageSettings};
 use crate::telemetry::{LogFormat, LogLevel, LogSettings, MetricsSettings};
 
 /// Settings, and where their rules stand, for lints.
@@ -126,6 +127,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         store: store(file.store.0.as_ref(), &base, findings),
         sync: sync_settings(sync, findings),
         audit: audit(file.audit.0.as_ref(), findings),
+        usage: usage(file.usage.0.as_ref(), findings),
         rate_limits: limits::settings(file.rate_limits.0.as_ref(), findings),
         limits: limits(file.limits.0.as_ref(), findings),
         admin: admin(file, &base, findings),
@@ -243,6 +245,11 @@ fn sync_settings(file: Option<&SyncFile>, findings: &mut Findings) -> SyncSettin
 fn audit(file: Option<&AuditFile>, findings: &mut Findings) -> AuditSettings {
     let retention = file.and_then(|file| file.retention.as_ref());
     AuditSettings { retention: span(retention, 400 * DAY, DAY..=36_500 * DAY, findings) }
+}
+
+fn usage(file: Option<&UsageFile>, findings: &mut Findings) -> UsageSettings {
+    let retention = file.and_then(|file| file.retention.as_ref());
+    UsageSettings { retention: span(retention, 90 * DAY, DAY..=3_650 * DAY, findings) }
 }
 
 fn staleness(file: Option<&SyncFile>, marks: &mut Marks, findings: &mut Findings) -> (Duration, OnStale) {

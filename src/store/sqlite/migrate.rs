@@ -31,7 +31,7 @@ pub(super) const KEYS: Schema = Schema {
     ],
 };
 
-/// The file beside it that notes last use and what quotas count.
+/// The file beside it that notes last use, what quotas count and what requests leave behind.
 pub(super) const USAGE: Schema = Schema {
     application_id: i32::from_be_bytes(*b"PcUs"),
     migrations: &[
@@ -52,6 +52,7 @@ pub(super) const USAGE: Schema = Schema {
                       PRIMARY KEY (holder, id, period, begins)
                   ) STRICT, WITHOUT ROWID;",
         },
+        Migration { version: 3, name: "usage", sql: include_str!("../migrations/sqlite/usage_0003.sql") },
     ],
 };
 

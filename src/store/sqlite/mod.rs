@@ -1,10 +1,11 @@
-//! The embedded store: one SQLite file, and one more for last use and the counts of quotas.
+//! The embedded store: one SQLite file, and one more for last use, the counts of quotas and what requests leave behind.
 //!
 //! Owns the files, their threads and their schema. One thread writes (`writer`), one follows changes (`feed`), two read
 //! for people, one notes what requests did (`usage`); each has a connection of its own (`seat`). Other processes may use the
 //! same files at the same time.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, named_params, params};
@@ -20,6 +21,7 @@ use super::error::StoreError;
 use super::memory::wait_for_commit;
 use super::seal::AuditHead;
 use super::trail::{AuditEntry, AuditExtent, AuditQuery, AuditReader};
+use super::usage::UsageBook;
 use super::verify::Verification;
 use crate::domain::{KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp};
 
@@ -32,6 +34,7 @@ mod rows;
 mod seat;
 mod trail;
 mod usage;
+mod usage_book;
 mod writer;
 
 #[cfg(test)]
@@ -53,7 +56,7 @@ pub(super) struct SqliteStore {
     writer: writer::Writer,
     feed: Readers,
     readers: Readers,
-    usage: usage::Usage,
+    usage: Arc<usage::Usage>,
     seal: SharedSeal,
 }
 
@@ -71,10 +74,15 @@ impl SqliteStore {
             writer: writer::Writer::start(writer, committed.clone(), seal.clone())?,
             feed: Readers::start("store-feed", [reader()])?,
             readers: Readers::start("store-reader", [reader(), reader()])?,
-            usage: usage::Usage::start(path)?,
+            usage: Arc::new(usage::Usage::start(path)?),
             committed,
             seal,
         })
+    }
+
+    /// What requests leave behind; it lies in the file of last use.
+    pub(super) fn usage_book(&self) -> Arc<dyn UsageBook> {
+        Arc::clone(&self.usage) as _
     }
 }
 

@@ -1,4 +1,5 @@
-//! When keys were last used, and what quotas counted: a file of its own, so that noting it never delays a revocation.
+//! When keys were last used, what quotas counted and what requests left behind (`usage_book`): a file of its own, so that
+//! noting it never delays a revocation.
 //!
 //! What it holds is welcome, not needed: a broken file is set aside and begun anew.
 
@@ -41,14 +42,19 @@ impl Usage {
 
     /// The counts of days and months that are not over; forgets the others.
     pub(super) async fn current_counts(&self, now: Timestamp) -> Result<Vec<(QuotaTerm, u64)>, StoreError> {
-        if !self.path.exists() {
+        if !self.exists() {
             return Ok(Vec::new());
         }
         self.insist("reading counts of quotas", move |open| read_counts(open, now)).await
     }
 
+    /// Whether there is a file already.
+    pub(super) fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
     /// Does a job, in a new file where the old one is broken.
-    async fn insist<T: Send + 'static>(
+    pub(super) async fn insist<T: Send + 'static>(
         &self,
         doing: &'static str,
         job: impl Fn(&mut Open) -> Result<T, Fault> + Send + 'static,
@@ -65,7 +71,7 @@ impl Usage {
 
     /// Fills in when these keys were last used. What cannot be read stays unknown: the records matter more.
     pub(super) async fn fill_in(&self, records: &mut [KeyRecord]) {
-        if records.is_empty() || !self.path.exists() {
+        if records.is_empty() || !self.exists() {
             return;
         }
         let ids: Vec<KeyId> = records.iter().map(|record| record.id).collect();
@@ -169,7 +175,7 @@ fn read(open: &mut Open, ids: &[KeyId]) -> Result<Vec<Option<Timestamp>>, Fault>
 /// Renames a broken file, so that it can be looked at, and removes what belongs to it.
 fn set_aside(path: &Path, found: &str) -> Result<(), StoreError> {
     let aside = path.with_extension("db.broken");
-    tracing::warn!(%found, file = %path.display(), kept_as = %aside.display(), "last use and counts of quotas begin anew in a new file");
+    tracing::warn!(%found, file = %path.display(), kept_as = %aside.display(), "last use, counts of quotas and usage begin anew in a new file");
     for suffix in ["-wal", "-shm"] {
         let mut companion = path.as_os_str().to_owned();
         companion.push(suffix);

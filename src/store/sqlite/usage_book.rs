@@ -1,0 +1,477 @@
+//! What requests leave behind, in the file of last use.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params, params};
+
+use super::fault::Fault;
+use super::seat::Open;
+use super::usage::Usage;
+use crate::domain::{KeyId, Timestamp};
+use crate::store::api::Answer;
+use crate::store::usage::{
+    EventKind, EventQuery, Finding, FoundCaller, HOURS_KEPT, KeyUsage, LastSeen, MAX_COUNTS, MAX_EVENTS, MAX_FINDINGS,
+    MAX_NETWORKS, MAX_TIDIED_AT_ONCE, NetworkSeen, NewEvent, NewNetwork, Passage, Sighting, Span, Tidied, UsageBook,
+    UsageBucket, UsageCount, UsageEvent, UsageNotes, UsageQuery, at_hour,
+};
+
+impl UsageBook for Usage {
+    fn note_usage(&self, notes: UsageNotes) -> Answer<'_, Vec<NewNetwork>> {
+        Box::pin(self.insist("noting usage", move |open| note(open, &notes)))
+    }
+
+    fn note_events(&self, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>> {
+        Box::pin(self.insist("noting events", move |open| note_events(open, &events)))
+    }
+
+    fn tidy_usage(&self, retention: Duration, now: Timestamp) -> Answer<'_, Tidied> {
+        Box::pin(async move {
+            if !self.exists() {
+                return Ok(Tidied::default());
+            }
+            self.insist("dropping old usage", move |open| tidy(open, retention, now)).await
+        })
+    }
+
+    fn key_usage(&self, query: UsageQuery) -> Answer<'_, KeyUsage> {
+        self.look("reading usage", move |open| key_usage(open, &query))
+    }
+
+    fn rules_passed(&self, keys: Vec<KeyId>) -> Answer<'_, Vec<(KeyId, Arc<str>)>> {
+        self.look("reading the rules that keys passed", move |open| rules_passed(open, &keys))
+    }
+
+    fn findings(&self) -> Answer<'_, Vec<Finding>> {
+        self.look("reading what report mode found", findings)
+    }
+
+    fn list_events(&self, query: EventQuery) -> Answer<'_, Vec<UsageEvent>> {
+        self.look("listing events", move |open| list_events(open, query))
+    }
+
+    fn counted_since(&self) -> Answer<'_, Option<Timestamp>> {
+        self.look("reading usage", |open| {
+            // Each from the front of the index; over both at once it would be read whole.
+            let oldest = |span: Span| -> Result<Option<i64>, Fault> {
+                let sql = "SELECT min(begins) FROM counts WHERE span = ?1";
+                Ok(open.connection.query_row(sql, [span.hours()], |row| row.get(0))?)
+            };
+            Ok([oldest(Span::Hour)?, oldest(Span::Day)?].into_iter().flatten().min().map(at_hour))
+        })
+    }
+}
+
+impl Usage {
+    /// Reads; there is nothing to read where there is no file.
+    fn look<T: Default + Send + 'static>(
+        &self,
+        doing: &'static str,
+        job: impl Fn(&mut Open) -> Result<T, Fault> + Send + 'static,
+    ) -> Answer<'_, T> {
+        Box::pin(async move { if self.exists() { self.insist(doing, job).await } else { Ok(T::default()) } })
+    }
+}
+
+fn note(open: &mut Open, notes: &UsageNotes) -> Result<Vec<NewNetwork>, Fault> {
+    let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut rules = Rules::default();
+    add_counts(&transaction, &notes.counts, &mut rules)?;
+    let new = see(&transaction, &notes.sightings)?;
+    add_findings(&transaction, &notes.findings, &mut rules)?;
+    transaction.commit()?;
+    Ok(new)
+}
+
+/// Numbers of rules, looked up or given once in a transaction.
+#[derive(Default)]
+struct Rules(HashMap<Arc<str>, i64>);
+
+impl Rules {
+    fn number(&mut self, connection: &Connection, text: &Arc<str>) -> Result<i64, Fault> {
+        if let Some(number) = self.0.get(text) {
+            return Ok(*number);
+        }
+        // Setting what is there already, so that there is a row to answer.
+        let mut upsert = connection.prepare_cached(
+            "INSERT INTO rules (text) VALUES (?1) ON CONFLICT (text) DO UPDATE SET text = text RETURNING rule",
+        )?;
+        let number = upsert.query_row([text.as_ref()], |row| row.get(0))?;
+        self.0.insert(Arc::clone(text), number);
+        Ok(number)
+    }
+}
+
+fn add_counts(connection: &Connection, counts: &[UsageCount], rules: &mut Rules) -> Result<(), Fault> {
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO counts (id, begins, span, rule, status, passage, requests) VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6) \
+         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
+    )?;
+    for count in counts {
+        let rule = rules.number(connection, &count.rule)?;
+        let begins = Span::Hour.holding(count.at);
+        let requests = number(count.requests);
+        upsert.execute(params![
+            count.key.to_bytes(),
+            begins,
+            rule,
+            count.status,
+            passage_number(count.passage),
+            requests
+        ])?;
+    }
+    Ok(())
+}
+
+fn see(connection: &Connection, sightings: &[Sighting]) -> Result<Vec<NewNetwork>, Fault> {
+    let mut last = connection.prepare_cached(
+        "INSERT INTO seen (id, at, address, agent) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE \
+         SET at = excluded.at, address = excluded.address, agent = excluded.agent WHERE excluded.at >= at",
+    )?;
+    let mut again = connection.prepare_cached(
+        "UPDATE networks SET first = min(first, ?3), last = max(last, ?4) WHERE id = ?1 AND network = ?2",
+    )?;
+    let mut known = connection.prepare_cached("SELECT count(*) FROM networks WHERE id = ?1")?;
+    let mut forget = connection.prepare_cached(
+        "DELETE FROM networks WHERE id = ?1 AND network = \
+         (SELECT network FROM networks WHERE id = ?1 ORDER BY last, network LIMIT 1)",
+    )?;
+    let mut add =
+        connection.prepare_cached("INSERT INTO networks (id, network, first, last) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut new = Vec::new();
+    for sighting in sightings {
+        let id = sighting.key.to_bytes();
+        let address = sighting.address.map(|address| address.to_string());
+        last.execute(params![id, sighting.at.unix_ms(), address, sighting.agent])?;
+        for NetworkSeen { network, first, last } in &sighting.networks {
+            let row = params![id, network.to_string(), first.unix_ms(), last.unix_ms()];
+            if again.execute(row)? > 0 {
+                continue;
+            }
+            let known: i64 = known.query_row([id], |row| row.get(0))?;
+            let is_crowded = known >= rows(MAX_NETWORKS);
+            if is_crowded {
+                forget.execute([id])?;
+            }
+            add.execute(row)?;
+            if known > 0 {
+                new.push(NewNetwork { key: sighting.key, network: *network, is_crowded });
+            }
+        }
+    }
+    Ok(new)
+}
+
+fn add_findings(connection: &Connection, findings: &[Finding], rules: &mut Rules) -> Result<(), Fault> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO findings (rule, reason, caller, missing, requests, first, last) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, first = min(first, excluded.first), \
+         last = max(last, excluded.last)",
+    )?;
+    for finding in findings {
+        let rule = rules.number(connection, &finding.rule)?;
+        let requests = number(finding.requests);
+        let (caller, missing) = (caller_text(finding.caller), finding.missing.join(" "));
+        let (first, last) = (finding.first.unix_ms(), finding.last.unix_ms());
+        upsert.execute(params![rule, finding.reason, caller, missing, requests, first, last])?;
+    }
+    let excess = "DELETE FROM findings WHERE (rule, reason, caller, missing) IN \
+         (SELECT rule, reason, caller, missing FROM findings ORDER BY last DESC LIMIT -1 OFFSET ?1)";
+    connection.prepare_cached(excess)?.execute([rows(MAX_FINDINGS)])?;
+    Ok(())
+}
+
+fn note_events(open: &mut Open, events: &[NewEvent]) -> Result<Vec<bool>, Fault> {
+    let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut written = Vec::with_capacity(events.len());
+    {
+        let mut last = transaction.prepare_cached("SELECT max(at) FROM events WHERE kind = ?1 AND id IS ?2")?;
+        let mut insert = transaction
+            .prepare_cached("INSERT INTO events (kind, id, address, at, detail) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        for NewEvent { event, apart } in events {
+            let (kind, id) = (event.kind.text(), event.key.map(KeyId::to_bytes));
+            let last: Option<i64> = last.query_row(params![kind, id], |row| row.get(0))?;
+            let is_told =
+                last.is_some_and(|last| !apart.is_zero() && event.at < Timestamp::from_unix_ms(last).plus(*apart));
+            if !is_told {
+                let address = event.address.map(|address| address.to_string());
+                insert.execute(params![kind, id, address, event.at.unix_ms(), event.detail])?;
+            }
+            written.push(!is_told);
+        }
+        let forget = "DELETE FROM events WHERE event <= (SELECT max(event) FROM events) - ?1";
+        transaction.prepare_cached(forget)?.execute([rows(MAX_EVENTS)])?;
+    }
+    transaction.commit()?;
+    Ok(written)
+}
+
+fn tidy(open: &mut Open, retention: Duration, now: Timestamp) -> Result<Tidied, Fault> {
+    let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut left = MAX_TIDIED_AT_ONCE;
+    let dropped = drop_old(&transaction, now.minus(retention), &mut left)?;
+    let merged = merge(&transaction, Span::Day.holding(now.minus(HOURS_KEPT)), &mut left)?;
+    let evicted = evict(&transaction, &mut left)?;
+    if dropped + evicted > 0 {
+        transaction.execute(
+            "DELETE FROM rules WHERE NOT EXISTS (SELECT 1 FROM counts WHERE counts.rule = rules.rule LIMIT 1) \
+             AND NOT EXISTS (SELECT 1 FROM findings WHERE findings.rule = rules.rule) \
+             AND (SELECT count(*) FROM rules) > ?1",
+            [MANY_RULES],
+        )?;
+    }
+    transaction.commit()?;
+    Ok(Tidied { merged, dropped, evicted })
+}
+
+/// Texts of rules are worth the search for those that are no longer used when there are more.
+const MANY_RULES: i64 = 100_000;
+
+/// The columns that name a count.
+const COUNT: &str = "id, begins, span, rule, status, passage";
+
+fn drop_old(connection: &Connection, oldest: Timestamp, left: &mut usize) -> Result<usize, Fault> {
+    let mut gone = 0;
+    let sql = format!(
+        "DELETE FROM counts WHERE ({COUNT}) IN \
+         (SELECT {COUNT} FROM counts WHERE span = ?1 AND begins <= ?2 ORDER BY begins LIMIT ?3)"
+    );
+    for span in [Span::Day, Span::Hour] {
+        let last = oldest.unix_seconds().div_euclid(3600) - span.hours();
+        gone += connection.prepare_cached(&sql)?.execute(params![span.hours(), last, rows(*left - gone)])?;
+    }
+    *left -= gone;
+    let moment = oldest.unix_ms();
+    for sql in [
+        "DELETE FROM seen WHERE at < ?1",
+        "DELETE FROM networks WHERE last < ?1",
+        "DELETE FROM events WHERE at < ?1",
+        "DELETE FROM findings WHERE last < ?1",
+    ] {
+        gone += connection.prepare_cached(sql)?.execute([moment])?;
+    }
+    Ok(gone)
+}
+
+/// Hours that begin before `border` become days.
+fn merge(connection: &Connection, border: i64, left: &mut usize) -> Result<usize, Fault> {
+    let mut select = connection.prepare_cached(
+        "SELECT id, begins, rule, status, passage, requests FROM counts WHERE span = 1 AND begins < ?1 \
+         ORDER BY begins LIMIT ?2",
+    )?;
+    let mut add = connection.prepare_cached(
+        "INSERT INTO counts (id, begins, span, rule, status, passage, requests) VALUES (?1, ?2, 24, ?3, ?4, ?5, ?6) \
+         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
+    )?;
+    let mut remove = connection.prepare_cached(
+        "DELETE FROM counts WHERE id = ?1 AND begins = ?2 AND span = 1 AND rule = ?3 AND status = ?4 AND passage = ?5",
+    )?;
+    type Hour = ([u8; 16], i64, i64, i64, i64, i64);
+    let hours = select.query_map(params![border, rows(*left)], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+    })?;
+    let hours: Vec<Hour> = hours.collect::<Result<_, _>>()?;
+    for (id, begins, rule, status, passage, requests) in &hours {
+        let day = begins - begins.rem_euclid(Span::Day.hours());
+        add.execute(params![id, day, rule, status, passage, requests])?;
+        remove.execute(params![id, begins, rule, status, passage])?;
+    }
+    *left -= hours.len();
+    Ok(hours.len())
+}
+
+/// Drops the oldest counts beyond the bound. Days are older than hours.
+fn evict(connection: &Connection, left: &mut usize) -> Result<usize, Fault> {
+    let counts: i64 = connection.query_row("SELECT count(*) FROM counts", [], |row| row.get(0))?;
+    let excess = usize::try_from(counts).unwrap_or(usize::MAX).saturating_sub(MAX_COUNTS).min(*left);
+    let sql = format!(
+        "DELETE FROM counts WHERE ({COUNT}) IN (SELECT {COUNT} FROM counts WHERE span = ?1 ORDER BY begins LIMIT ?2)"
+    );
+    let mut gone = 0;
+    for span in [Span::Day, Span::Hour] {
+        if gone < excess {
+            gone += connection.prepare_cached(&sql)?.execute(params![span.hours(), rows(excess - gone)])?;
+        }
+    }
+    *left -= gone;
+    Ok(gone)
+}
+
+fn key_usage(open: &mut Open, query: &UsageQuery) -> Result<KeyUsage, Fault> {
+    let snapshot = open.connection.transaction()?;
+    let id = query.key.to_bytes();
+    let since = query.since.unix_seconds().div_euclid(3600);
+    // A moment within an hour belongs to it.
+    let until =
+        query.until.unix_ms().div_euclid(3_600_000) + i64::from(query.until.unix_ms().rem_euclid(3_600_000) > 0);
+    let which = "id = :id AND begins + span > :since AND begins < :until AND requests > 0";
+    let asked = named_params! { ":id": id, ":since": since, ":until": until };
+    let mut totals = snapshot.prepare_cached(&format!(
+        "SELECT passage, status, sum(requests) FROM counts WHERE {which} GROUP BY passage, status ORDER BY passage, status"
+    ))?;
+    let totals = totals.query_map(asked, |row| Ok((passage(row, 0)?, row.get(1)?, unsigned(row.get(2)?))))?;
+    let totals = totals.collect::<Result<_, _>>()?;
+    let mut buckets = snapshot.prepare_cached(&format!(
+        "SELECT begins, span, text, status, passage, requests FROM counts JOIN rules USING (rule) WHERE {which} \
+         ORDER BY begins DESC, span, text, status, passage LIMIT :limit"
+    ))?;
+    let limit = rows(query.limit).saturating_add(1);
+    let asked = named_params! { ":id": id, ":since": since, ":until": until, ":limit": limit };
+    let buckets = buckets.query_map(asked, |row| {
+        let span: i64 = row.get(1)?;
+        Ok(UsageBucket {
+            begins: at_hour(row.get(0)?),
+            span: if span == Span::Hour.hours() { Span::Hour } else { Span::Day },
+            rule: row.get(2)?,
+            status: row.get(3)?,
+            passage: passage(row, 4)?,
+            requests: unsigned(row.get(5)?),
+        })
+    })?;
+    let mut buckets: Vec<UsageBucket> = buckets.collect::<Result<_, _>>()?;
+    let more = buckets.len() > query.limit;
+    buckets.truncate(query.limit);
+    let mut seen = snapshot.prepare_cached("SELECT at, address, agent FROM seen WHERE id = ?1")?;
+    let seen = seen.query_row([id], |row| {
+        Ok(LastSeen { at: Timestamp::from_unix_ms(row.get(0)?), address: parsed(row, 1)?, agent: row.get(2)? })
+    });
+    let seen = seen.optional()?;
+    let mut networks = snapshot
+        .prepare_cached("SELECT network, first, last FROM networks WHERE id = ?1 ORDER BY last DESC, network")?;
+    let networks = networks.query_map([id], |row| {
+        Ok(NetworkSeen {
+            network: text_of(row, 0)?,
+            first: Timestamp::from_unix_ms(row.get(1)?),
+            last: Timestamp::from_unix_ms(row.get(2)?),
+        })
+    })?;
+    let networks = networks.collect::<Result<_, _>>()?;
+    Ok(KeyUsage { totals, buckets, more, seen, networks })
+}
+
+fn rules_passed(open: &mut Open, keys: &[KeyId]) -> Result<Vec<(KeyId, Arc<str>)>, Fault> {
+    let snapshot = open.connection.transaction()?;
+    let mut select = snapshot.prepare_cached(
+        "SELECT text FROM rules WHERE rule IN (SELECT DISTINCT rule FROM counts WHERE id = ?1 AND passage = ?2) \
+         ORDER BY text",
+    )?;
+    let mut passed = Vec::new();
+    for key in keys {
+        let asked = params![key.to_bytes(), passage_number(Passage::Allowed)];
+        for rule in select.query_map(asked, |row| row.get(0))? {
+            passed.push((*key, rule?));
+        }
+    }
+    Ok(passed)
+}
+
+fn findings(open: &mut Open) -> Result<Vec<Finding>, Fault> {
+    let mut select = open.connection.prepare_cached(
+        "SELECT text, reason, caller, missing, requests, first, last FROM findings JOIN rules USING (rule) \
+         ORDER BY text, last DESC, reason, caller, missing",
+    )?;
+    let found = select.query_map([], |row| {
+        let (reason, missing): (String, String) = (row.get(1)?, row.get(3)?);
+        Ok(Finding {
+            rule: row.get(0)?,
+            reason: reason.into(),
+            caller: caller(row, 2)?,
+            missing: missing.split_whitespace().map(str::to_owned).collect(),
+            requests: unsigned(row.get(4)?),
+            first: Timestamp::from_unix_ms(row.get(5)?),
+            last: Timestamp::from_unix_ms(row.get(6)?),
+        })
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+fn list_events(open: &mut Open, query: EventQuery) -> Result<Vec<UsageEvent>, Fault> {
+    let mut select = open.connection.prepare_cached(
+        "SELECT kind, id, address, at, detail FROM events WHERE ?1 IS NULL OR id = ?1 ORDER BY event DESC LIMIT ?2",
+    )?;
+    let asked = params![query.key.map(KeyId::to_bytes), rows(query.limit)];
+    let mut rows = select.query(asked)?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        let kind: String = row.get(0)?;
+        let id: Option<[u8; 16]> = row.get(1)?;
+        // A newer version may have told of what this one does not know.
+        let Some(kind) = EventKind::ALL.into_iter().find(|known| known.text() == kind) else { continue };
+        events.push(UsageEvent {
+            kind,
+            key: id.map(KeyId::from_bytes),
+            address: parsed(row, 2)?,
+            at: Timestamp::from_unix_ms(row.get(3)?),
+            detail: row.get(4)?,
+        });
+    }
+    Ok(events)
+}
+
+const fn passage_number(passage: Passage) -> i64 {
+    match passage {
+        Passage::Allowed => 1,
+        Passage::Refused => 2,
+        Passage::Reported => 3,
+    }
+}
+
+fn passage(row: &Row<'_>, column: usize) -> rusqlite::Result<Passage> {
+    let number: i64 = row.get(column)?;
+    let known = Passage::ALL.into_iter().find(|passage| passage_number(*passage) == number);
+    known.ok_or_else(|| strange(column, Type::Integer))
+}
+
+const LOCAL: &str = "local";
+
+fn caller_text(caller: FoundCaller) -> String {
+    match caller {
+        FoundCaller::Key(id) => id.to_string(),
+        FoundCaller::Network(network) => network.to_string(),
+        FoundCaller::Local => LOCAL.to_owned(),
+    }
+}
+
+fn caller(row: &Row<'_>, column: usize) -> rusqlite::Result<FoundCaller> {
+    let text: String = row.get(column)?;
+    if text == LOCAL {
+        return Ok(FoundCaller::Local);
+    }
+    if let Ok(id) = text.parse() {
+        return Ok(FoundCaller::Key(id));
+    }
+    text.parse().map(FoundCaller::Network).map_err(|_| strange(column, Type::Text))
+}
+
+fn text_of<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    parsed(row, column)?.ok_or_else(|| strange(column, Type::Text))
+}
+
+fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| text.parse().map_err(|_| strange(column, Type::Text))).transpose()
+}
+
+/// A value that this file was never given.
+fn strange(column: usize, kind: Type) -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnType(column, "a value of the usage file".to_owned(), kind)
+}
+
+/// As a bound of SQL.
+fn rows(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
+}
+
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn unsigned(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}
