@@ -37,7 +37,7 @@ use clap::{Parser, Subcommand};
 
 use self::console::Console;
 use self::failure::Failure;
-use crate::domain::redact::without_keys;
+use crate::domain::without_keys;
 
 /// An authentication gateway: API keys and scopes in front of the APIs you already run.
 #[derive(Parser, Debug)]

@@ -26,6 +26,7 @@ pub use id::{KeyId, OwnerId};
 pub use key::{Bounds, KeyKind, KeyRecord, KeyState, OwnerRecord};
 pub use network::network_of;
 pub use rate::{Quota, QuotaHolder, QuotaPeriod, QuotaTerm, RateLimit};
+pub use redact::without_keys;
 pub use revision::{Revision, RevisionToken, StoreHead};
 pub use scope::{GrantedScope, Scope, ScopeIndex, ScopeSet};
 pub use secret::{KeyHash, KeyHasher, MintedKey, Pepper, PresentedKey};
