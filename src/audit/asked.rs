@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::domain::Timestamp;
-use crate::domain::time::span_of_text;
+use crate::domain::time::moment_of_text;
 use crate::store::{AuditOrder, AuditQuery};
 
 /// Which entries are asked for, as it was typed or sent.
@@ -64,12 +64,7 @@ impl Asked {
 }
 
 fn moment(field: &'static str, text: &str, now: Timestamp) -> Result<Timestamp, Unclear> {
-    let day = || format!("{text}T00:00:00Z").parse().ok();
-    let ago = || span_of_text(text).ok().map(|span| now.minus(span));
-    text.parse().ok().or_else(day).or_else(ago).ok_or_else(|| Unclear {
-        field,
-        problem: format!("{text:?} is no moment; write 2026-01-15T12:00:00Z, 2026-01-15, or 24h for as long ago"),
-    })
+    moment_of_text(text, now).map_err(|error| Unclear { field, problem: format!("{text:?} {error}") })
 }
 
 #[cfg(test)]

@@ -93,6 +93,28 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
     }
 }
 
+/// A text is none of the ways in which people tell a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAMoment;
+
+impl fmt::Display for NotAMoment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("is no moment; write 2026-01-15T12:00:00Z, 2026-01-15, or 24h for as long ago")
+    }
+}
+
+impl std::error::Error for NotAMoment {}
+
+/// Reads a moment: `2026-01-15T12:00:00Z`, `2026-01-15` (its beginning in UTC) or `24h` (as long before `now`).
+///
+/// # Errors
+/// [`NotAMoment`] for any other text.
+pub fn moment_of_text(text: &str, now: Timestamp) -> Result<Timestamp, NotAMoment> {
+    let day = || format!("{text}T00:00:00Z").parse().ok();
+    let ago = || span_of_text(text).ok().map(|span| now.minus(span));
+    text.parse().ok().or_else(day).or_else(ago).ok_or(NotAMoment)
+}
+
 /// Units of spans of time, with their milliseconds.
 const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
