@@ -10,6 +10,7 @@ use crate::gate::{Mode, Rules};
 use crate::proxy::{HeaderRules, LiveTarget as Target, Plan, Upstream};
 use crate::server::EdgeTls;
 use crate::telemetry::Metrics;
+use crate::usage::RuleNames;
 
 /// What a configuration compiles to.
 pub(super) struct Generation {
@@ -38,6 +39,7 @@ impl Generation {
     pub(super) fn compile(
         settings: &Settings,
         metrics: &Metrics,
+        rule_names: &RuleNames,
         previous: Option<Previous<'_>>,
     ) -> Result<Self, RunError> {
         let names: Vec<&str> = settings.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
@@ -80,6 +82,7 @@ impl Generation {
             upstreams,
             headers: Arc::new(HeaderRules::new(&settings.headers)),
             labels,
+            rule_numbers: rule_names.number(&rules),
             errors: settings.errors,
             error_type_base: ERROR_TYPE_BASE.to_owned(),
             limit_fields: settings.rate_limits.fields,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -138,7 +139,7 @@ impl Reloader {
         self.refuse_restarts(&settings)?;
         let current = gateway.live.current();
         let previous = Previous { plan: &current.plan, tls: &self.tls };
-        let generation = Generation::compile(&settings, &gateway.metrics, Some(previous))?;
+        let generation = Generation::compile(&settings, &gateway.metrics, &gateway.rule_names, Some(previous))?;
         // Whoever still holds it when it is replaced keeps it from being freed.
         drop(current);
         let report = ReloadReport {
@@ -177,6 +178,7 @@ impl Reloader {
         gateway.audit.send_replace(settings.audit);
         gateway.admin_tls.store(super::run::admin_tls(&settings, &generation.tls));
         gateway.usage.send_replace(settings.usage);
+        gateway.masks_addresses.store(settings.logging.mask_addresses, Ordering::Relaxed);
         gateway.metrics.set_report_mode_routes(reporting);
         export_certificates(&gateway.metrics, &generation.tls);
         for (listener, key, socket) in opened {

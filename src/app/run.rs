@@ -23,13 +23,14 @@ use crate::cache::{KeySet, LastUse, SyncTask};
 use crate::config::Settings;
 use crate::domain::time;
 use crate::limit::{LimitSettings, Meters};
-use crate::proxy::{Live, WorkerLastUse};
+use crate::proxy::{Live, WorkerLastUse, WorkerTally};
 use crate::server::{
     Accepting, Acceptor, Bind, EdgeTls, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts,
     Workers, listen, serve_management, serve_pages,
 };
 use crate::store::{self, AuditExtent, AuditSettings, OpenMode, Store, Tidied, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
+use crate::usage::{Ledger, RuleNames, Tally};
 
 /// What a gateway is started from.
 pub struct Options {
@@ -88,6 +89,9 @@ pub(super) struct Gateway {
     /// What the management listener speaks TLS with.
     pub(crate) admin_tls: Arc<ArcSwapOption<EdgeTls>>,
     pub(crate) usage: watch::Sender<UsageSettings>,
+    pub(crate) rule_names: Arc<RuleNames>,
+    /// Whether usage is noted without the last part of addresses.
+    pub(crate) masks_addresses: Arc<AtomicBool>,
 }
 
 async fn run_on_control(options: Options) -> Result<(), RunError> {
@@ -104,7 +108,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     }
     reload::install_panic_hook();
     forbid_core_files();
-    let mut generation = Generation::compile(&settings, &metrics, None)?;
+    let rule_names = Arc::new(RuleNames::default());
+    let mut generation = Generation::compile(&settings, &metrics, &rule_names, None)?;
     let mut inherited = Inherited::from_environment();
     let sockets = open_data_sockets(&settings, &mut inherited)?;
     let mut operators_socket = |bind, setting| match inherited.take(&bind) {
@@ -121,6 +126,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     };
     let last_use = LastUse::new(worker_count);
     let recall = Recall::new(worker_count);
+    let tally = Tally::new(worker_count);
     let limits = Arc::new(ArcSwap::from_pointee(settings.limits.clone()));
     let meters = Arc::new(Meters::new(settings.rate_limits.max_meters, time::monotonic_now()));
     let limit_settings = Arc::new(ArcSwap::from_pointee(settings.rate_limits));
@@ -134,6 +140,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
                 access: logging.access_log(),
                 recall: recall.worker(worker),
                 last_use: WorkerLastUse { shared: Arc::clone(&last_use), worker },
+                tally: WorkerTally { shared: Arc::clone(&tally), worker },
                 meters: Arc::clone(&meters),
                 inquiries: inquiries.clone(),
             };
@@ -163,6 +170,16 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     }
     let (stop_counting, told_to_stop) = tokio::sync::oneshot::channel();
     let counting = tokio::spawn(quota_counts.run(Arc::clone(&limit_settings), told_to_stop));
+    let masks_addresses = Arc::new(AtomicBool::new(settings.logging.mask_addresses));
+    let ledger = Ledger::new(
+        tally,
+        Arc::clone(&rule_names),
+        Arc::clone(store.usage()),
+        Metrics::clone(&metrics),
+        Arc::clone(&masks_addresses),
+    );
+    let (stop_noting, told_to_stop) = tokio::sync::oneshot::channel();
+    let noting = tokio::spawn(ledger.run(settings.sync.last_used_flush, told_to_stop));
     let sweeping = tokio::spawn(metering::sweep(Arc::clone(&meters)));
     let freeing = tokio::spawn(Arc::clone(&live).free_replaced());
     let draining = Arc::new(AtomicBool::new(false));
@@ -239,6 +256,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         audit,
         admin_tls,
         usage,
+        rule_names,
+        masks_addresses,
     };
     let _socket = match socket::serve(&settings.admin.socket, process) {
         Ok(guard) => Some(guard),
@@ -273,10 +292,13 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     if let Err(error) = last_use.flush(store.writer().as_ref()).await {
         tracing::warn!(%error, "the last uses of keys could not be written");
     }
-    // The workers are gone: what they counted is all there.
-    drop(stop_counting);
+    // The workers are gone: what they counted and noted is all there.
+    drop((stop_counting, stop_noting));
     if counting.await.is_err() {
         tracing::error!("counting requests of quotas had panicked");
+    }
+    if noting.await.is_err() {
+        tracing::error!("noting usage had panicked");
     }
     syncing.abort();
     sweeping.abort();

@@ -41,7 +41,11 @@ fn a_malformed_file_is_refused_where_and_why() {
             "1:29 scopes.a[\"and write\"]",
             "put text with commas in quotes",
         ),
-        (&with("admin:"), "1:6 admin", "expected a map with fields such as bind, tls, socket, found nothing. Write `{}`"),
+        (
+            &with("admin:"),
+            "1:6 admin",
+            "expected a map with fields such as bind, tls, socket, found nothing. Write `{}`",
+        ),
         ("listeners: [{ bind: 127.0.0.1:0 }]\n", "1:1", "there is no section `version`"),
         (&with("").replace("version: 1", "version: 2"), "2:10 version", "Write `version: 1`."),
         ("version: 1\n", "1:1", "there is no section `listeners`"),

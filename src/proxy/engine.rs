@@ -260,7 +260,7 @@ impl Context {
         // What is refused takes from no meter, so this comes before them.
         if let (Some(failure), route) = (unacceptable(&asked, &verdict, &self.current), verdict.route) {
             let told = Told::of_outcome(&verdict);
-            self.note(&mut exchange, &head, &verdict, told);
+            self.note(&mut exchange, &head, &verdict, told, now);
             let kind = RecallKind::Refusal;
             exchange.remember_as(kind, &self.request_id, &head, &self.current, &verdict, told, now);
             if let (Outcome::Pass(_), Caller::Key(authenticated)) = (&verdict.outcome, &verdict.caller) {
@@ -273,7 +273,7 @@ impl Context {
             gate::admit(&mut verdict, &self.current.gate, self.engine.live.keys(), client, &self.engine.meters, moment);
         self.standings = standings;
         let told = Told::of_admission(&admission);
-        self.note(&mut exchange, &head, &verdict, told);
+        self.note(&mut exchange, &head, &verdict, told, now);
         exchange.remember(&self.request_id, &head, &self.current, &verdict, told, now);
         let (admitted, route) = match (admission, verdict.route) {
             (Admission::Forward(admitted), Some(route)) => (admitted, route),
@@ -335,9 +335,17 @@ impl Context {
         is_page && verdict.caller.slot().is_none_or(|slot| slot.kind == KeyKind::Publishable)
     }
 
-    /// Notes what was decided, for metrics and for the log.
-    fn note(&self, exchange: &mut Exchange, head: &RequestHead<'_>, verdict: &Verdict<'_>, told: Told<'_>) {
+    /// Notes what was decided, for metrics, for usage and for the log.
+    fn note(
+        &self,
+        exchange: &mut Exchange,
+        head: &RequestHead<'_>,
+        verdict: &Verdict<'_>,
+        told: Told<'_>,
+        now: Timestamp,
+    ) {
         exchange.decided();
+        exchange.note_usage(&self.current, head, verdict, &told, now);
         exchange.set_verdict(&self.current, verdict, told);
         if exchange.wants_line() {
             note_key_prefix(head, &self.current, verdict.route, exchange);

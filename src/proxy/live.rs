@@ -19,6 +19,7 @@ use crate::gate::{Rules, Snapshot};
 use crate::limit::LimitFields;
 use crate::reply::ErrorProfile;
 use crate::telemetry::RouteLabel;
+use crate::usage::RuleNumbers;
 
 /// The forwarding half of a generation.
 pub(crate) struct Plan {
@@ -28,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) headers: Arc<HeaderRules>,
     /// By route number: its label in metrics.
     pub(crate) labels: Vec<RouteLabel>,
+    /// What its rules are called where usage is counted.
+    pub(crate) rule_numbers: RuleNumbers,
     /// Shape of error bodies.
     pub(crate) errors: ErrorProfile,
     /// What the `type` of a problem begins with.

@@ -21,6 +21,7 @@ fn halves() -> (Arc<Rules>, Arc<Plan>) {
         upstreams: upstreams.into_iter().map(|upstream| Arc::new(Upstream::open(upstream, None).unwrap())).collect(),
         headers: Arc::new(HeaderRules::new(&settings.headers)),
         labels: vec![RouteLabel::NONE],
+        rule_numbers: RuleNumbers::default(),
         errors: settings.errors,
         error_type_base: String::new(),
         limit_fields: settings.rate_limits.fields,

@@ -13,18 +13,21 @@ use super::asked::Asked;
 use super::body::{BodyError, UploadProgress};
 use super::client::ClientConnection;
 use super::live::Current;
+use super::noting::WorkerTally;
 use super::request_id::RequestId;
 use super::target::Target;
 use crate::domain::redact::path_without_keys;
 use crate::domain::time::{self, monotonic_now};
 use crate::domain::{KeyId, Known, OwnerId, Timestamp};
-use crate::gate::{Admission, Denial, Identity, Mode, Outcome, Verdict};
+use crate::gate::{Admission, Denial, Identity, Mode, Outcome, RequestHead, Verdict};
 use crate::limit::Policy;
 use crate::reply::Refusal;
+use crate::store::Passage;
 use crate::telemetry::{
     AccessLine, AccessLog, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, Metrics, Noted, RouteLabel,
     Ticket, UpstreamLabel, WorkerMetrics, WorkerRecall,
 };
+use crate::usage::Counted;
 
 /// One worker's metrics, access log and memory of recent requests.
 pub(crate) struct Observer {
@@ -36,6 +39,8 @@ pub(crate) struct Observer {
     pub(super) recall: WorkerRecall,
     /// Counts admissions, for the sample of them that is remembered.
     pub(super) admissions: Cell<u32>,
+    /// Where this worker notes usage.
+    tally: WorkerTally,
     shared: Arc<Metrics>,
     environments: std::cell::RefCell<Vec<(Arc<str>, EnvironmentLabel)>>,
     upstreams: std::cell::RefCell<Vec<(String, UpstreamLabel)>>,
@@ -43,12 +48,13 @@ pub(crate) struct Observer {
 
 impl Observer {
     /// An observer for the thread that will use it.
-    pub(crate) fn new(shared: &Arc<Metrics>, access: AccessLog, recall: WorkerRecall) -> Rc<Self> {
+    pub(crate) fn new(shared: &Arc<Metrics>, access: AccessLog, recall: WorkerRecall, tally: WorkerTally) -> Rc<Self> {
         Rc::new(Self {
             metrics: shared.worker(),
             access,
             recall,
             admissions: Cell::new(0),
+            tally,
             environments: std::cell::RefCell::default(),
             upstreams: std::cell::RefCell::default(),
             shared: Arc::clone(shared),
@@ -91,6 +97,7 @@ impl Observer {
             upload: std::cell::RefCell::default(),
             line,
             ticket: None,
+            counted: None,
             over: false,
         }
     }
@@ -136,6 +143,20 @@ impl<'a> Told<'a> {
     const ANONYMOUS: Self = Self::allowed("anonymous");
     const KEY: Self = Self::allowed("key");
     const PREFLIGHT: Self = Self::allowed("preflight");
+
+    /// In the words of usage.
+    pub(super) const fn passage(&self) -> Passage {
+        match self.result {
+            DecisionResult::Allowed => Passage::Allowed,
+            DecisionResult::Refused => Passage::Refused,
+            DecisionResult::Reported => Passage::Reported,
+        }
+    }
+
+    /// Why it was, or would have been, refused.
+    pub(super) const fn denial(&self) -> Option<&'a Denial> {
+        self.denial
+    }
 
     const fn allowed(reason: &'static str) -> Self {
         Self { result: DecisionResult::Allowed, reason, denial: None }
@@ -254,6 +275,8 @@ pub(crate) struct Exchange {
     line: Option<Box<LineFacts>>,
     /// Where it is remembered, if it is.
     pub(super) ticket: Option<Ticket>,
+    /// What it is counted by, when it came with a key that is known.
+    counted: Option<Counted>,
     over: bool,
 }
 
@@ -274,6 +297,18 @@ impl Exchange {
     pub(crate) fn decided(&self) {
         self.decided.set(monotonic_now());
         self.observer.metrics.auth_duration(self.decided.get() - self.begun);
+    }
+
+    /// Notes who came with a key, and what for.
+    pub(super) fn note_usage(
+        &mut self,
+        current: &Current,
+        head: &RequestHead<'_>,
+        verdict: &Verdict<'_>,
+        told: &Told<'_>,
+        now: Timestamp,
+    ) {
+        self.counted = self.observer.tally.note(&current.plan.rule_numbers, head, verdict, told, now);
     }
 
     /// Notes what was decided.
@@ -400,6 +435,9 @@ impl Exchange {
         observer.metrics.request(self.connection.listener, self.route, &self.method, self.status, duration);
         if let Some(ticket) = self.ticket {
             observer.recall.ended(ticket, self.status.as_u16(), broken, duration);
+        }
+        if let Some(counted) = self.counted {
+            observer.tally.count(counted.answered(self.status.as_u16()));
         }
         let Some(line) = &self.line else { return };
         let missing: Vec<&str> = line.missing.iter().map(|scope| scope.as_str()).collect();

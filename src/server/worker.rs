@@ -17,7 +17,7 @@ use super::connection;
 use super::handshake::Handshakes;
 use super::settings::Limits;
 use crate::limit::Meters;
-use crate::proxy::{Engine, Inquiries, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse};
+use crate::proxy::{Engine, Inquiries, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse, WorkerTally};
 use crate::telemetry::{AccessLog, Metrics, WorkerRecall};
 use crate::wire::{Buffers, Patience, Progress};
 
@@ -49,6 +49,8 @@ pub(crate) struct WorkerParts {
     pub(crate) meters: Arc<Meters>,
     /// Where requests to the management API go that a route lets in.
     pub(crate) inquiries: Inquiries,
+    /// Where it notes usage.
+    pub(crate) tally: WorkerTally,
 }
 
 /// A running data-plane thread.
@@ -229,7 +231,7 @@ pub(super) fn patience(limits: &Limits) -> Patience {
 
 async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let timers = Timers::new();
-    let observer = Observer::new(&parts.metrics, parts.access, parts.recall);
+    let observer = Observer::new(&parts.metrics, parts.access, parts.recall, parts.tally);
     let live = LiveReader::new(parts.live);
     let state = Rc::new(WorkerState {
         engine: Engine::new(

@@ -12,7 +12,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use super::Inner;
 use super::cells::{DECISION_BOUNDS, HistogramTotal};
 use super::families::{self, Family};
-use super::labels::Reload;
+use super::labels::{EventLabel, Reload};
 use super::worker::{CellKey, HistogramKey};
 
 /// The media type of what [`Metrics::render`](super::Metrics::render) returns.
@@ -222,6 +222,9 @@ fn shared_values(inner: &Inner, now: Instant, page: &mut Page) {
         let reloads = shared.reloads[outcome as usize].total();
         page.add(&families::CONFIG_RELOADS, [outcome.text()], count(reloads));
     }
+    for event in EventLabel::ALL {
+        page.add(&families::EVENTS, [event.text()], count(shared.events[event as usize].total()));
+    }
     let last_sync = *shared.last_sync.lock();
     let (synced_at_ms, synced_at) = last_sync.map_or((0, shared.started), |(at, now)| (at.unix_ms(), now));
     page.add_plain(&families::SYNC_LAST_SUCCESS, seconds(synced_at_ms));
@@ -234,6 +237,7 @@ fn shared_values(inner: &Inner, now: Instant, page: &mut Page) {
     page.add_plain(&families::PANICS, count(shared.panics.total()));
     page.add_plain(&families::LOG_LINES_DROPPED, count(shared.log_lines_dropped.total()));
     page.add_plain(&families::LAST_USE_MARKS_DROPPED, count(shared.last_use_marks_dropped.total()));
+    page.add_plain(&families::USAGE_NOTES_DROPPED, count(shared.usage_notes_dropped.total()));
     page.add_plain(&families::RATE_METERS, count(shared.rate_meters.load(Relaxed)));
     page.add_plain(&families::RATE_METERS_EVICTED, count(shared.rate_meters_evicted.load(Relaxed)));
     page.add(&families::BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1.0);

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 
 use super::families::ALL;
-use super::{ConnectionState, DecisionMode, DecisionResult, LimitLabel, Metrics, Reload, UpstreamConnectionState};
+use super::{
+    ConnectionState, DecisionMode, DecisionResult, EventLabel, LimitLabel, Metrics, Reload, UpstreamConnectionState,
+};
 use crate::domain::time::monotonic_now;
 use crate::domain::{KeyState, Revision, Timestamp};
 
@@ -50,6 +52,8 @@ fn filled() -> (Metrics, Instant) {
     metrics.set_certificates([("edge".to_owned(), Timestamp::from_unix_seconds(1_800_000_000))]);
     metrics.log_lines_dropped().add(4);
     metrics.last_use_marks_dropped().add(5);
+    metrics.usage_notes_dropped().add(6);
+    metrics.count_event(EventLabel::SecretKeyInBrowser);
     (metrics, start + Duration::from_secs(7))
 }
 
@@ -85,6 +89,9 @@ fn every_value_that_a_room_sets_is_shown() {
         "portcullis_panics_total 2",
         "portcullis_log_lines_dropped_total 4",
         "portcullis_last_use_marks_dropped_total 5",
+        "portcullis_usage_notes_dropped_total 6",
+        r#"portcullis_events_total{event="new_network"} 0"#,
+        r#"portcullis_events_total{event="secret_key_in_browser"} 1"#,
         concat!("portcullis_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(page.lines().any(|shown| shown == line), "{line} is not in\n{page}");

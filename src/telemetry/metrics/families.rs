@@ -85,6 +85,10 @@ families! {
     LOG_LINES_DROPPED = COUNTER "portcullis_log_lines_dropped_total" [];
     /// Marks of a key's last use that were dropped because the store did not keep up.
     LAST_USE_MARKS_DROPPED = COUNTER "portcullis_last_use_marks_dropped_total" [];
+    /// Notes of usage that were dropped because there were more than fit until the store took them.
+    USAGE_NOTES_DROPPED = COUNTER "portcullis_usage_notes_dropped_total" [];
+    /// Unusual uses of keys that were told of, by kind.
+    EVENTS = COUNTER "portcullis_events_total" ["event"];
     /// The version of this gateway, as a label of the constant 1.
     BUILD_INFO = GAUGE "portcullis_build_info" ["version"];
 }

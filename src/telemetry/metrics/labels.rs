@@ -218,6 +218,17 @@ closed_set!(
     }
 );
 closed_set!(
+    /// What was unusual about the use of a key.
+    EventLabel {
+        /// It was used from a network that it was not known from.
+        NewNetwork = "new_network",
+        /// Most of its requests were refused, and they were many.
+        ManyRefusals = "many_refusals",
+        /// It is a secret key, and a browser sent it.
+        SecretKeyInBrowser = "secret_key_in_browser",
+    }
+);
+closed_set!(
     /// How an attempt to replace the running configuration ended.
     Reload {
         /// The new configuration is in force.

@@ -26,8 +26,8 @@ use parking_lot::Mutex;
 
 pub use self::exposition::{CONTENT_TYPE, NotRendered};
 pub use self::labels::{
-    ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, ListenerLabel, Reload, RouteLabel,
-    UpstreamConnectionState, UpstreamLabel,
+    ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, EventLabel, LimitLabel, ListenerLabel, Reload,
+    RouteLabel, UpstreamConnectionState, UpstreamLabel,
 };
 pub use self::shared::EventCount;
 pub use self::worker::{ConnectionGauge, GaugeState, StateGauge, UpstreamConnectionGauge, WorkerMetrics};
@@ -167,6 +167,16 @@ impl Metrics {
     /// The count of marks of last use that were dropped.
     pub fn last_use_marks_dropped(&self) -> Arc<EventCount> {
         Arc::clone(&self.inner.shared.last_use_marks_dropped)
+    }
+
+    /// The count of notes of usage that were dropped.
+    pub fn usage_notes_dropped(&self) -> Arc<EventCount> {
+        Arc::clone(&self.inner.shared.usage_notes_dropped)
+    }
+
+    /// Counts an unusual use of a key.
+    pub fn count_event(&self, event: EventLabel) {
+        self.inner.shared.events[event as usize].add(1);
     }
 
     /// All metrics in the Prometheus text format, as of `now`. Sums over workers and reads `/proc`, so it belongs on

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::labels::{EnvironmentLabel, Reload, UpstreamLabel};
+use super::labels::{EnvironmentLabel, EventLabel, Reload, UpstreamLabel};
 use crate::domain::{KeyState, Revision, Timestamp};
 
 /// A count of rare events that any thread may add to.
@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) panics: Arc<EventCount>,
     pub(super) log_lines_dropped: Arc<EventCount>,
     pub(super) last_use_marks_dropped: Arc<EventCount>,
+    pub(super) usage_notes_dropped: Arc<EventCount>,
+    pub(super) events: [EventCount; EventLabel::ALL.len()],
     pub(super) reloads: [EventCount; Reload::ALL.len()],
     pub(super) last_reload_applied: AtomicBool,
     pub(super) store_up: AtomicBool,
@@ -56,6 +58,8 @@ impl Shared {
             panics: Arc::default(),
             log_lines_dropped: Arc::default(),
             last_use_marks_dropped: Arc::default(),
+            usage_notes_dropped: Arc::default(),
+            events: Default::default(),
             reloads: Default::default(),
             last_reload_applied: AtomicBool::new(true),
             store_up: AtomicBool::new(false),

@@ -1,0 +1,304 @@
+//! What was noted of requests on its way to the book: summed up, watched for what is unusual, written in batches.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::rules::RuleNames;
+use super::tally::{Counted, FindingCount, FindingName, Noted, Tally, Visit};
+use super::unusual::Refusals;
+use crate::domain::{KeyId, KeyKind, Timestamp, time, without_keys};
+use crate::store::{
+    EventKind, Finding, MAX_NETWORKS, NewEvent, NewNetwork, Passage, Sighting, StoreError, UsageBook, UsageCount,
+    UsageEvent, UsageNotes,
+};
+use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
+
+/// How often is looked whether workers have room.
+const LOOK: Duration = Duration::from_secs(1);
+/// Most counts kept while the store is away, and a quarter of it of keys and of findings.
+const MAX_PENDING: usize = 262_144;
+/// Most events kept while the store is away.
+const MAX_PENDING_EVENTS: usize = 1_000;
+/// Longest `User-Agent`, in characters.
+const MAX_AGENT_CHARS: usize = 200;
+/// Between two events of one kind and key, where they could come at any time.
+const APART: Duration = Duration::from_secs(3600);
+
+/// Takes what workers note and writes it to the book. One task has it.
+pub struct Ledger {
+    tally: Arc<Tally>,
+    names: Arc<RuleNames>,
+    book: Arc<dyn UsageBook>,
+    metrics: Metrics,
+    /// Whether addresses are to be masked.
+    masks: Arc<AtomicBool>,
+    refusals: Refusals,
+    counts: HashMap<Counted, u64>,
+    visits: HashMap<KeyId, (KeyKind, Sighting)>,
+    findings: HashMap<FindingName, FindingCount>,
+    events: Vec<NewEvent>,
+    told_dropped: u64,
+}
+
+impl Ledger {
+    /// What is noted in `tally` goes to `book`. While `masks` is true, addresses are kept without their last part.
+    pub fn new(
+        tally: Arc<Tally>,
+        names: Arc<RuleNames>,
+        book: Arc<dyn UsageBook>,
+        metrics: Metrics,
+        masks: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            tally,
+            names,
+            book,
+            metrics,
+            masks,
+            refusals: Refusals::default(),
+            counts: HashMap::new(),
+            visits: HashMap::new(),
+            findings: HashMap::new(),
+            events: Vec::new(),
+            told_dropped: 0,
+        }
+    }
+
+    /// Writes what was noted since the last time, and tells what is unusual about it. What cannot be written is kept for
+    /// the next time, as long as there is room.
+    ///
+    /// # Errors
+    /// As any write. Cancelling it may count what was under way twice, and never forgets it.
+    pub async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.gather(now);
+        let notes = self.notes();
+        if !notes.is_empty() {
+            let new = self.book.note_usage(notes).await?;
+            let told = new.into_iter().filter_map(|network| self.new_network(network));
+            let told: Vec<NewEvent> = told.collect();
+            self.keep_events(told);
+            self.counts = HashMap::new();
+            self.visits = HashMap::new();
+            self.findings = HashMap::new();
+        }
+        if !self.events.is_empty() {
+            let written = self.book.note_events(self.events.clone()).await?;
+            for (NewEvent { event, .. }, is_written) in std::mem::take(&mut self.events).into_iter().zip(written) {
+                if is_written {
+                    self.tell(&event);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes at every interval until told to stop, and once more then; sooner when much is noted. Says once when the
+    /// store goes away, and when it is back.
+    pub async fn run(mut self, every: Duration, mut stop: tokio::sync::oneshot::Receiver<()>) {
+        let mut away = false;
+        let mut waited = Duration::ZERO;
+        loop {
+            let step = LOOK.min(every);
+            let told = tokio::select! {
+                () = tokio::time::sleep(step) => false,
+                _ = &mut stop => true,
+            };
+            waited += step;
+            if waited < every && !told && !self.tally.is_filling() {
+                continue;
+            }
+            waited = Duration::ZERO;
+            match self.flush(time::now()).await {
+                Ok(()) if away => {
+                    away = false;
+                    tracing::info!("usage is written again");
+                }
+                Ok(()) => {}
+                Err(error) if !away || told => {
+                    away = true;
+                    tracing::warn!(%error, "usage cannot be written; it is kept and tried again");
+                }
+                Err(_) => {}
+            }
+            if told {
+                return;
+            }
+        }
+    }
+
+    /// Takes over what workers noted.
+    fn gather(&mut self, now: Timestamp) {
+        let tally = Arc::clone(&self.tally);
+        let mut sums: HashMap<KeyId, (u64, u64)> = HashMap::new();
+        for Noted { counts, visits, findings } in tally.take() {
+            for (counted, requests) in counts {
+                let sum = sums.entry(counted.key).or_default();
+                sum.0 += requests;
+                sum.1 += if counted.passage == Passage::Refused { requests } else { 0 };
+                self.add_count(counted, requests);
+            }
+            for (key, visit) in visits {
+                self.add_visit(key, visit);
+            }
+            for (name, count) in findings {
+                self.add_finding(name, count);
+            }
+        }
+        let mut events = Vec::new();
+        for (key, (requests, refused)) in sums {
+            if let Some((requests, refused)) = self.refusals.add(key, requests, refused, now) {
+                let detail = format!("{refused} of {requests} requests of the last hour were refused");
+                let address = self.visits.get(&key).and_then(|(_, sighting)| sighting.address);
+                events.push(event(EventKind::ManyRefusals, key, address, now, detail, APART));
+            }
+        }
+        self.keep_events(events);
+        self.refusals.sweep(now);
+        let dropped = self.tally.dropped();
+        self.metrics.usage_notes_dropped().add(dropped.saturating_sub(self.told_dropped));
+        self.told_dropped = dropped;
+    }
+
+    fn add_count(&mut self, counted: Counted, requests: u64) {
+        if self.counts.len() >= MAX_PENDING && !self.counts.contains_key(&counted) {
+            return self.tally.drop_more(1);
+        }
+        *self.counts.entry(counted).or_default() += requests;
+    }
+
+    fn add_visit(&mut self, key: KeyId, visit: Visit) {
+        let masks = self.masks.load(Ordering::Relaxed);
+        let masked = |address: Option<IpAddr>| if masks { address.map(mask_address) } else { address };
+        if let Some((address, at)) = visit.browser {
+            let detail = "a browser sent this secret key: whoever sees the page can read it".to_owned();
+            let told = event(EventKind::SecretKeyInBrowser, key, masked(address), at, detail, APART);
+            self.keep_events(vec![told]);
+        }
+        if self.visits.len() >= MAX_PENDING / 4 && !self.visits.contains_key(&key) {
+            return self.tally.drop_more(1);
+        }
+        let Visit { kind, at, address, agent, networks, browser: _ } = visit;
+        let fresh = || Sighting { key, at, address: None, agent: None, networks: Vec::new() };
+        let (_, sighting) = self.visits.entry(key).or_insert_with(|| (kind, fresh()));
+        if at >= sighting.at {
+            sighting.at = at;
+            sighting.address = masked(address);
+            sighting.agent = agent_text(&agent);
+        }
+        for seen in networks {
+            if let Some(known) = sighting.networks.iter_mut().find(|known| known.network == seen.network) {
+                known.first = known.first.min(seen.first);
+                known.last = known.last.max(seen.last);
+            } else if sighting.networks.len() < MAX_NETWORKS {
+                sighting.networks.push(seen);
+            }
+        }
+    }
+
+    fn add_finding(&mut self, name: FindingName, count: FindingCount) {
+        if let Some(known) = self.findings.get_mut(&name) {
+            known.requests += count.requests;
+            known.first = known.first.min(count.first);
+            known.last = known.last.max(count.last);
+        } else if self.findings.len() < MAX_PENDING / 4 {
+            self.findings.insert(name, count);
+        } else {
+            self.tally.drop_more(1);
+        }
+    }
+
+    /// All that is pending, as the book takes it.
+    fn notes(&self) -> UsageNotes {
+        let count = |(counted, requests): (&Counted, &u64)| UsageCount {
+            key: counted.key,
+            rule: self.names.text(counted.rule),
+            status: counted.status,
+            passage: counted.passage,
+            at: counted.at(),
+            requests: *requests,
+        };
+        let finding = |(name, count): (&FindingName, &FindingCount)| Finding {
+            rule: self.names.text(name.rule),
+            reason: name.reason.into(),
+            caller: name.caller,
+            missing: name.missing.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            requests: count.requests,
+            first: count.first,
+            last: count.last,
+        };
+        let mut sightings: Vec<Sighting> = self.visits.values().map(|(_, sighting)| sighting.clone()).collect();
+        for sighting in &mut sightings {
+            // The first of a key's networks is no news, so their order counts.
+            sighting.networks.sort_by_key(|seen| seen.first);
+        }
+        // In order of the table, so that neighbouring rows are on pages at hand.
+        sightings.sort_unstable_by_key(|sighting| sighting.key);
+        let mut counts: Vec<UsageCount> = self.counts.iter().map(count).collect();
+        counts.sort_unstable_by_key(|count| (count.key, count.at));
+        UsageNotes { counts, sightings, findings: self.findings.iter().map(finding).collect() }
+    }
+
+    /// Whether a network that is new to a key is worth telling: not for keys that everybody may have. A key that roams so
+    /// much that its networks are forgotten is told of once an hour.
+    fn new_network(&self, new: NewNetwork) -> Option<NewEvent> {
+        let (kind, sighting) = self.visits.get(&new.key)?;
+        if *kind == KeyKind::Publishable {
+            return None;
+        }
+        let at = sighting.networks.iter().find(|seen| seen.network == new.network)?.first;
+        let address = sighting.address.filter(|address| new.network.contains(address));
+        let apart = if new.is_crowded { APART } else { Duration::ZERO };
+        let detail = format!("first use from {}", new.network);
+        Some(event(EventKind::NewNetwork, new.key, address, at, detail, apart))
+    }
+
+    fn keep_events(&mut self, more: Vec<NewEvent>) {
+        self.events.extend(more);
+        let excess = self.events.len().saturating_sub(MAX_PENDING_EVENTS);
+        self.events.drain(..excess);
+        self.tally.drop_more(excess as u64);
+    }
+
+    fn tell(&self, event: &UsageEvent) {
+        self.metrics.count_event(label(event.kind));
+        let key_id = event.key.map(tracing::field::display);
+        let address = event.address.map(tracing::field::display);
+        tracing::warn!(event = event.kind.text(), key_id, address, detail = event.detail, "unusual use of a key");
+    }
+}
+
+fn event(
+    kind: EventKind,
+    key: KeyId,
+    address: Option<IpAddr>,
+    at: Timestamp,
+    detail: String,
+    apart: Duration,
+) -> NewEvent {
+    NewEvent { event: UsageEvent { kind, key: Some(key), address, at, detail }, apart }
+}
+
+const fn label(kind: EventKind) -> EventLabel {
+    match kind {
+        EventKind::NewNetwork => EventLabel::NewNetwork,
+        EventKind::ManyRefusals => EventLabel::ManyRefusals,
+        EventKind::SecretKeyInBrowser => EventLabel::SecretKeyInBrowser,
+    }
+}
+
+/// A `User-Agent` that can be shown, without any key that somebody put there.
+fn agent_text(bytes: &[u8]) -> Option<String> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(bytes);
+    Some(without_keys(&visible(&text)).chars().take(MAX_AGENT_CHARS).collect())
+}
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

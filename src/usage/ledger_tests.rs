@@ -1,0 +1,160 @@
+//! What becomes of notes: written once, kept while the store is away, told where they are unusual.
+
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+use crate::domain::Scope;
+use crate::store::{AuditSeal, EventQuery, FoundCaller, KeyUsage, OpenMode, Store, StoreSettings, UsageQuery, open};
+use crate::usage::rules::RuleName;
+use crate::usage::tally::{Found, Visitor};
+
+const NOW: Timestamp = Timestamp::from_unix_ms(1_700_000_000_123);
+
+struct Desk {
+    tally: Arc<Tally>,
+    ledger: Ledger,
+    store: Arc<Store>,
+    masks: Arc<AtomicBool>,
+    metrics: Metrics,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let store = open(&StoreSettings::Memory, OpenMode::Create, AuditSeal::default()).unwrap();
+        let (tally, masks) = (Tally::new(2), Arc::<AtomicBool>::default());
+        let metrics = Metrics::new(10, time::monotonic_now());
+        let names = Arc::<RuleNames>::default();
+        let book = Arc::clone(store.usage());
+        let ledger = Ledger::new(Arc::clone(&tally), names, book, metrics.clone(), Arc::clone(&masks));
+        Self { tally, ledger, store, masks, metrics }
+    }
+
+    fn visit(&self, worker: usize, kind: KeyKind, address: &str, at: Timestamp) {
+        let address = Some(address.parse().unwrap());
+        let agent = Some(&b"curl/8\n pc_live_sk_0123456789abcdefghijklmnopqrstuv012345"[..]);
+        let visitor = Visitor { key: key(), kind, address, agent, is_browser_leak: false, at };
+        self.tally.visit(worker, &visitor);
+    }
+
+    fn count(&self, passage: Passage, requests: u64) {
+        let counted = Counted::new(key(), RuleName::OTHER, passage, NOW);
+        self.tally.count(0, counted.answered(200), requests);
+    }
+
+    async fn usage(&self) -> KeyUsage {
+        let (since, until) = (Timestamp::default(), NOW.plus(Duration::from_secs(86_400)));
+        self.store.usage().key_usage(UsageQuery { key: key(), since, until, limit: 100 }).await.unwrap()
+    }
+
+    async fn events(&self) -> Vec<String> {
+        let events = self.store.usage().list_events(EventQuery { key: None, limit: 100 }).await.unwrap();
+        let text = |event: &UsageEvent| {
+            let address = event.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+            format!("{} {address}: {}", event.kind.text(), event.detail)
+        };
+        events.iter().map(text).collect()
+    }
+}
+
+fn key() -> KeyId {
+    KeyId::from_bytes([7; 16])
+}
+
+#[tokio::test]
+async fn notes_of_all_workers_are_written_once() {
+    let mut desk = Desk::new();
+    desk.count(Passage::Allowed, 3);
+    desk.visit(0, KeyKind::Secret, "192.0.2.1", NOW);
+    desk.visit(1, KeyKind::Secret, "192.0.2.2", NOW.plus(Duration::from_secs(1)));
+    desk.ledger.flush(NOW).await.unwrap();
+    desk.ledger.flush(NOW).await.unwrap();
+    let usage = desk.usage().await;
+    assert_eq!(usage.totals, [(Passage::Allowed, 200, 3)]);
+    let seen = usage.seen.unwrap();
+    assert_eq!(seen.address.unwrap().to_string(), "192.0.2.2");
+    assert_eq!(seen.agent.as_deref(), Some("curl/8\\n pc_live_sk_01234567…"), "no key, and nothing harmful");
+    assert_eq!(usage.networks.len(), 1);
+    assert!(desk.events().await.is_empty(), "the first network is no news");
+}
+
+#[tokio::test]
+async fn a_second_network_is_told_of_once_and_not_for_keys_that_everybody_has() {
+    let mut desk = Desk::new();
+    desk.visit(0, KeyKind::Secret, "192.0.2.1", NOW);
+    desk.ledger.flush(NOW).await.unwrap();
+    for _ in 0..2 {
+        desk.visit(0, KeyKind::Secret, "198.51.100.7", NOW);
+        desk.ledger.flush(NOW).await.unwrap();
+    }
+    desk.visit(0, KeyKind::Publishable, "203.0.113.7", NOW);
+    desk.ledger.flush(NOW).await.unwrap();
+    assert_eq!(desk.events().await, ["new_network 198.51.100.7: first use from 198.51.100.0/24"]);
+    let page = desk.metrics.render(time::monotonic_now()).unwrap();
+    assert!(page.contains("portcullis_events_total{event=\"new_network\"} 1\n"), "{page}");
+}
+
+#[tokio::test]
+async fn many_refusals_and_a_browser_are_told_of_once_an_hour() {
+    let mut desk = Desk::new();
+    let leak = |at| Visitor {
+        key: key(),
+        kind: KeyKind::Secret,
+        address: Some("192.0.2.9".parse().unwrap()),
+        agent: None,
+        is_browser_leak: true,
+        at,
+    };
+    for minute in 0..3u32 {
+        let at = NOW.plus(Duration::from_secs(60) * minute);
+        desk.count(Passage::Refused, 60);
+        desk.tally.visit(0, &leak(at));
+        desk.ledger.flush(at).await.unwrap();
+    }
+    let told = [
+        "many_refusals 192.0.2.9: 120 of 120 requests of the last hour were refused",
+        "secret_key_in_browser 192.0.2.9: a browser sent this secret key: whoever sees the page can read it",
+    ];
+    assert_eq!(desk.events().await, told);
+    let later = NOW.plus(Duration::from_secs(3_600));
+    desk.tally.visit(0, &leak(later));
+    desk.masks.store(true, Ordering::Relaxed);
+    desk.ledger.flush(later).await.unwrap();
+    assert_eq!(desk.events().await[0], told[1].replace("192.0.2.9", "192.0.2.0"));
+    assert_eq!(desk.usage().await.seen.unwrap().address.unwrap().to_string(), "192.0.2.0");
+}
+
+#[tokio::test]
+async fn what_report_mode_found_is_written() {
+    let mut desk = Desk::new();
+    let missing: Vec<Scope> = vec!["read:orders".parse().unwrap()];
+    let caller = FoundCaller::Key(key());
+    let found = Found { rule: RuleName::OTHER, reason: "insufficient_scope", caller, missing: &missing };
+    desk.tally.find(0, &found, NOW);
+    desk.tally.find(1, &found, NOW);
+    desk.ledger.flush(NOW).await.unwrap();
+    let kept = desk.store.usage().findings().await.unwrap();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(
+        (kept[0].requests, &*kept[0].rule, kept[0].missing.as_slice()),
+        (2, "other", &["read:orders".to_owned()][..])
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_kept_and_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("portcullis.db");
+    let settings = StoreSettings::Sqlite { path: path.clone() };
+    let mut desk = Desk::new();
+    desk.store = open(&settings, OpenMode::Create, AuditSeal::default()).unwrap();
+    desk.ledger.book = Arc::clone(desk.store.usage());
+    // A directory where the file should be.
+    let file = path.with_extension("usage.db");
+    std::fs::create_dir(&file).unwrap();
+    desk.count(Passage::Allowed, 2);
+    assert!(desk.ledger.flush(NOW).await.is_err());
+    std::fs::remove_dir(&file).unwrap();
+    desk.count(Passage::Allowed, 3);
+    desk.ledger.flush(NOW).await.unwrap();
+    assert_eq!(desk.usage().await.totals, [(Passage::Allowed, 200, 5)]);
+}

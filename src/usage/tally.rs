@@ -1,0 +1,305 @@
+//! What requests note: counts, where keys are used from, what report mode let pass. For next to nothing: each worker has a
+//! table of its own, which allocates while it grows and when it meets a new key, not for each request.
+//!
+//! Everything is bounded. What finds no room is dropped and counted.
+
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::{Equivalent, HashMap};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::rules::RuleName;
+use crate::domain::{KeyId, KeyKind, Scope, Timestamp, network_of};
+use crate::store::{FoundCaller, MAX_NETWORKS, NetworkSeen, Passage};
+
+/// Most counts, and most keys, that one worker notes between two flushes.
+const MAX_PER_WORKER: usize = 65_536;
+/// Most findings that one worker notes between two flushes.
+const MAX_FINDINGS_PER_WORKER: usize = 4_096;
+/// What is kept of a `User-Agent`, in bytes as they came.
+const MAX_AGENT_BYTES: usize = 256;
+
+/// Collects what is noted of requests.
+pub struct Tally {
+    /// One for each worker, so that a lock is contended only at the moment of a flush.
+    workers: Box<[Worker]>,
+    dropped: AtomicU64,
+}
+
+/// On cache lines of its own, so that workers do not slow each other down.
+#[repr(align(128))]
+#[derive(Default)]
+struct Worker {
+    noted: Mutex<Noted>,
+}
+
+/// What a worker noted.
+#[derive(Default)]
+pub(super) struct Noted {
+    pub(super) counts: HashMap<Counted, u64>,
+    pub(super) visits: HashMap<KeyId, Visit>,
+    pub(super) findings: HashMap<FindingName, FindingCount>,
+}
+
+/// What requests are counted by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Counted {
+    /// The key.
+    pub(super) key: KeyId,
+    /// The rule it met.
+    pub(super) rule: RuleName,
+    /// When it came.
+    hour: i32,
+    /// The HTTP status.
+    pub(super) status: u16,
+    /// What became of it.
+    pub(super) passage: Passage,
+}
+
+impl Counted {
+    /// A request that came at `at`; its status is not known yet.
+    pub fn new(key: KeyId, rule: RuleName, passage: Passage, at: Timestamp) -> Self {
+        let hour = i32::try_from(at.unix_seconds().div_euclid(3600)).unwrap_or(0);
+        Self { key, rule, hour, status: 0, passage }
+    }
+
+    /// The same, answered with this status.
+    #[must_use]
+    pub const fn answered(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// A moment in the hour of its arrival.
+    pub(super) fn at(&self) -> Timestamp {
+        Timestamp::from_unix_seconds(i64::from(self.hour) * 3600)
+    }
+}
+
+/// Who comes with a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor<'a> {
+    /// The key.
+    pub key: KeyId,
+    /// Its kind.
+    pub kind: KeyKind,
+    /// The client's address; none over a Unix socket.
+    pub address: Option<IpAddr>,
+    /// Its `User-Agent`.
+    pub agent: Option<&'a [u8]>,
+    /// Whether the request was refused because a browser sent a secret key.
+    pub is_browser_leak: bool,
+    /// When it came.
+    pub at: Timestamp,
+}
+
+/// Where a key was used from since the last flush.
+pub(super) struct Visit {
+    pub(super) kind: KeyKind,
+    pub(super) at: Timestamp,
+    pub(super) address: Option<IpAddr>,
+    /// Empty: there was none.
+    pub(super) agent: Vec<u8>,
+    pub(super) networks: SmallVec<[NetworkSeen; 1]>,
+    /// The address of a browser that sent a secret key, and when.
+    pub(super) browser: Option<(Option<IpAddr>, Timestamp)>,
+}
+
+impl Visit {
+    fn first(visitor: &Visitor<'_>) -> Self {
+        let mut visit = Self {
+            kind: visitor.kind,
+            at: visitor.at,
+            address: visitor.address,
+            agent: Vec::new(),
+            networks: SmallVec::new(),
+            browser: None,
+        };
+        visit.note(visitor);
+        visit
+    }
+
+    fn note(&mut self, visitor: &Visitor<'_>) {
+        self.at = visitor.at;
+        self.address = visitor.address;
+        let agent = visitor.agent.unwrap_or_default();
+        let agent = &agent[..agent.len().min(MAX_AGENT_BYTES)];
+        if self.agent != agent {
+            self.agent.clear();
+            self.agent.extend_from_slice(agent);
+        }
+        if visitor.is_browser_leak {
+            self.browser = Some((visitor.address, visitor.at));
+        }
+        let Some(address) = visitor.address else { return };
+        let network = network_of(address);
+        if let Some(known) = self.networks.iter_mut().find(|known| known.network == network) {
+            known.last = visitor.at;
+        } else if self.networks.len() < MAX_NETWORKS {
+            self.networks.push(NetworkSeen { network, first: visitor.at, last: visitor.at });
+        }
+    }
+}
+
+/// A request that report mode let pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found<'a> {
+    /// The rule.
+    pub rule: RuleName,
+    /// Why enforcing would refuse it.
+    pub reason: &'static str,
+    /// Who sent it.
+    pub caller: FoundCaller,
+    /// The scopes that its key lacks.
+    pub missing: &'a [Scope],
+}
+
+impl Hash for Found<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.rule, self.reason, self.caller, self.missing).hash(state);
+    }
+}
+
+/// As [`Found`], kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct FindingName {
+    pub(super) rule: RuleName,
+    pub(super) reason: &'static str,
+    pub(super) caller: FoundCaller,
+    pub(super) missing: Box<[Scope]>,
+}
+
+impl FindingName {
+    fn as_found(&self) -> Found<'_> {
+        Found { rule: self.rule, reason: self.reason, caller: self.caller, missing: &self.missing }
+    }
+}
+
+/// As the borrowed form hashes, so that it finds this one.
+impl Hash for FindingName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_found().hash(state);
+    }
+}
+
+impl Equivalent<FindingName> for Found<'_> {
+    fn equivalent(&self, key: &FindingName) -> bool {
+        *self == key.as_found()
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct FindingCount {
+    pub(super) requests: u64,
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+}
+
+impl Tally {
+    /// A collector for so many workers; at least one.
+    pub fn new(workers: usize) -> Arc<Self> {
+        let workers = (0..workers.max(1)).map(|_| Worker::default()).collect();
+        Arc::new(Self { workers, dropped: AtomicU64::new(0) })
+    }
+
+    /// Counts requests of one kind that `worker` answered. Some tens of nanoseconds.
+    pub fn count(&self, worker: usize, counted: Counted, requests: u64) {
+        self.with(worker, |noted| {
+            if let Some(count) = noted.counts.get_mut(&counted) {
+                *count += requests;
+            } else if noted.counts.len() < MAX_PER_WORKER {
+                noted.counts.insert(counted, requests);
+            } else {
+                return false;
+            }
+            true
+        });
+    }
+
+    /// Notes who came with a key that is known. Some tens of nanoseconds.
+    pub fn visit(&self, worker: usize, visitor: &Visitor<'_>) {
+        self.with(worker, |noted| {
+            if let Some(visit) = noted.visits.get_mut(&visitor.key) {
+                visit.note(visitor);
+            } else if noted.visits.len() < MAX_PER_WORKER {
+                noted.visits.insert(visitor.key, Visit::first(visitor));
+            } else {
+                return false;
+            }
+            true
+        });
+    }
+
+    /// Notes a request that report mode let pass.
+    pub fn find(&self, worker: usize, found: &Found<'_>, at: Timestamp) {
+        self.with(worker, |noted| {
+            if let Some(count) = noted.findings.get_mut(found) {
+                count.requests += 1;
+                count.last = at;
+            } else if noted.findings.len() < MAX_FINDINGS_PER_WORKER {
+                let Found { rule, reason, caller, missing } = *found;
+                let name = FindingName { rule, reason, caller, missing: missing.into() };
+                noted.findings.insert(name, FindingCount { requests: 1, first: at, last: at });
+            } else {
+                return false;
+            }
+            true
+        });
+    }
+
+    /// How many notes were dropped for want of room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Counts notes that were dropped later.
+    pub(super) fn drop_more(&self, notes: u64) {
+        self.dropped.fetch_add(notes, Ordering::Relaxed);
+    }
+
+    /// What each worker noted since the last time.
+    pub(super) fn take(&self) -> impl Iterator<Item = Noted> {
+        self.workers.iter().map(|worker| {
+            let room = {
+                let noted = worker.noted.lock();
+                (noted.counts.len(), noted.visits.len(), noted.findings.len())
+            };
+            // The worker gets tables that are as roomy as those taken, so that it does not grow them again on its way.
+            let fresh = Noted {
+                counts: HashMap::with_capacity(room.0),
+                visits: HashMap::with_capacity(room.1),
+                findings: HashMap::with_capacity(room.2),
+            };
+            std::mem::replace(&mut *worker.noted.lock(), fresh)
+        })
+    }
+
+    /// Whether a worker may run out of room before the next look.
+    pub(super) fn is_filling(&self) -> bool {
+        self.workers.iter().any(|worker| {
+            let noted = worker.noted.lock();
+            noted.counts.len().max(noted.visits.len()) >= MAX_PER_WORKER / 2
+                || noted.findings.len() >= MAX_FINDINGS_PER_WORKER / 2
+        })
+    }
+
+    fn with(&self, worker: usize, note: impl FnOnce(&mut Noted) -> bool) {
+        let Some(worker) = self.workers.get(worker % self.workers.len()) else { return };
+        if !note(&mut worker.noted.lock()) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl std::fmt::Debug for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tally").field("workers", &self.workers.len()).field("dropped", &self.dropped()).finish()
+    }
+}
+
+#[cfg(test)]
+#[path = "tally_tests.rs"]
+mod tests;

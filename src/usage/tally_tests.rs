@@ -1,0 +1,101 @@
+//! What a worker notes, and how much of it.
+
+use std::time::Duration;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_unix_ms(1_700_000_000_123);
+
+fn key(number: u32) -> KeyId {
+    let mut bytes = [7; 16];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    KeyId::from_bytes(bytes)
+}
+
+fn counted(number: u32, status: u16) -> Counted {
+    Counted::new(key(number), RuleName::OTHER, Passage::Allowed, NOW).answered(status)
+}
+
+fn visitor(number: u32, address: &str) -> Visitor<'static> {
+    Visitor {
+        key: key(number),
+        kind: KeyKind::Secret,
+        address: Some(address.parse().unwrap()),
+        agent: Some(b"curl/8.0"),
+        is_browser_leak: false,
+        at: NOW,
+    }
+}
+
+fn only(tally: &Tally) -> Noted {
+    let mut noted: Vec<Noted> =
+        tally.take().filter(|noted| !noted.counts.is_empty() || !noted.visits.is_empty()).collect();
+    assert_eq!(noted.len(), 1);
+    noted.pop().unwrap()
+}
+
+#[test]
+fn requests_add_up_until_they_are_taken() {
+    let tally = Tally::new(2);
+    for status in [200, 200, 404] {
+        tally.count(1, counted(1, status), 1);
+    }
+    tally.count(1, counted(1, 200), 0);
+    let noted = only(&tally);
+    assert_eq!(noted.counts[&counted(1, 200)], 2);
+    assert_eq!(noted.counts[&counted(1, 404)], 1);
+    assert_eq!(counted(1, 200).at(), Timestamp::from_unix_seconds(1_699_999_200));
+    assert!(tally.take().all(|noted| noted.counts.is_empty()));
+}
+
+#[test]
+fn the_last_client_is_kept_and_every_network() {
+    let tally = Tally::new(1);
+    tally.visit(0, &visitor(1, "192.0.2.1"));
+    tally.visit(0, &visitor(1, "2001:db8:1::1"));
+    let later = NOW.plus(Duration::from_secs(5));
+    let last = Visitor { agent: None, is_browser_leak: true, at: later, ..visitor(1, "192.0.2.9") };
+    tally.visit(0, &last);
+    let mut noted = only(&tally);
+    let visit = noted.visits.remove(&key(1)).unwrap();
+    assert_eq!((visit.at, visit.address, visit.agent.as_slice()), (later, last.address, &b""[..]));
+    assert_eq!(visit.browser, Some((last.address, later)));
+    let networks: Vec<String> = visit.networks.iter().map(|seen| seen.network.to_string()).collect();
+    assert_eq!(networks, ["192.0.2.0/24", "2001:db8:1::/48"]);
+    assert_eq!((visit.networks[0].first, visit.networks[0].last), (NOW, later));
+}
+
+#[test]
+fn what_finds_no_room_is_dropped_and_counted() {
+    let tally = Tally::new(1);
+    for number in 0..u32::try_from(MAX_PER_WORKER).unwrap() {
+        tally.count(0, counted(number, 200), 1);
+    }
+    assert!(tally.is_filling());
+    tally.count(0, counted(u32::MAX, 200), 1);
+    tally.count(0, counted(0, 200), 1);
+    assert_eq!(tally.dropped(), 1);
+    for number in 0..100u8 {
+        tally.visit(0, &visitor(1, &format!("192.0.{number}.1")));
+    }
+    let long = [b'x'; 4_000];
+    tally.visit(0, &Visitor { agent: Some(&long), ..visitor(1, "192.0.2.1") });
+    let noted = only(&tally);
+    let visit = &noted.visits[&key(1)];
+    assert_eq!((visit.networks.len(), visit.agent.len()), (MAX_NETWORKS, MAX_AGENT_BYTES));
+}
+
+#[test]
+fn findings_of_one_kind_are_one() {
+    let tally = Tally::new(1);
+    let missing: Vec<Scope> = vec!["read:orders".parse().unwrap()];
+    let caller = FoundCaller::Key(key(1));
+    let found = Found { rule: RuleName::OTHER, reason: "insufficient_scope", caller, missing: &missing };
+    tally.find(0, &found, NOW);
+    tally.find(0, &found, NOW.plus(Duration::from_secs(1)));
+    tally.find(0, &Found { missing: &[], ..found }, NOW);
+    let noted = tally.take().next().unwrap();
+    let mut requests: Vec<u64> = noted.findings.values().map(|count| count.requests).collect();
+    requests.sort_unstable();
+    assert_eq!(requests, [1, 2]);
+}
