@@ -35,6 +35,7 @@ mod seat;
 mod trail;
 mod usage;
 mod usage_book;
+mod usage_tidy;
 mod writer;
 
 #[cfg(test)]

@@ -11,12 +11,13 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_pa
 use super::fault::Fault;
 use super::seat::Open;
 use super::usage::Usage;
+use super::usage_tidy::tidy;
 use crate::domain::{KeyId, Timestamp};
 use crate::store::api::Answer;
 use crate::store::usage::{
-    EventKind, EventQuery, Finding, FoundCaller, HOURS_KEPT, KeyUsage, LastSeen, MAX_COUNTS, MAX_EVENTS, MAX_FINDINGS,
-    MAX_NETWORKS, MAX_TIDIED_AT_ONCE, NetworkSeen, NewEvent, NewNetwork, Passage, Sighting, Span, Tidied, UsageBook,
-    UsageBucket, UsageCount, UsageEvent, UsageNotes, UsageQuery, at_hour,
+    EventKind, EventQuery, Finding, FoundCaller, KeyUsage, LastSeen, MAX_EVENTS, MAX_FINDINGS, MAX_NETWORKS,
+    NetworkSeen, NewEvent, NewNetwork, Passage, Sighting, Span, Tidied, UsageBook, UsageBucket, UsageCount, UsageEvent,
+    UsageNotes, UsageQuery, at_hour,
 };
 
 impl UsageBook for Usage {
@@ -212,97 +213,6 @@ fn note_events(open: &mut Open, events: &[NewEvent]) -> Result<Vec<bool>, Fault>
     Ok(written)
 }
 
-fn tidy(open: &mut Open, retention: Duration, now: Timestamp) -> Result<Tidied, Fault> {
-    let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut left = MAX_TIDIED_AT_ONCE;
-    let dropped = drop_old(&transaction, now.minus(retention), &mut left)?;
-    let merged = merge(&transaction, Span::Day.holding(now.minus(HOURS_KEPT)), &mut left)?;
-    let evicted = evict(&transaction, &mut left)?;
-    if dropped + evicted > 0 {
-        transaction.execute(
-            "DELETE FROM rules WHERE NOT EXISTS (SELECT 1 FROM counts WHERE counts.rule = rules.rule LIMIT 1) \
-             AND NOT EXISTS (SELECT 1 FROM findings WHERE findings.rule = rules.rule) \
-             AND (SELECT count(*) FROM rules) > ?1",
-            [MANY_RULES],
-        )?;
-    }
-    transaction.commit()?;
-    Ok(Tidied { merged, dropped, evicted })
-}
-
-/// Texts of rules are worth the search for those that are no longer used when there are more.
-const MANY_RULES: i64 = 100_000;
-
-/// The columns that name a count.
-const COUNT: &str = "id, begins, span, rule, status, passage";
-
-fn drop_old(connection: &Connection, oldest: Timestamp, left: &mut usize) -> Result<usize, Fault> {
-    let mut gone = 0;
-    let sql = format!(
-        "DELETE FROM counts WHERE ({COUNT}) IN \
-         (SELECT {COUNT} FROM counts WHERE span = ?1 AND begins <= ?2 ORDER BY begins LIMIT ?3)"
-    );
-    for span in [Span::Day, Span::Hour] {
-        let last = oldest.unix_seconds().div_euclid(3600) - span.hours();
-        gone += connection.prepare_cached(&sql)?.execute(params![span.hours(), last, rows(*left - gone)])?;
-    }
-    *left -= gone;
-    let moment = oldest.unix_ms();
-    for sql in [
-        "DELETE FROM seen WHERE at < ?1",
-        "DELETE FROM networks WHERE last < ?1",
-        "DELETE FROM events WHERE at < ?1",
-        "DELETE FROM findings WHERE last < ?1",
-    ] {
-        gone += connection.prepare_cached(sql)?.execute([moment])?;
-    }
-    Ok(gone)
-}
-
-/// Hours that begin before `border` become days.
-fn merge(connection: &Connection, border: i64, left: &mut usize) -> Result<usize, Fault> {
-    let mut select = connection.prepare_cached(
-        "SELECT id, begins, rule, status, passage, requests FROM counts WHERE span = 1 AND begins < ?1 \
-         ORDER BY begins LIMIT ?2",
-    )?;
-    let mut add = connection.prepare_cached(
-        "INSERT INTO counts (id, begins, span, rule, status, passage, requests) VALUES (?1, ?2, 24, ?3, ?4, ?5, ?6) \
-         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
-    )?;
-    let mut remove = connection.prepare_cached(
-        "DELETE FROM counts WHERE id = ?1 AND begins = ?2 AND span = 1 AND rule = ?3 AND status = ?4 AND passage = ?5",
-    )?;
-    type Hour = ([u8; 16], i64, i64, i64, i64, i64);
-    let hours = select.query_map(params![border, rows(*left)], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
-    })?;
-    let hours: Vec<Hour> = hours.collect::<Result<_, _>>()?;
-    for (id, begins, rule, status, passage, requests) in &hours {
-        let day = begins - begins.rem_euclid(Span::Day.hours());
-        add.execute(params![id, day, rule, status, passage, requests])?;
-        remove.execute(params![id, begins, rule, status, passage])?;
-    }
-    *left -= hours.len();
-    Ok(hours.len())
-}
-
-/// Drops the oldest counts beyond the bound. Days are older than hours.
-fn evict(connection: &Connection, left: &mut usize) -> Result<usize, Fault> {
-    let counts: i64 = connection.query_row("SELECT count(*) FROM counts", [], |row| row.get(0))?;
-    let excess = usize::try_from(counts).unwrap_or(usize::MAX).saturating_sub(MAX_COUNTS).min(*left);
-    let sql = format!(
-        "DELETE FROM counts WHERE ({COUNT}) IN (SELECT {COUNT} FROM counts WHERE span = ?1 ORDER BY begins LIMIT ?2)"
-    );
-    let mut gone = 0;
-    for span in [Span::Day, Span::Hour] {
-        if gone < excess {
-            gone += connection.prepare_cached(&sql)?.execute(params![span.hours(), rows(excess - gone)])?;
-        }
-    }
-    *left -= gone;
-    Ok(gone)
-}
-
 fn key_usage(open: &mut Open, query: &UsageQuery) -> Result<KeyUsage, Fault> {
     let snapshot = open.connection.transaction()?;
     let id = query.key.to_bytes();
@@ -464,7 +374,7 @@ fn strange(column: usize, kind: Type) -> rusqlite::Error {
 }
 
 /// As a bound of SQL.
-fn rows(most: usize) -> i64 {
+pub(super) fn rows(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }
 
