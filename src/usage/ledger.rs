@@ -28,6 +28,16 @@ const MAX_AGENT_CHARS: usize = 200;
 /// Between two events of one kind and key, where they could come at any time.
 const APART: Duration = Duration::from_secs(3600);
 
+/// Most notes of each kind that are written at once: counts of quotas, which go the same way, wait for no more.
+const BATCH: usize = 4_096;
+
+/// What is written at once.
+struct Batch {
+    counts: Vec<Counted>,
+    visits: Vec<KeyId>,
+    findings: Vec<FindingName>,
+}
+
 /// Takes what workers note and writes it to the book. One task has it.
 pub struct Ledger {
     tally: Arc<Tally>,
@@ -75,16 +85,21 @@ impl Ledger {
     /// As any write. Cancelling it may count what was under way twice, and never forgets it.
     pub async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.gather(now);
-        let notes = self.notes();
-        if !notes.is_empty() {
+        loop {
+            let batch = self.batch();
+            let notes = self.notes(&batch);
+            if notes.is_empty() {
+                break;
+            }
             let new = self.book.note_usage(notes).await?;
-            let told = new.into_iter().filter_map(|network| self.new_network(network));
-            let told: Vec<NewEvent> = told.collect();
+            let told: Vec<NewEvent> = new.into_iter().filter_map(|network| self.new_network(network)).collect();
             self.keep_events(told);
-            self.counts = HashMap::new();
-            self.visits = HashMap::new();
-            self.findings = HashMap::new();
+            self.forget(&batch);
         }
+        // Room that was needed while the store was away.
+        self.counts = HashMap::new();
+        self.visits = HashMap::new();
+        self.findings = HashMap::new();
         if !self.events.is_empty() {
             let written = self.book.note_events(self.events.clone()).await?;
             for (NewEvent { event, .. }, is_written) in std::mem::take(&mut self.events).into_iter().zip(written) {
@@ -211,8 +226,29 @@ impl Ledger {
         }
     }
 
-    /// All that is pending, as the book takes it.
-    fn notes(&self) -> UsageNotes {
+    /// What is written next.
+    fn batch(&self) -> Batch {
+        Batch {
+            counts: self.counts.keys().take(BATCH).copied().collect(),
+            visits: self.visits.keys().take(BATCH).copied().collect(),
+            findings: self.findings.keys().take(BATCH).cloned().collect(),
+        }
+    }
+
+    fn forget(&mut self, batch: &Batch) {
+        for counted in &batch.counts {
+            self.counts.remove(counted);
+        }
+        for key in &batch.visits {
+            self.visits.remove(key);
+        }
+        for name in &batch.findings {
+            self.findings.remove(name);
+        }
+    }
+
+    /// A batch, as the book takes it.
+    fn notes(&self, batch: &Batch) -> UsageNotes {
         let count = |(counted, requests): (&Counted, &u64)| UsageCount {
             key: counted.key,
             rule: self.names.text(counted.rule),
@@ -230,16 +266,19 @@ impl Ledger {
             first: count.first,
             last: count.last,
         };
-        let mut sightings: Vec<Sighting> = self.visits.values().map(|(_, sighting)| sighting.clone()).collect();
+        let sightings = batch.visits.iter().filter_map(|key| self.visits.get(key));
+        let mut sightings: Vec<Sighting> = sightings.map(|(_, sighting)| sighting.clone()).collect();
         for sighting in &mut sightings {
             // The first of a key's networks is no news, so their order counts.
             sighting.networks.sort_by_key(|seen| seen.first);
         }
         // In order of the table, so that neighbouring rows are on pages at hand.
         sightings.sort_unstable_by_key(|sighting| sighting.key);
-        let mut counts: Vec<UsageCount> = self.counts.iter().map(count).collect();
+        let counts = batch.counts.iter().filter_map(|counted| self.counts.get_key_value(counted));
+        let mut counts: Vec<UsageCount> = counts.map(count).collect();
         counts.sort_unstable_by_key(|count| (count.key, count.at));
-        UsageNotes { counts, sightings, findings: self.findings.iter().map(finding).collect() }
+        let findings = batch.findings.iter().filter_map(|name| self.findings.get_key_value(name));
+        UsageNotes { counts, sightings, findings: findings.map(finding).collect() }
     }
 
     /// Whether a network that is new to a key is worth telling: not for keys that everybody may have. A key that roams so

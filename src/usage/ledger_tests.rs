@@ -124,6 +124,22 @@ async fn many_refusals_and_a_browser_are_told_of_once_an_hour() {
 }
 
 #[tokio::test]
+async fn what_is_too_much_for_one_write_goes_in_several() {
+    let mut desk = Desk::new();
+    let keys = u32::try_from(BATCH).unwrap() + 100;
+    for number in 0..keys {
+        let mut bytes = [7; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        let counted = Counted::new(KeyId::from_bytes(bytes), RuleName::OTHER, Passage::Allowed, NOW);
+        desk.tally.count(number as usize, counted.answered(200), 1);
+    }
+    desk.ledger.flush(NOW).await.unwrap();
+    // As many as the book of a test keeps once it is tidied, and what was too much.
+    let tidied = crate::store::tidy_usage(desk.store.usage(), Duration::from_secs(86_400), NOW).await.unwrap();
+    assert_eq!(tidied.evicted + crate::store::MAX_COUNTS, keys as usize);
+}
+
+#[tokio::test]
 async fn what_report_mode_found_is_written() {
     let mut desk = Desk::new();
     let missing: Vec<Scope> = vec!["read:orders".parse().unwrap()];
