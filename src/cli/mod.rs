@@ -25,6 +25,7 @@ mod routes;
 mod run;
 mod schema;
 mod site;
+mod usage;
 mod vault;
 mod version;
 
@@ -71,6 +72,9 @@ enum Verb {
     /// Manage the accounts that keys belong to
     #[command(subcommand)]
     Owners(owners::OwnersVerb),
+    /// Find out which keys are not used, hold too much, or would break if report mode ended
+    #[command(subcommand)]
+    Usage(usage::UsageVerb),
     /// Read the trail of changes, and find out whether it is as it was written
     #[command(subcommand)]
     Audit(audit::AuditVerb),
@@ -132,6 +136,7 @@ fn answer(line: CommandLine, console: &mut Console<'_>) -> Result<(), Failure> {
         Verb::Check(args) => check::run(config, args, console),
         Verb::Keys(verb) => keys::run(config, verb, console),
         Verb::Owners(verb) => owners::run(config, verb, console),
+        Verb::Usage(verb) => usage::run(config, verb, console),
         Verb::Audit(verb) => audit::run(config, verb, console),
         Verb::Routes(verb) => routes::run(config, verb, console),
         Verb::Nodes(args) => nodes::run(config, args, console),

@@ -67,3 +67,31 @@ pub(super) fn fields<N: AsRef<str>>(console: &mut Console<'_>, fields: &[(N, Str
 pub(super) fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
+
+/// Writes a list of objects as a table below its title: each column has a heading and the field it shows. An empty list is
+/// said in words.
+///
+/// # Errors
+/// The stream's.
+pub(super) fn list(console: &mut Console<'_>, title: &str, list: &Value, columns: &[(&str, &str)]) -> io::Result<()> {
+    writeln!(console.out, "\n{title}")?;
+    let rows = list.as_array().into_iter().flatten();
+    let row = |object: &Value| columns.iter().map(|(_, field)| cell(&object[*field])).collect();
+    let rows: Vec<Vec<String>> = rows.map(row).collect();
+    if rows.is_empty() {
+        return writeln!(console.out, "none");
+    }
+    let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
+    table(console, &headings, rows)
+}
+
+/// A value in a cell: words of a list with spaces between them, a dash for nothing.
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => visible(text),
+        Value::Array(list) if list.is_empty() => "-".to_owned(),
+        Value::Array(list) => list.iter().map(cell).collect::<Vec<_>>().join(" "),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+    }
+}

@@ -4,11 +4,17 @@
 //! are decided or who may read about whom. Nothing waits for it, and nothing decides by it.
 //! Start at [`Tally`] for what a request notes, [`Ledger`] for what becomes of it.
 
+mod asked;
 mod ledger;
+mod report;
 mod rules;
+mod shown;
 mod tally;
 mod unusual;
 
+pub use asked::{Period, key_usage};
 pub use ledger::Ledger;
+pub use report::{About, Breakage, Excess, Holding, MAX_ROWS, Report, ReportQuery, Trial, UNUSED_FOR, report};
 pub use rules::{RuleName, RuleNames, RuleNumbers, rule_text};
+pub use shown::report_json;
 pub use tally::{Counted, Found, Tally, Visitor};

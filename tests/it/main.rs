@@ -38,3 +38,4 @@ mod shutdown;
 mod sync;
 mod tls;
 mod tools;
+mod usage;

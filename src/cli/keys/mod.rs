@@ -10,6 +10,7 @@ mod renew;
 mod rows;
 mod show;
 mod switch;
+mod usage;
 mod verify;
 
 use std::path::Path;
@@ -32,6 +33,8 @@ pub(super) enum KeysVerb {
     List(list::ListArgs),
     /// Show what is known about a key
     Show(show::ShowArgs),
+    /// Show what a key was used for, how often and from where
+    Usage(usage::UsageArgs),
     /// Change what is said about a key; what is left out stays
     Update(Box<change::UpdateArgs>),
     /// Make a successor and show it once; the old key is accepted for a while
@@ -57,6 +60,7 @@ pub(super) fn run(config: Option<&Path>, verb: KeysVerb, console: &mut Console<'
         KeysVerb::Create(args) => create::run(&site, *args, console),
         KeysVerb::List(args) => list::run(&site, args, console),
         KeysVerb::Show(args) => show::run(&site, args, console),
+        KeysVerb::Usage(args) => usage::run(&site, args, console),
         KeysVerb::Update(args) => change::run(&site, *args, console),
         KeysVerb::Rotate(args) => renew::rotate(&site, args, console),
         KeysVerb::ReplaceSecret(args) => renew::replace(&site, args, console),

@@ -1,0 +1,118 @@
+//! `usage`: what keys are used for, and what could be taken from them, without a gateway running.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::console::Console;
+use super::failure::Failure;
+use super::output::{self, Output, OutputArgs};
+use super::site::Site;
+use super::vault::Vault;
+use crate::domain::time::{self, span_of_text};
+use crate::store::OpenMode;
+use crate::usage::{About, ReportQuery, UNUSED_FOR, report, report_json};
+
+/// Verbs about usage.
+#[derive(Subcommand, Debug)]
+pub(super) enum UsageVerb {
+    /// Tell which keys are not used, hold more than they use, or would break if report mode ended
+    Report(ReportArgs),
+}
+
+/// `usage report`.
+#[derive(Args, Debug)]
+pub(super) struct ReportArgs {
+    /// Keys that were not used for so long are unused [default: 30d]
+    #[arg(long, value_name = "SPAN", value_parser = |text: &str| span_of_text(text))]
+    unused_for: Option<Duration>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Does it.
+pub(super) fn run(config: Option<&Path>, verb: UsageVerb, console: &mut Console<'_>) -> Result<(), Failure> {
+    let UsageVerb::Report(args) = verb;
+    let site = Site::open(config)?;
+    let vault = Vault::open(&site, OpenMode::Existing, "usage report")?;
+    let query =
+        ReportQuery { about: About::Everything, unused_for: args.unused_for.unwrap_or(UNUSED_FOR), now: time::now() };
+    let found = vault.ask(|store| Box::pin(report(store, &site.settings.gate, query)))?;
+    let shown = report_json(&found);
+    match args.output.output {
+        Output::Json => output::json(console, &shown)?,
+        Output::Text => write(&shown, console)?,
+    }
+    Ok(())
+}
+
+/// A table for each part that has something to tell.
+fn write(report: &Value, console: &mut Console<'_>) -> std::io::Result<()> {
+    match report["counted_since"].as_str() {
+        Some(since) => writeln!(console.talk, "requests are counted since {since}")?,
+        None => writeln!(console.talk, "no request was counted yet")?,
+    }
+    output::list(
+        console,
+        "Keys that are not used",
+        &report["unused_keys"],
+        &[("ID", "id"), ("NAME", "name"), ("CREATED", "created_at"), ("LAST USED", "last_used_at")],
+    )?;
+    let all = |holding: &Value| -> Value {
+        let words = |field: &str| holding[field].as_array().cloned().unwrap_or_default();
+        let roles = words("roles").into_iter().map(|role| json!(format!("role {}", role.as_str().unwrap_or_default())));
+        words("scopes").into_iter().chain(roles).collect()
+    };
+    let row = |key: &Value| {
+        json!({
+            "id": key["id"], "name": key["name"],
+            "excess": all(&key["excess"]), "suggested": all(&key["suggested"]),
+        })
+    };
+    let excess: Value = report["excess_scopes"].as_array().into_iter().flatten().map(row).collect();
+    output::list(
+        console,
+        "Keys that hold more than they use",
+        &excess,
+        &[("ID", "id"), ("NAME", "name"), ("NOT NEEDED", "excess"), ("GRANT INSTEAD", "suggested")],
+    )?;
+    let mut rows = Vec::new();
+    for rule in report["report_mode"].as_array().into_iter().flatten() {
+        let callers = rule["callers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if callers.is_empty() {
+            rows.push(json!({ "rule": rule["rule"], "who": "nobody: ready to enforce" }));
+        }
+        for caller in callers {
+            let mut row = caller.clone();
+            row["rule"] = rule["rule"].clone();
+            row["who"] = if caller["key_id"].is_null() { caller["network"].clone() } else { caller["key_id"].clone() };
+            rows.push(row);
+        }
+    }
+    output::list(
+        console,
+        "Rules in report mode, and who would be refused",
+        &Value::from(rows),
+        &[
+            ("RULE", "rule"),
+            ("WHO", "who"),
+            ("NAME", "key_name"),
+            ("REASON", "reason"),
+            ("MISSING", "missing_scopes"),
+            ("REQUESTS", "requests"),
+            ("LAST SEEN", "last_seen"),
+        ],
+    )?;
+    output::list(
+        console,
+        "Unusual use",
+        &report["events"],
+        &[("AT", "at"), ("EVENT", "event"), ("KEY", "key_id"), ("ADDRESS", "address"), ("DETAIL", "detail")],
+    )?;
+    for list in report["truncated"].as_array().into_iter().flatten() {
+        writeln!(console.talk, "there is more in {list} than is shown")?;
+    }
+    Ok(())
+}
