@@ -15,6 +15,7 @@ use super::making::Making;
 use super::openapi;
 use super::profile::ApiProfile;
 use super::table::{Effect, Name};
+use super::usage::{show_report, show_usage};
 use crate::domain::{KeyId, OwnerId, Revision};
 use crate::manage::{Desk, KeyChange, OwnerChange, Rotation, key_json, owner_json};
 
@@ -96,6 +97,8 @@ impl Api {
             Name::Explain => self.explain(call).await,
             Name::ReloadConfig => self.reload(call).await,
             Name::ListNodes => self.list_nodes(call),
+            Name::ShowUsage => show_usage(call, &desk).await,
+            Name::ShowReport => show_report(call, &self.store).await,
             Name::Status => self.status(call),
             Name::OpenApi => {
                 call.no_query()?;

@@ -17,6 +17,8 @@ mod profile;
 mod query;
 mod seal;
 mod table;
+mod usage;
+mod usage_schema;
 mod verify;
 
 pub use api::{Api, ApiSettings};

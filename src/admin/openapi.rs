@@ -14,6 +14,8 @@ use super::exchange::CODES;
 use super::lists::{AUDIT_FILTERS, KEY_FILTERS};
 use super::profile::ApiProfile;
 use super::table::{Name, Needs, Repeat, Row, TABLE, satisfied_by};
+use super::usage::{REPORT_FILTERS, USAGE_FILTERS};
+use super::usage_schema;
 use crate::manage::{KeyChange, KeyShape, NewKey, NewOwner, OwnerChange, OwnerShape, Rotation};
 
 /// The OpenAPI 3.1 document, made once.
@@ -164,6 +166,11 @@ fn queries(name: Name) -> Vec<(&'static str, Value)> {
                 (filter, schema)
             })
             .collect(),
+        Name::ShowUsage => USAGE_FILTERS.map(|filter| (filter, json!({ "type": "string" }))).to_vec(),
+        Name::ShowReport => {
+            let span = json!({ "type": "string", "pattern": "^(0|[0-9]{1,4}(ms|s|m|h|d))$", "default": "30d" });
+            REPORT_FILTERS.map(|filter| (filter, span.clone())).to_vec()
+        }
         _ => Vec::new(),
     }
 }
@@ -243,6 +250,8 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
             let required = json!(["valid", "reason", "missing_scopes", "record"]);
             ("200", "What it is.", JSON, json!({ "type": "object", "properties": properties, "required": required }))
         }
+        Name::ShowUsage => ("200", "What it was used for.", JSON, usage_schema::usage()),
+        Name::ShowReport => ("200", "What could be taken from keys.", JSON, usage_schema::report()),
         Name::ListAudit => ("200", "A page of entries.", JSON, list(json!({ "type": "object" }), "^[0-9]+$")),
         Name::Explain => ("200", "The decision, and how it came about.", JSON, explanation()),
         Name::ShowRequest => {
@@ -339,7 +348,7 @@ fn problems(row: &Row, has_body: bool) -> Vec<u16> {
     if row.path.contains("{id}") {
         statuses.extend([400, 404]);
     }
-    if row.name == Name::ListAudit {
+    if matches!(row.name, Name::ListAudit | Name::ShowUsage | Name::ShowReport) {
         statuses.push(422);
     }
     if has_body {

@@ -32,6 +32,14 @@ impl ApiProfile {
         }
     }
 
+    /// An answer that has records within it, none of which is made of names that others chose.
+    pub(super) fn nested(self, body: Value) -> Value {
+        match self {
+            Self::Standard => body,
+            Self::Success => renamed_throughout(body, "scopes", "permissions"),
+        }
+    }
+
     /// A request's body as the API itself names things.
     pub(super) fn request(self, body: Value) -> Value {
         match self {
@@ -61,6 +69,17 @@ impl ApiProfile {
                 ("application/json", body)
             }
         }
+    }
+}
+
+fn renamed_throughout(value: Value, from: &str, to: &str) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members = members.into_iter().map(|(name, value)| (name, renamed_throughout(value, from, to)));
+            renamed(Value::Object(members.collect()), from, to)
+        }
+        Value::Array(items) => items.into_iter().map(|item| renamed_throughout(item, from, to)).collect(),
+        value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => value,
     }
 }
 

@@ -89,6 +89,8 @@ pub(super) enum Name {
     Explain,
     ReloadConfig,
     ListNodes,
+    ShowUsage,
+    ShowReport,
     Status,
     OpenApi,
     Docs,
@@ -98,6 +100,7 @@ pub(super) enum Name {
 
 const READ_KEYS: Needs = Needs::Scope("portcullis:keys:read");
 const KEYS: Needs = Needs::Scope(Scope::MANAGE_KEYS);
+const USAGE: Needs = Needs::Scope("portcullis:usage");
 const AUDIT: Needs = Needs::Scope("portcullis:audit");
 const CONFIG: Needs = Needs::Scope("portcullis:config");
 const VERIFY: Needs = Needs::Scope("portcullis:verify");
@@ -160,6 +163,8 @@ table! {
     SuspendOwner: POST "/v1/owners/{id}/suspend", KEYS, Changes("owner.suspend", Idempotent), "Refuse all keys of an owner";
     ResumeOwner: POST "/v1/owners/{id}/resume", KEYS, Changes("owner.resume", Idempotent), "Accept the keys of an owner again";
     ListScopes: GET "/v1/scopes", READ_KEYS, Reads, "List the scopes and roles that keys may hold";
+    ShowUsage: GET "/v1/keys/{id}/usage", USAGE, Reads, "Show what a key was used for, how often and from where";
+    ShowReport: GET "/v1/usage/report", USAGE, Reads, "Tell which keys are not used, hold more than they use, or would be refused without report mode";
     ListAudit: GET "/v1/audit", AUDIT, Reads, "List who changed what, the newest first";
     ShowRequest: GET "/v1/requests/{id}", CONFIG, Reads, "Say what became of a request, and what it would be answered now";
     ListRoutes: GET "/v1/routes", CONFIG, Reads, "List the rules that hold";

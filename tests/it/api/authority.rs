@@ -38,6 +38,7 @@ impl Cast {
             ("verifier", Some(management(None, &["portcullis:verify"], &[]).await)),
             ("bare", Some(management(None, &[], &[]).await)),
             ("owner", Some(management(Some(&acme), &["portcullis:keys"], &["read:orders"]).await)),
+            ("auditor", Some(management(Some(&acme), &["portcullis:usage"], &[]).await)),
             ("secret", Some(shop.make(json!({ "name": "data", "scopes": ["read:orders"] })).await)),
         ];
         Self { shop, acme, rival, actors }
@@ -49,7 +50,7 @@ impl Cast {
 }
 
 /// Method, path, body and whose record it is about.
-const ASKED: [(&str, &str, &str, &str); 35] = [
+const ASKED: [(&str, &str, &str, &str); 39] = [
     ("GET", "/v1/keys", "", ""),
     ("POST", "/v1/keys", r#"{"name":"n","scopes":["read:orders"]}"#, ""),
     ("GET", "/v1/keys/{id}", "", "operators"),
@@ -77,6 +78,10 @@ const ASKED: [(&str, &str, &str, &str); 35] = [
     ("GET", "/v1/owners/{id}", "", "rival"),
     ("PATCH", "/v1/owners/{id}", r#"{"max_keys":null}"#, "acme"),
     ("POST", "/v1/owners/{id}/suspend", "", "rival"),
+    ("GET", "/v1/keys/{id}/usage", "", "operators"),
+    ("GET", "/v1/keys/{id}/usage", "", "acme"),
+    ("GET", "/v1/keys/{id}/usage", "", "rival"),
+    ("GET", "/v1/usage/report", "", ""),
     ("GET", "/v1/scopes", "", ""),
     ("GET", "/v1/audit", "", ""),
     ("GET", "/v1/requests/{id}", "", ""),

@@ -9,6 +9,7 @@ mod limits;
 mod owners;
 mod pages;
 mod self_service;
+mod usage;
 
 use portcullis_testkit::{Call, Gateway, Key, KeySpec, Origin, Response};
 use serde_json::Value;
