@@ -1,14 +1,18 @@
 //! Who may do what: every kind of caller at every endpoint, and every way to climb.
 //!
-//! `tests/data/authority.tsv` is the table: a line an endpoint, a column an actor, the status in the cell.
+//! `tests/data/authority.tsv` is the table: a line an endpoint, a column an actor, the status in the cell;
+//! `tests/data/authority-self-service.tsv` is that of a route which leads to the same endpoints.
 
-use portcullis_testkit::Key;
+use portcullis_testkit::{Call, Key};
 use serde_json::{Value, json};
 
 use super::{ALL, Shop};
 
 /// The table as it is committed.
 const TABLE: &str = include_str!("../../data/authority.tsv");
+
+/// The table of a route with self-service, in which the columns are other actors.
+const ROUTE_TABLE: &str = include_str!("../../data/authority-self-service.tsv");
 
 /// Everybody who may call.
 struct Cast {
@@ -20,7 +24,7 @@ struct Cast {
 
 impl Cast {
     async fn gather() -> Self {
-        let shop = Shop::open().await;
+        let shop = Shop::open_with(super::self_service::ROUTE, "").await;
         let owner = async |name: &str| -> String {
             let made = shop.tell("POST", "/v1/owners", &json!({ "name": name })).await.expect(201);
             made.json()["id"].as_str().unwrap().to_owned()
@@ -92,18 +96,17 @@ const ASKED: [(&str, &str, &str, &str); 39] = [
     ("GET", "/v1/status", "", ""),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_table_of_actors_and_endpoints_is_what_it_was() {
-    let cast = Cast::gather().await;
+/// What each actor is answered by each endpoint, as `ask` reaches it.
+async fn table(cast: &Cast, actors: &[(&str, Option<Key>)], ask: impl Fn(&str, &str) -> Call) -> String {
     let mut found = String::from("endpoint\tabout");
-    for (name, _) in &cast.actors {
+    for (name, _) in actors {
         found.push('\t');
         found.push_str(name);
     }
     found.push('\n');
     for (method, path, body, about) in ASKED {
         found.push_str(&format!("{method} {path} {body}\t{about}"));
-        for (_, key) in &cast.actors {
+        for (_, key) in actors {
             let owner = match about {
                 "acme" => Some(cast.acme.as_str()),
                 "rival" => Some(cast.rival.as_str()),
@@ -114,7 +117,7 @@ async fn the_table_of_actors_and_endpoints_is_what_it_was() {
                 path if path.contains("{id}") => cast.victim(owner).await.id,
                 _ => String::new(),
             };
-            let mut call = cast.shop.ask(method, &path.replace("{id}", &id));
+            let mut call = ask(method, &path.replace("{id}", &id));
             if !body.is_empty() {
                 call = call.header("content-type", "application/json").body(body);
             }
@@ -129,10 +132,48 @@ async fn the_table_of_actors_and_endpoints_is_what_it_was() {
         }
         found.push('\n');
     }
-    if let Ok(path) = std::env::var("PORTCULLIS_TEST_WRITE_TABLE") {
-        std::fs::write(path, &found).unwrap();
+    found
+}
+
+#[track_caller]
+fn is_as_committed(found: &str, committed: &str, variable: &str) {
+    if let Ok(path) = std::env::var(variable) {
+        std::fs::write(path, found).unwrap();
     }
-    assert_eq!(found, TABLE, "set PORTCULLIS_TEST_WRITE_TABLE to a file to look at what is found");
+    assert_eq!(found, committed, "set {variable} to a file to look at what is found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_of_actors_and_endpoints_is_what_it_was() {
+    let cast = Cast::gather().await;
+    let found = table(&cast, &cast.actors, |method, path| cast.shop.ask(method, path)).await;
+    is_as_committed(&found, TABLE, "PORTCULLIS_TEST_WRITE_TABLE");
+}
+
+/// The same endpoints behind a route of the application, asked by its keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_of_a_route_with_self_service_is_what_it_was() {
+    let cast = Cast::gather().await;
+    let make = async |owner: Option<&str>, environment: &str, scopes: &[&str]| {
+        let body = json!({ "name": "actor", "owner": owner, "environment": environment, "scopes": scopes });
+        Some(cast.shop.make(body).await)
+    };
+    let acme = Some(cast.acme.as_str());
+    let all = ["keys:manage", "read:orders"];
+    let operator = cast.actors.iter().find(|(name, _)| *name == "operator").and_then(|(_, key)| key.clone());
+    let actors = [
+        ("nobody", None),
+        ("operator", operator),
+        ("manager", make(acme, "live", &all).await),
+        ("looker", make(acme, "live", &["keys:look"]).await),
+        ("plain", make(acme, "live", &["read:orders"]).await),
+        ("test", make(acme, "test", &all).await),
+        ("unowned", make(None, "live", &all).await),
+    ];
+    let data = cast.shop.gateway.data();
+    let ask = |method: &str, path: &str| Call::to(data, method, &path.replacen("/v1", "/account", 1));
+    let found = table(&cast, &actors, ask).await;
+    is_as_committed(&found, ROUTE_TABLE, "PORTCULLIS_TEST_WRITE_ROUTE_TABLE");
 }
 
 /// A caller who holds and may grant `read:orders` alone, and everything that it might try to get `write:orders`.

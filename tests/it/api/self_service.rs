@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use super::Shop;
 
-const ROUTE: &str = r#"  - path: /account/**
+/// The management API below `/account`.
+pub const ROUTE: &str = r#"  - path: /account/**
     upstream: portcullis
     strip_prefix: /account
     add_prefix: /v1
     auth: any_key
-    map: { keys:manage: [portcullis:keys, portcullis:verify, portcullis:audit, portcullis:config], keys:look: portcullis:keys:read }
+    map: { keys:manage: [portcullis:keys, portcullis:verify, portcullis:usage, portcullis:audit, portcullis:config], keys:look: portcullis:keys:read }
 "#;
 
 /// A shop whose customers manage their keys below `/account`.
