@@ -552,7 +552,7 @@ fn is_wider(before: &KeyRecord, after: &KeyRecord, settings: &GateSettings) -> b
 }
 
 /// Whether what a key holds makes sense for its kind.
-fn check_powers(
+pub(super) fn check_powers(
     kind: KeyKind,
     owner: Option<OwnerId>,
     scopes: &[GrantedScope],
@@ -575,7 +575,7 @@ fn check_powers(
 }
 
 /// Where a new key lives.
-fn environment_of(authority: &Authority, asked: Option<String>) -> Result<String, Flaw> {
+pub(super) fn environment_of(authority: &Authority, asked: Option<String>) -> Result<String, Flaw> {
     let own = match authority {
         Authority::Caller(caller) => caller.confined_to_environment(),
         Authority::Nobody | Authority::Local(_) => None,
@@ -617,7 +617,7 @@ fn quota(asked: &QuotaShape) -> Result<Quota, Flaw> {
     asked.read().map_err(of("quota"))
 }
 
-fn checked_metadata(entries: BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, Flaw> {
+pub(super) fn checked_metadata(entries: BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, Flaw> {
     let bytes = serde_json::to_string(&entries).map_or(usize::MAX, |text| text.len());
     if entries.len() > MAX_METADATA_ENTRIES || bytes > MAX_METADATA_BYTES {
         let most = format!("has at most {MAX_METADATA_ENTRIES} entries and {MAX_METADATA_BYTES} bytes");
@@ -626,7 +626,7 @@ fn checked_metadata(entries: BTreeMap<String, Value>) -> Result<BTreeMap<String,
     Ok(entries)
 }
 
-fn networks(texts: &[String]) -> Result<Vec<IpNet>, Flaw> {
+pub(super) fn networks(texts: &[String]) -> Result<Vec<IpNet>, Flaw> {
     if texts.len() > MAX_NETWORKS_PER_KEY {
         return Err(Flaw::new("allowed_ips", format!("a key has at most {MAX_NETWORKS_PER_KEY}")));
     }
@@ -638,7 +638,7 @@ fn networks(texts: &[String]) -> Result<Vec<IpNet>, Flaw> {
     texts.iter().map(network).collect()
 }
 
-fn origins(texts: Vec<String>, kind: KeyKind) -> Result<Vec<String>, Flaw> {
+pub(super) fn origins(texts: Vec<String>, kind: KeyKind) -> Result<Vec<String>, Flaw> {
     if !texts.is_empty() && kind != KeyKind::Publishable {
         return Err(Flaw::new("allowed_origins", "only publishable keys are used by web pages"));
     }

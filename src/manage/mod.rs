@@ -1,12 +1,13 @@
 //! What may be done with keys and owners, and by whom: the same for the management API and the command line.
 //!
-//! Owns the shapes of requests, the words they may use, who may grant what, and how records are shown. Must not know
-//! HTTP, terminals or files. Start at [`Desk`].
+//! Owns the shapes of requests, how rows of an import are read, the words they may use, who may grant what, and how
+//! records are shown. Must not know HTTP, terminals or where rows come from. Start at [`Desk`].
 
 mod authority;
 mod desk;
 mod draft;
 mod fault;
+mod import;
 mod origin;
 mod requests;
 mod shapes;
@@ -17,6 +18,7 @@ pub use authority::{Authority, Caller, Sight};
 pub use desk::{Desk, KeyFilter, Made, plan_key};
 pub use draft::{Draft, Stored, mint};
 pub use fault::{Flaw, Refused};
+pub use import::{BadRow, Batch, Format, Row, RowReader, read_rows};
 pub use origin::check_origin;
 pub use requests::{KeyChange, NewKey, NewOwner, OwnerChange, Retire, Rotation};
 pub use shapes::{KeyShape, KindWord, Moment, OwnerShape, QuotaShape, Rate, Whole};

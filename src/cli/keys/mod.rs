@@ -3,11 +3,9 @@
 mod change;
 mod create;
 mod import;
-mod import_row;
 mod list;
 mod record;
 mod renew;
-mod rows;
 mod show;
 mod switch;
 mod usage;

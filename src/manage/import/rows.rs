@@ -1,41 +1,32 @@
-//! A file of keys, row by row: JSON lines or CSV, read into the same named fields.
+//! A file of keys, row by row: JSON lines, a JSON array or CSV, read into the same named fields.
 //!
-//! Owns the two formats and the positions of rows. Must not know what a field means.
+//! Owns the formats and the positions of rows. Must not know what a field means.
 
 use std::fmt;
 use std::io::{BufRead, Read};
 
-use clap::ValueEnum;
 use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// How keys are written down.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Format {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
     /// One JSON object a line.
     Jsonl,
+    /// One JSON array of objects, which are counted as lines are.
+    Json,
     /// A heading, then one key a line.
     Csv,
 }
 
-impl Format {
-    /// The format that a file's name promises.
-    pub(super) fn of_name(name: &str) -> Option<Self> {
-        let (_, extension) = name.rsplit_once('.')?;
-        match extension.to_ascii_lowercase().as_str() {
-            "jsonl" | "ndjson" | "json" => Some(Self::Jsonl),
-            "csv" => Some(Self::Csv),
-            _ => None,
-        }
-    }
-}
-
 /// One row: its fields by name, or why it has none.
-pub(super) struct Row {
+#[derive(Debug)]
+pub struct Row {
     /// The line it begins on, from 1.
-    pub(super) line: u64,
-    pub(super) fields: Result<Map<String, Value>, String>,
+    pub line: u64,
+    /// What it says. No problem quotes what may be a key.
+    pub fields: Result<Map<String, Value>, String>,
 }
 
 /// Longest line of a JSON file. A record within its bounds is far smaller.
@@ -45,8 +36,9 @@ const MAX_LINE_BYTES: u64 = 256 * 1024;
 ///
 /// # Errors
 /// When the input cannot be read, or is no table at all.
-pub(super) fn read(format: Format, input: &mut dyn BufRead, take: impl FnMut(Row) -> bool) -> Result<(), String> {
+pub fn read_rows(format: Format, input: &mut dyn BufRead, take: impl FnMut(Row) -> bool) -> Result<(), String> {
     match format {
+        Format::Json => read_json_array(input, take),
         Format::Jsonl => read_json_lines(input, take),
         Format::Csv => read_csv(input, take),
     }
@@ -69,8 +61,7 @@ fn read_json_lines(input: &mut dyn BufRead, mut take: impl FnMut(Row) -> bool) -
         }
         // serde_json's own words may quote what stands there, which may be a key.
         let fields = match serde_json::from_slice::<Fields>(text) {
-            Ok(Fields { fields, twice: None }) => Ok(fields),
-            Ok(Fields { twice: Some(name), .. }) => Err(format!("the field {name:?} stands there twice")),
+            Ok(fields) => fields.once_each(),
             Err(error) => Err(format!("it is not a JSON object (column {})", error.column())),
         };
         if !take(Row { line, fields }) {
@@ -80,6 +71,16 @@ fn read_json_lines(input: &mut dyn BufRead, mut take: impl FnMut(Row) -> bool) -
     Ok(())
 }
 
+fn read_json_array(input: &mut dyn BufRead, take: impl FnMut(Row) -> bool) -> Result<(), String> {
+    let mut json = serde_json::Deserializer::from_reader(input);
+    let read = Rows(take).deserialize(&mut json).and_then(|()| json.end());
+    // As above, its words may quote a key.
+    read.map_err(|error| match error.io_error_kind() {
+        Some(kind) => kind.to_string(),
+        None => format!("it is not a JSON array of objects (line {}, column {})", error.line(), error.column()),
+    })
+}
+
 fn read_csv(input: &mut dyn BufRead, mut take: impl FnMut(Row) -> bool) -> Result<(), String> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Headers).from_reader(input);
     let names: Vec<String> = reader.headers().map_err(|error| say_csv(&error))?.iter().map(heading).collect();
@@ -87,7 +88,7 @@ fn read_csv(input: &mut dyn BufRead, mut take: impl FnMut(Row) -> bool) -> Resul
         return Ok(());
     }
     if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
-        return Err(format!("line 1: the column {:?} stands there twice", twice.1));
+        return Err(format!("line 1: the column{} stands there twice", shown_name(twice.1)));
     }
     let mut record = csv::StringRecord::new();
     loop {
@@ -125,14 +126,63 @@ fn say_csv(error: &csv::Error) -> String {
     }
 }
 
+/// What a message may say of a field's name: where a heading is missing, or a column is shifted, it may be a key.
+pub(super) fn shown_name(name: &str) -> String {
+    let is_plain = name.len() <= MAX_NAME_CHARS && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if is_plain { format!(" {name:?}") } else { String::new() }
+}
+
+/// Longest name of a field that is repeated; no field of a key has a longer one.
+const MAX_NAME_CHARS: usize = 20;
+
+/// An array whose objects go to `take`, until it says stop.
+struct Rows<F>(F);
+
+impl<'de, F: FnMut(Row) -> bool> DeserializeSeed<'de> for Rows<F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, F: FnMut(Row) -> bool> Visitor<'de> for Rows<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        let mut line = 0;
+        while let Some(fields) = seq.next_element::<Fields>()? {
+            line += 1;
+            if !(self.0)(Row { line, fields: fields.once_each() }) {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// An object, and the first field that it names twice: which of the two counts would be anybody's guess.
 struct Fields {
     fields: Map<String, Value>,
     twice: Option<String>,
 }
 
+impl Fields {
+    fn once_each(self) -> Result<Map<String, Value>, String> {
+        match self.twice {
+            None => Ok(self.fields),
+            Some(name) => Err(format!("the field{} stands there twice", shown_name(&name))),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(FieldsVisitor)
     }
 }

@@ -4,24 +4,28 @@ use serde_json::json;
 
 use super::*;
 use crate::config;
+use crate::domain::GrantedScope;
+use crate::manage::authority::Caller;
+use crate::store::Actor;
 
-fn settings() -> Settings {
+fn settings() -> GateSettings {
     let text = "version: 1\nlisteners: [{ bind: 127.0.0.1:0 }]\n\
                 upstreams: { u: { targets: [{ url: \"http://127.0.0.1:9\" }] } }\n\
                 scopes: { read: { title: r }, write: { title: w } }\n\
                 environments: { live: { word: prod } }\n\
                 routes: [{ path: /a, upstream: u, scopes: read }]\n";
     let loaded = config::load_text(Path::new("test.yaml"), text, &|_| None);
-    loaded.settings.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics))
+    loaded.settings.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics)).gate
 }
 
 fn record(row: Value) -> Result<KeyRecord, String> {
+    record_for(&Authority::Local(Actor::named("local:test")), row)
+}
+
+fn record_for(authority: &Authority, row: Value) -> Result<KeyRecord, String> {
     let settings = settings();
-    let vocabulary = Vocabulary::of(&settings.gate);
-    let by = Actor::named("local:test");
-    let reader = Reader { vocabulary: &vocabulary, settings: &settings, by: &by, now: Timestamp::from_unix_seconds(7) };
     let Value::Object(fields) = row else { panic!("{row}") };
-    reader.record(fields)
+    RowReader::new(&settings, authority, Timestamp::from_unix_seconds(7)).record(fields)
 }
 
 const HASH: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF";
@@ -76,7 +80,7 @@ fn record_of_scopes(scopes: &str) -> Result<KeyRecord, String> {
 #[test]
 fn a_key_of_ours_says_its_environment_and_kind_itself() {
     let settings = settings();
-    let key = crate::domain::MintedKey::mint(&settings.gate.brand, "prod", KeyKind::Publishable).unwrap();
+    let key = crate::domain::MintedKey::mint(&settings.brand, "prod", KeyKind::Publishable).unwrap();
     let text = key.reveal();
     let imported = record(json!({ "name": "x", "scopes": [], "key": text })).unwrap();
     assert_eq!((imported.environment.as_str(), imported.kind), ("live", KeyKind::Publishable));
@@ -130,5 +134,59 @@ fn what_makes_no_sense_is_refused_with_a_reason_and_without_the_key() {
     for (row, word) in cases {
         let problem = record(row.clone()).unwrap_err();
         assert!(problem.contains(word) && !problem.contains(secret), "{row}: {problem}");
+    }
+}
+
+#[test]
+fn a_caller_with_an_owner_makes_new_keys_of_that_owner_where_it_lives() {
+    let owner = OwnerId::from_bytes([7; 16]);
+    let caller = |kind, owner| {
+        Authority::Caller(Box::new(Caller {
+            actor: Actor::named("key_1"),
+            key: KeyId::from_bytes([1; 16]),
+            owner,
+            kind,
+            environment: "test".to_owned(),
+            holds: Vec::<GrantedScope>::new(),
+            may_grant: Vec::new(),
+        }))
+    };
+    let row = |more: Value| {
+        let mut row = json!({ "name": "x", "scopes": [], "hash": HASH });
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        row
+    };
+    let confined = caller(KeyKind::Secret, Some(owner));
+    let made = record_for(&confined, row(json!({}))).unwrap();
+    assert_eq!((made.owner, made.environment.as_str(), made.created_by.as_str()), (Some(owner), "test", "key_1"));
+    assert!(record_for(&confined, row(json!({ "owner": owner.to_string() }))).is_ok());
+    for (more, word) in [
+        (json!({ "owner": OwnerId::from_bytes([8; 16]).to_string() }), "there is no owner"),
+        (json!({ "environment": "live" }), "makes keys of `test` only"),
+        (json!({ "created_by": "local:root" }), "only operators"),
+        (json!({ "id": KeyId::from_bytes([2; 16]).to_string() }), "only operators"),
+        (json!({ "replaces": KeyId::from_bytes([2; 16]).to_string() }), "only operators"),
+        (json!({ "kind": "management" }), "made by management keys"),
+        (json!({ "rate_limit": { "requests": 1, "per": "1s" } }), "only operators"),
+    ] {
+        let problem = record_for(&confined, row(more.clone())).unwrap_err();
+        assert!(problem.contains(word), "{more}: {problem}");
+    }
+    let operator = caller(KeyKind::Management, None);
+    let told = row(json!({ "created_by": "anna", "id": KeyId::from_bytes([2; 16]).to_string() }));
+    assert_eq!(record_for(&operator, told).unwrap().created_by, "anna");
+}
+
+#[test]
+fn a_key_is_imported_with_no_more_power_than_its_kind_may_have() {
+    for (more, word) in [
+        (json!({ "may_grant": ["read"] }), "may_grant"),
+        (json!({ "allowed_origins": ["https://a.example"] }), "publishable"),
+        (json!({ "allowed_ips": ["10.0.0.0/33"] }), "no network"),
+    ] {
+        let mut row = json!({ "name": "x", "scopes": [], "hash": HASH });
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let problem = record(row).unwrap_err();
+        assert!(problem.contains(word), "{more}: {problem}");
     }
 }

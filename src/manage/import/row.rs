@@ -4,39 +4,50 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::config::Settings;
+use super::rows::shown_name;
 use crate::domain::key_text::KeyTextForm;
-use crate::domain::limits::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES};
-use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, PresentedKey, Timestamp, did_you_mean};
-use crate::manage::{Draft, Stored, Vocabulary, check_description, check_name};
-use crate::store::Actor;
+use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, PresentedKey, Timestamp, did_you_mean};
+use crate::gate::GateSettings;
+use crate::manage::authority::Authority;
+use crate::manage::desk::{check_powers, checked_metadata, environment_of, networks, origins};
+use crate::manage::draft::{Draft, Stored};
+use crate::manage::fault::{Flaw, Refused};
+use crate::manage::vocabulary::{Vocabulary, check_description, check_name};
 
 /// What rows are read with.
-pub(super) struct Reader<'a> {
-    pub(super) vocabulary: &'a Vocabulary<'a>,
-    pub(super) settings: &'a Settings,
-    pub(super) by: &'a Actor,
-    pub(super) now: Timestamp,
+pub struct RowReader<'a> {
+    vocabulary: Vocabulary<'a>,
+    settings: &'a GateSettings,
+    authority: &'a Authority,
+    by: String,
+    now: Timestamp,
 }
 
 /// Longest `prefix` of a key that is imported by its hash: it is shown in lists.
 const MAX_PREFIX_CHARS: usize = 64;
 
-impl Reader<'_> {
-    /// The record that a row stands for.
+/// What a record tells of its past. Whoever is no operator makes none but new keys.
+const PAST: [&str; 5] = ["id", "created_at", "created_by", "last_used_at", "replaces"];
+
+impl<'a> RowReader<'a> {
+    /// Reads rows on somebody's behalf, with the words of a configuration.
+    pub fn new(settings: &'a GateSettings, authority: &'a Authority, now: Timestamp) -> Self {
+        Self { vocabulary: Vocabulary::of(settings), settings, authority, by: authority.actor().name, now }
+    }
+
+    /// The record that a row stands for. Whether its owner exists, and whether as much may be granted, is not looked at.
     ///
     /// # Errors
-    /// What is wrong with the row, and how to mend it.
+    /// What is wrong with the row, and how to mend it. Never its `key`.
     pub(super) fn record(&self, fields: Map<String, Value>) -> Result<KeyRecord, String> {
         let mut row = Fields(fields);
+        self.check_past(&mut row)?;
         let id = row.parsed::<KeyId>("id")?;
         let name = row.text("name")?.ok_or("`name` is missing")?;
         check_name(&name)?;
@@ -44,9 +55,12 @@ impl Reader<'_> {
         check_description(&description)?;
         let identity = self.identity(&mut row)?;
         let kind = self.agreed("kind", row.kind()?, identity.kind)?.unwrap_or(KeyKind::Secret);
+        if kind == KeyKind::Management && self.authority.is_at_data_door() {
+            return Err("management keys are made by management keys".to_owned());
+        }
         let environment = row.text("environment")?;
         let environment = self.agreed("environment", environment, identity.environment)?;
-        let environment = environment.unwrap_or_else(|| "live".to_owned());
+        let environment = environment_of(self.authority, environment).map_err(said)?;
         self.vocabulary.environment_word(&environment)?;
         let scopes =
             row.list("scopes")?.ok_or("`scopes` is missing; a key without scopes says so with an empty list")?;
@@ -54,19 +68,20 @@ impl Reader<'_> {
         let draft = Draft {
             name,
             description,
-            owner: row.parsed("owner")?,
+            owner: self.owner(row.parsed("owner")?)?,
             environment,
             kind,
             scopes: self.vocabulary.scopes(&scopes, kind)?,
             roles: self.vocabulary.roles(&row.list("roles")?.unwrap_or_default())?,
             may_grant: self.vocabulary.scopes(&may_grant, KeyKind::Management)?,
-            bounds: row.bounds()?,
+            bounds: self.bounds(&mut row, kind)?,
             expires_at: row.parsed("expires_at")?,
             metadata: row.metadata()?,
             paired: false,
         };
+        check_powers(kind, draft.owner, &draft.scopes, &draft.roles, &draft.may_grant, self.settings).map_err(said)?;
         let id = id.unwrap_or_else(KeyId::generate);
-        let mut record = draft.record(id, identity.stored, &self.by.name, self.now);
+        let mut record = draft.record(id, identity.stored, &self.by, self.now);
         record.active = row.flag("active")?.unwrap_or(true);
         record.created_at = row.parsed("created_at")?.unwrap_or(record.created_at);
         record.created_by = row.text("created_by")?.unwrap_or(record.created_by);
@@ -76,6 +91,39 @@ impl Reader<'_> {
         record.grace_until = row.parsed("grace_until")?;
         row.finish()?;
         Ok(record)
+    }
+
+    fn check_past(&self, row: &mut Fields) -> Result<(), String> {
+        if self.authority.is_operator() {
+            return Ok(());
+        }
+        match PAST.into_iter().find(|name| row.take(name).is_some()) {
+            Some(name) => Err(format!("only operators say what `{name}` is; leave it out")),
+            None => Ok(()),
+        }
+    }
+
+    /// The owner that a row names; that of the caller, where it has one.
+    fn owner(&self, asked: Option<OwnerId>) -> Result<Option<OwnerId>, String> {
+        let sight = self.authority.sight();
+        match asked {
+            Some(asked) if !sight.sees_owner(asked) => Err(Refused::NoSuchOwner(asked).to_string()),
+            asked => Ok(asked.or(sight.owner())),
+        }
+    }
+
+    /// What narrows the key's use; in a table `rate_limit` and `quota` are JSON texts.
+    fn bounds(&self, row: &mut Fields, kind: KeyKind) -> Result<Bounds, String> {
+        let bounds = Bounds {
+            allowed_ips: networks(&row.list("allowed_ips")?.unwrap_or_default()).map_err(said)?,
+            allowed_origins: origins(row.list("allowed_origins")?.unwrap_or_default(), kind).map_err(said)?,
+            rate_limit: row.json("rate_limit")?,
+            quota: row.json("quota")?,
+        };
+        if bounds.rate_limit.is_some() || bounds.quota.is_some() {
+            self.authority.check_operator("rate limits and quotas").map_err(|refused| refused.to_string())?;
+        }
+        Ok(bounds)
     }
 
     /// What the key hashes to, from its text or from its hash.
@@ -102,14 +150,14 @@ impl Reader<'_> {
     fn of_text(&self, text: &str) -> Result<Identity, String> {
         let key = PresentedKey::new(text)
             .ok_or("`key` is no credential: it is empty, over 8 KiB, or holds more than visible ASCII")?;
-        let (hash, pepper) = self.settings.gate.hasher.hash_new(&key);
+        let (hash, pepper) = self.settings.hasher.hash_new(&key);
         let stored = |prefix: &str, last4: &str| Stored {
             hash,
             pepper: pepper.map(str::to_owned),
             prefix: prefix.to_owned(),
             last4: last4.to_owned(),
         };
-        match key.form(&self.settings.gate.brand) {
+        match key.form(&self.settings.brand) {
             KeyTextForm::BadChecksum => {
                 Err("`key` is in our format with a wrong checksum, so it would never be accepted".to_owned())
             }
@@ -250,25 +298,6 @@ impl Fields {
         }
     }
 
-    /// What narrows the key's use; in a table `rate_limit` and `quota` are JSON texts.
-    fn bounds(&mut self) -> Result<Bounds, String> {
-        let network = |text: String| match text.parse::<IpAddr>() {
-            Ok(address) => Ok(IpNet::from(address)),
-            Err(_) => text.parse().map_err(|_| format!("`allowed_ips`: {text:?} is no network such as 10.0.0.0/8")),
-        };
-        Ok(Bounds {
-            allowed_ips: self
-                .list("allowed_ips")?
-                .unwrap_or_default()
-                .into_iter()
-                .map(network)
-                .collect::<Result<_, _>>()?,
-            allowed_origins: self.list("allowed_origins")?.unwrap_or_default(),
-            rate_limit: self.json("rate_limit")?,
-            quota: self.json("quota")?,
-        })
-    }
-
     fn json<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, String> {
         let read = match self.take(name) {
             None => return Ok(None),
@@ -287,23 +316,22 @@ impl Fields {
             }
             Some(_) => return Err("`metadata` is not a JSON object".to_owned()),
         };
-        let bytes = Value::Object(entries.clone()).to_string().len();
-        if entries.len() > MAX_METADATA_ENTRIES || bytes > MAX_METADATA_BYTES {
-            return Err(format!(
-                "`metadata` has at most {MAX_METADATA_ENTRIES} entries and {MAX_METADATA_BYTES} bytes"
-            ));
-        }
-        Ok(entries.into_iter().collect())
+        checked_metadata(entries.into_iter().collect()).map_err(said)
     }
 
     /// Refuses what nobody asked for.
     fn finish(self) -> Result<(), String> {
         let Some(stranger) = self.0.keys().next() else { return Ok(()) };
         let meant = did_you_mean(stranger, KNOWN).map(|meant| format!("; did you mean `{meant}`?"));
-        Err(format!("a key has no field {stranger:?}{}", meant.unwrap_or_default()))
+        Err(format!("a key has no field{}{}", shown_name(stranger), meant.unwrap_or_default()))
     }
 }
 
+/// A flaw in one line.
+fn said(flaw: Flaw) -> String {
+    Refused::from(flaw).to_string()
+}
+
 #[cfg(test)]
-#[path = "import_tests.rs"]
+#[path = "row_tests.rs"]
 mod tests;

@@ -5,7 +5,7 @@ type Found = (u64, Result<Vec<String>, String>);
 
 fn rows(format: Format, text: &str) -> Result<Vec<Found>, String> {
     let mut found = Vec::new();
-    read(format, &mut text.as_bytes(), |row| {
+    read_rows(format, &mut text.as_bytes(), |row| {
         let fields = row.fields.map(|fields| fields.iter().map(|(name, value)| format!("{name}={value}")).collect());
         found.push((row.line, fields));
         true
@@ -58,16 +58,40 @@ fn csv_rows_have_the_line_they_begin_on() {
 }
 
 #[test]
-fn the_extension_tells_the_format() {
-    for (name, format) in [
-        ("a.jsonl", Some(Format::Jsonl)),
-        ("a.b.NDJSON", Some(Format::Jsonl)),
-        ("dir/a.csv", Some(Format::Csv)),
-        ("a.txt", None),
-        ("standard input", None),
-    ] {
-        assert_eq!(Format::of_name(name), format, "{name}");
+fn an_array_counts_its_objects_and_quotes_nothing() {
+    let found = rows(Format::Json, "[{\"a\":1},\n{\"b\":2,\"b\":3}, {}]").unwrap();
+    assert_eq!(found[0], (1, fields(&["a=1"])));
+    assert!(found[1].1.as_ref().unwrap_err().contains("twice"), "{found:?}");
+    assert_eq!(found[2], (3, fields(&[])));
+    let secret = "hunter2-hunter2";
+    for broken in
+        [format!("[\"{secret}\"]"), format!("{{\"key\":\"{secret}\"}}"), format!("[{{}}] {secret}"), String::new()]
+    {
+        let problem = rows(Format::Json, &broken).unwrap_err();
+        assert!(problem.contains("array") && !problem.contains(secret), "{broken}: {problem}");
     }
+}
+
+#[test]
+fn reading_ends_where_it_is_told_to() {
+    for (format, text) in [(Format::Json, "[{},{},{}]"), (Format::Jsonl, "{}\n{}\n{}\n"), (Format::Csv, "a\n1\n2\n3\n")]
+    {
+        let mut count = 0;
+        read_rows(format, &mut text.as_bytes(), |_| {
+            count += 1;
+            count < 2
+        })
+        .unwrap();
+        assert_eq!(count, 2, "{format:?}");
+    }
+}
+
+#[test]
+fn a_name_that_may_be_a_key_is_not_repeated() {
+    let secret = "Hunter2-hunter2";
+    let problem = rows(Format::Csv, &format!("{secret},{secret}\na,b\n")).unwrap_err();
+    assert!(problem.contains("twice") && !problem.contains(secret), "{problem}");
+    assert_eq!(shown_name("colour"), " \"colour\"");
 }
 
 #[test]
