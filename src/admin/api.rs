@@ -13,7 +13,7 @@ use super::door::{Door, Doors, Entrance};
 use super::exchange::{ApiAnswer, ApiError, ApiRequest};
 use super::operations::Operations;
 use super::profile::ApiProfile;
-use super::table::Effect;
+use super::table::{Effect, Name, Row};
 use crate::authn::{Authenticated, Rejection};
 use crate::cache::{KeySet, LastUse, SyncHandle};
 use crate::domain::time::{self, monotonic_now};
@@ -74,21 +74,26 @@ impl Api {
         answered.unwrap_or_else(|error| error.answer(request.request_id, settings.profile))
     }
 
+    /// Whether this request, of which only the head has come, is an import by somebody who may: its body may be large.
+    pub fn takes_import(&self, head: ApiRequest<'_>) -> bool {
+        let settings = (self.settings)();
+        let Ok(door) = self.door(&head, &settings.rules) else { return false };
+        let snapshot = door.snapshot(&self.keys);
+        let age = self.keys.age(monotonic_now());
+        let keys = Keys { set: &self.keys, freshness: age.map_or(Freshness::Unloaded, Freshness::Confirmed) };
+        let Ok(verdict) = judge(&head_of(head), &snapshot, keys, time::now()) else { return false };
+        let is_import = |row: &Row| row.name == Name::ImportKeys;
+        verdict.rule.and_then(|rule| door.row(rule)).is_some_and(is_import)
+            && matches!(verdict.outcome, Outcome::Pass(_))
+    }
+
     async fn decide(&self, request: ApiRequest<'_>, settings: &ApiSettings) -> Result<ApiAnswer, ApiError> {
         let now = time::now();
         let door = self.door(&request, &settings.rules)?;
         let mut snapshot = door.snapshot(&self.keys);
         let age = self.keys.age(monotonic_now());
         let keys = Keys { set: &self.keys, freshness: age.map_or(Freshness::Unloaded, Freshness::Confirmed) };
-        let head = RequestHead {
-            method: request.method,
-            host: request.host,
-            path: request.path,
-            query: None,
-            fields: request.fields,
-            client: request.client,
-            is_upgrade: false,
-        };
+        let head = head_of(request);
         let mut verdict = match judge(&head, &snapshot, keys, now) {
             Ok(verdict) => verdict,
             Err(SnapshotOutdated) => {
@@ -186,6 +191,19 @@ impl Api {
             holds: record.scopes.iter().chain(of_roles).cloned().collect(),
             may_grant: record.may_grant,
         }))
+    }
+}
+
+/// What of a request is judged.
+fn head_of(request: ApiRequest<'_>) -> RequestHead<'_> {
+    RequestHead {
+        method: request.method,
+        host: request.host,
+        path: request.path,
+        query: None,
+        fields: request.fields,
+        client: request.client,
+        is_upgrade: false,
     }
 }
 

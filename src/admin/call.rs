@@ -70,7 +70,7 @@ impl<'a> Call<'a> {
     pub(super) fn body<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         let is_json = self.request.fields.named(&http::header::CONTENT_TYPE).all(is_json);
         if !is_json || self.request.fields.named(&http::header::CONTENT_TYPE).next().is_none() {
-            return Err(ApiError::NotJson);
+            return Err(ApiError::MediaType { detail: "Send the body as application/json." });
         }
         let read = match self.settings.profile {
             ApiProfile::Standard => {
@@ -143,7 +143,7 @@ fn unreadable(error: serde_path_to_error::Error<serde_json::Error>) -> ApiError 
 }
 
 /// `application/json`, or a type that is JSON by its name (RFC 6839 §3.1).
-fn is_json(value: &[u8]) -> bool {
+pub(super) fn is_json(value: &[u8]) -> bool {
     let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     kind == b"application/json" || (kind.starts_with(b"application/") && kind.ends_with(b"+json"))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::door::Entrance;
 use super::profile::ApiProfile;
 use crate::domain::{Fields, Revision};
-use crate::manage::{Flaw, Refused};
+use crate::manage::{BadRow, Flaw, Refused};
 use crate::store::StoreError;
 
 /// A request that has arrived whole.
@@ -62,8 +62,18 @@ pub(super) enum ApiError {
         /// What is wrong, and how to mend it.
         detail: String,
     },
-    /// The body is no JSON by its `Content-Type`.
-    NotJson,
+    /// The body is of another type, by its `Content-Type`.
+    MediaType {
+        /// Which it should be.
+        detail: &'static str,
+    },
+    /// Rows of an import cannot be imported.
+    BadRows {
+        /// Which, and why.
+        rows: Vec<BadRow>,
+        /// How many and the first of them, in words.
+        detail: String,
+    },
     /// There is nothing of that id.
     NotFound {
         /// What was looked for.
@@ -108,10 +118,11 @@ pub(super) enum ApiError {
 }
 
 /// The codes of this API, beside those of the gate.
-pub(super) const CODES: [&str; 11] = [
+pub(super) const CODES: [&str; 12] = [
     "invalid_field",
     "invalid_value",
     "unsupported_media_type",
+    "bad_rows",
     "not_found",
     "grant_exceeded",
     "operators_only",
@@ -131,14 +142,15 @@ impl ApiError {
     const fn status(&self) -> StatusCode {
         match self {
             Self::Unreadable { .. } => StatusCode::BAD_REQUEST,
-            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::GrantExceeded { .. } | Self::OperatorsOnly { .. } => StatusCode::FORBIDDEN,
             Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
-            Self::IdempotencyKeyReused | Self::Unacceptable { .. } | Self::ConfigRefused { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::IdempotencyKeyReused
+            | Self::Unacceptable { .. }
+            | Self::ConfigRefused { .. }
+            | Self::BadRows { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::StoreUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -149,7 +161,8 @@ impl ApiError {
         match self {
             Self::Unreadable { .. } => "invalid_field",
             Self::Unacceptable { .. } => "invalid_value",
-            Self::NotJson => "unsupported_media_type",
+            Self::BadRows { .. } => "bad_rows",
+            Self::MediaType { .. } => "unsupported_media_type",
             Self::NotFound { .. } => "not_found",
             Self::GrantExceeded { .. } => "grant_exceeded",
             Self::OperatorsOnly { .. } => "operators_only",
@@ -166,7 +179,8 @@ impl ApiError {
         match self {
             Self::Unreadable { .. } => "The request cannot be read",
             Self::Unacceptable { .. } => "A value cannot be",
-            Self::NotJson => "The body is not JSON",
+            Self::BadRows { .. } => "Rows cannot be imported",
+            Self::MediaType { .. } => "The body is of another media type",
             Self::NotFound { .. } => "There is no such record",
             Self::GrantExceeded { .. } => "More than may be granted",
             Self::OperatorsOnly { .. } => "Only operators may do this",
@@ -186,9 +200,10 @@ impl ApiError {
             | Self::NotFound { detail }
             | Self::GrantExceeded { detail, .. }
             | Self::OperatorsOnly { detail }
+            | Self::BadRows { detail, .. }
             | Self::Conflict { detail } => detail,
             Self::ConfigRefused { .. } => "The file has problems; the old configuration stays in force.",
-            Self::NotJson => "Send the body as application/json.",
+            Self::MediaType { detail } => detail,
             Self::PreconditionFailed => "Another revision than the one of If-Match is in force; read the record again.",
             Self::IdempotencyKeyReused => "Use a new Idempotency-Key for another request.",
             Self::StoreUnavailable { .. } => "Nothing was changed. Requests with known keys go on; try again.",
@@ -221,6 +236,7 @@ impl ApiError {
                 Self::GrantExceeded { missing, .. } => {
                     drop(fields.insert("missing_scopes".to_owned(), json!(missing)));
                 }
+                Self::BadRows { rows, .. } => drop(fields.insert("rows".to_owned(), json!(rows))),
                 _ => {}
             }
         }

@@ -12,8 +12,8 @@ use crate::manage::{Desk, KeyFilter, key_json, owner_json};
 use crate::store::{AuditOrder, AuditQuery, Store};
 
 /// Parameters of a list of keys.
-pub(super) const KEY_FILTERS: [&str; 9] =
-    ["cursor", "limit", "owner", "environment", "kind", "state", "scope", "unused_since", "name"];
+pub(super) const KEY_FILTERS: [&str; 10] =
+    ["cursor", "limit", "owner", "environment", "kind", "state", "scope", "unused_since", "name", "prefix"];
 
 pub(super) async fn list_keys(call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAnswer, ApiError> {
     let mut query = Query::read(call.request.query)?;
@@ -44,6 +44,7 @@ pub(super) async fn list_keys(call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAns
         scope: query.parsed("scope")?,
         unused_since: query.parsed("unused_since")?,
         name: query.text("name").map(Into::into),
+        prefix: query.text("prefix").map(Into::into),
     };
     query.finish(&KEY_FILTERS)?;
     let page = desk.list_keys(filter).await?;
@@ -68,12 +69,24 @@ pub(super) async fn list_owners(call: &Call<'_>, store: &Store) -> Result<ApiAns
 }
 
 /// Parameters of the trail.
-pub(super) const AUDIT_FILTERS: [&str; 7] = ["cursor", "limit", "since", "until", "actor", "action", "subject"];
+pub(super) const AUDIT_FILTERS: [&str; 8] =
+    ["cursor", "limit", "order", "since", "until", "actor", "action", "subject"];
+
+/// Orders of the trail, the usual one first.
+pub(super) const AUDIT_ORDERS: [(&str, AuditOrder); 2] =
+    [("newest_first", AuditOrder::NewestFirst), ("oldest_first", AuditOrder::OldestFirst)];
 
 pub(super) async fn list_audit(call: &Call<'_>, store: &Store) -> Result<ApiAnswer, ApiError> {
     call.authority.check_operator("the audit trail")?;
     let mut query = Query::read(call.request.query)?;
     let (after, limit) = (query.parsed::<u64>("cursor")?, query.page_size()?);
+    let order = match query.text("order") {
+        None => AuditOrder::NewestFirst,
+        Some(text) => {
+            let found = AUDIT_ORDERS.into_iter().find(|(name, _)| *name == text);
+            found.ok_or_else(|| ApiError::field("order", "is newest_first or oldest_first"))?.1
+        }
+    };
     let mut text = |name| query.text(name).map(Into::into);
     let asked = Asked {
         since: text("since"),
@@ -84,7 +97,7 @@ pub(super) async fn list_audit(call: &Call<'_>, store: &Store) -> Result<ApiAnsw
     };
     query.finish(&AUDIT_FILTERS)?;
     let unclear = |Unclear { field, problem }| ApiError::Unacceptable { field, detail: problem };
-    let query = AuditQuery { after, limit, ..asked.query(AuditOrder::NewestFirst, call.now).map_err(unclear)? };
+    let query = AuditQuery { after, limit, ..asked.query(order, call.now).map_err(unclear)? };
     let page = store.audit().list_audit(query).await?;
     let next = if page.more { page.items.last().map(|entry| entry.entry.to_string()) } else { None };
     let items: Vec<Value> = page.items.iter().map(entry_json).collect();

@@ -9,6 +9,7 @@ mod configuration;
 mod door;
 mod endpoints;
 mod exchange;
+mod import;
 mod lists;
 mod making;
 mod openapi;
@@ -24,6 +25,7 @@ mod verify;
 pub use api::{Api, ApiSettings};
 pub use door::Entrance;
 pub use exchange::{ApiAnswer, ApiRequest};
+pub use import::MAX_IMPORT_BODY;
 pub use operations::{Node, Operations, ReloadReport};
 pub use profile::ApiProfile;
 

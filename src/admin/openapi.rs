@@ -11,12 +11,12 @@ use serde_json::{Map, Value, json};
 
 use super::configuration::{Question, Reload, explanation, node, rule};
 use super::exchange::CODES;
-use super::lists::{AUDIT_FILTERS, KEY_FILTERS};
+use super::lists::{AUDIT_FILTERS, AUDIT_ORDERS, KEY_FILTERS};
 use super::profile::ApiProfile;
 use super::table::{Name, Needs, Repeat, Row, TABLE, satisfied_by};
 use super::usage::{REPORT_FILTERS, USAGE_FILTERS};
 use super::usage_schema;
-use crate::manage::{KeyChange, KeyShape, NewKey, NewOwner, OwnerChange, OwnerShape, Rotation};
+use crate::manage::{KeyChange, KeyShape, NewKey, NewOwner, OwnerChange, OwnerShape, Rotation, RowShape};
 
 /// The OpenAPI 3.1 document, made once.
 pub(super) fn document(profile: ApiProfile) -> &'static str {
@@ -119,7 +119,7 @@ fn operation(row: &Row, schemas: &mut Schemas, profile: ApiProfile) -> Value {
             let schema = renamed_schema(schema, profile);
             object.insert(
                 "requestBody".to_owned(),
-                json!({ "required": required, "content": { "application/json": { "schema": schema } } }),
+                json!({ "required": required, "content": contents(row.name, schema) }),
             );
         }
         object.insert("responses".to_owned(), responses.into());
@@ -161,11 +161,15 @@ fn queries(name: Name) -> Vec<(&'static str, Value)> {
                 let schema = match filter {
                     "limit" => limit(),
                     "cursor" => json!({ "type": "string", "pattern": "^[0-9]{1,18}$" }),
+                    "order" => json!({ "type": "string", "enum": AUDIT_ORDERS.map(|(name, _)| name) }),
                     _ => json!({ "type": "string" }),
                 };
                 (filter, schema)
             })
             .collect(),
+        Name::ImportKeys => {
+            vec![("skip_bad", json!({ "type": "boolean" })), ("dry_run", json!({ "type": "boolean" }))]
+        }
         Name::ShowUsage => USAGE_FILTERS.map(|filter| (filter, json!({ "type": "string" }))).to_vec(),
         Name::ShowReport => {
             let span = json!({ "type": "string", "pattern": "^(0|[0-9]{1,4}(ms|s|m|h|d))$", "default": "30d" });
@@ -179,6 +183,7 @@ fn body(name: Name, schemas: &mut Schemas) -> Option<(Value, bool)> {
     match name {
         Name::CreateKey => Some((schemas.of::<NewKey>(), true)),
         Name::ChangeKey => Some((schemas.of::<KeyChange>(), true)),
+        Name::ImportKeys => Some((json!({ "type": "array", "items": schemas.of::<RowShape>() }), true)),
         Name::RotateKey | Name::RotateSelf => Some((schemas.of::<Rotation>(), false)),
         Name::CreateOwner => Some((schemas.of::<NewOwner>(), true)),
         Name::ChangeOwner => Some((schemas.of::<OwnerChange>(), true)),
@@ -196,6 +201,19 @@ fn body(name: Name, schemas: &mut Schemas) -> Option<(Value, bool)> {
         }
         _ => None,
     }
+}
+
+/// The body by media type.
+fn contents(name: Name, schema: Value) -> Value {
+    let mut contents = json!({ "application/json": { "schema": schema } });
+    if name == Name::ImportKeys
+        && let Some(contents) = contents.as_object_mut()
+    {
+        let text = |text: &str| json!({ "schema": { "type": "string", "description": text } });
+        contents.insert("application/x-ndjson".to_owned(), text("One object a line."));
+        contents.insert("text/csv".to_owned(), text("A heading, then one key a line (RFC 4180)."));
+    }
+    contents
 }
 
 /// The answer when it is done: status, in words, media type, schema.
@@ -245,13 +263,26 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
                 "valid": { "type": "boolean" },
                 "reason": { "type": ["string", "null"] },
                 "missing_scopes": { "type": "array", "items": { "type": "string" } },
+                "form": { "enum": ["ours", "bad_checksum", "foreign"] },
                 "record": { "anyOf": [schemas.of::<KeyShape>(), { "type": "null" }] },
             });
-            let required = json!(["valid", "reason", "missing_scopes", "record"]);
+            let required = json!(["valid", "reason", "missing_scopes", "form", "record"]);
             ("200", "What it is.", JSON, json!({ "type": "object", "properties": properties, "required": required }))
         }
         Name::ShowUsage => ("200", "What it was used for.", JSON, usage_schema::usage()),
         Name::ShowReport => ("200", "What could be taken from keys.", JSON, usage_schema::report()),
+        Name::ImportKeys => {
+            let properties = json!({
+                "imported": { "type": "integer", "minimum": 0 },
+                "skipped": bad_rows(),
+                "revision": { "type": ["integer", "null"], "description": "`null`: nothing was imported." },
+            });
+            let required = json!(["imported", "skipped", "revision"]);
+            let schema = json!({
+                "type": "object", "properties": properties, "required": required, "additionalProperties": false,
+            });
+            ("201", "Imported, and in force on this gateway.", JSON, schema)
+        }
         Name::ListAudit => ("200", "A page of entries.", JSON, list(json!({ "type": "object" }), "^[0-9]+$")),
         Name::Explain => ("200", "The decision, and how it came about.", JSON, explanation()),
         Name::ShowRequest => {
@@ -294,6 +325,14 @@ fn all(items: Value) -> Value {
     json!({ "type": "object", "properties": { "data": { "type": "array", "items": items } }, "required": ["data"] })
 }
 
+fn bad_rows() -> Value {
+    let properties = json!({ "line": { "type": "integer", "minimum": 1 }, "problem": { "type": "string" } });
+    json!({
+        "type": "array",
+        "items": { "type": "object", "properties": properties, "required": ["line", "problem"] },
+    })
+}
+
 fn enveloped(schema: Value, name: Name, profile: ApiProfile) -> Value {
     match (profile, name) {
         (ApiProfile::Standard, _) | (_, Name::OpenApi) => schema,
@@ -328,6 +367,7 @@ fn problem(profile: ApiProfile) -> Value {
                 "required_scopes": { "type": "array", "items": { "type": "string" } },
                 "missing_scopes": { "type": "array", "items": { "type": "string" } },
                 "problems": { "type": "array", "items": { "type": "string" }, "description": "Of a configuration." },
+                "rows": bad_rows(),
             },
             "required": ["type", "title", "status", "detail", "code", "request_id"],
         }),
@@ -380,7 +420,7 @@ const fn described(status: u16) -> &'static str {
         409 => "The record is in no state for this.",
         412 => "The record changed since it was read.",
         413 => "The body is too large.",
-        415 => "The body is not JSON.",
+        415 => "The body is of another media type.",
         422 => "A value cannot be, or the Idempotency-Key was used for another request.",
         503 => "The store, or the key set, is not there; nothing was changed.",
         _ => "It is not done.",

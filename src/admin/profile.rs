@@ -60,6 +60,7 @@ impl ApiProfile {
                     ("field", "field"),
                     ("missing_scopes", "missing_permissions"),
                     ("problems", "problems"),
+                    ("rows", "rows"),
                 ] {
                     if let Some(value) = problem.get(from) {
                         error.insert(to.to_owned(), value.clone());

@@ -74,6 +74,7 @@ pub(super) enum Name {
     EnableKey,
     DisableKey,
     VerifyKey,
+    ImportKeys,
     ShowSelf,
     RotateSelf,
     CreateOwner,
@@ -147,6 +148,7 @@ table! {
     CreateKey: POST "/v1/keys", KEYS, Changes("key.create", MakesAnother), "Make a key; it is shown this once";
     ListKeys: GET "/v1/keys", READ_KEYS, Reads, "List keys";
     VerifyKey: POST "/v1/keys/verify", VERIFY, Reads, "Say whether a key is accepted, and what it holds";
+    ImportKeys: POST "/v1/keys/import", KEYS, Changes("key.import", Idempotent), "Take over keys that were made elsewhere, all of them or none";
     ShowSelf: GET "/v1/keys/self", Needs::AnyKey, Reads, "Show the key that asks";
     RotateSelf: POST "/v1/keys/self/rotate", Needs::AnyKey, Changes("key.rotate", MakesAnother), "Make a successor of the key that asks; it is shown this once";
     ShowKey: GET "/v1/keys/{id}", READ_KEYS, Reads, "Show a key";

@@ -83,6 +83,17 @@ pub enum KeyTextForm<'a> {
     Foreign,
 }
 
+impl KeyTextForm<'_> {
+    /// The word in answers: `ours`, `bad_checksum` or `foreign`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ours { .. } => "ours",
+            Self::BadChecksum => "bad_checksum",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
 /// Reads the form of `text`. O(length), allocates nothing.
 pub fn inspect<'a>(text: &'a str, brand: &Brand) -> KeyTextForm<'a> {
     split(text, brand).map_or(KeyTextForm::Foreign, |parts| {

@@ -119,6 +119,8 @@ pub struct KeyFilter {
     pub unused_since: Option<Timestamp>,
     /// Only with this exact name.
     pub name: Option<String>,
+    /// Only whose text begins with this.
+    pub prefix: Option<String>,
 }
 
 impl KeyFilter {
@@ -152,7 +154,7 @@ impl Desk<'_> {
             kind: filter.kind,
             state: filter.state.map(|state| (state, self.now)),
             name: filter.name.clone(),
-            prefix: None,
+            prefix: filter.prefix.clone(),
         };
         let sees_all_of_these = matches!(sight, Sight::Everything | Sight::Owner(_));
         if filter.scope.is_none() && filter.unused_since.is_none() && sees_all_of_these {

@@ -18,7 +18,7 @@ pub use authority::{Authority, Caller, Sight};
 pub use desk::{Desk, KeyFilter, Made, plan_key};
 pub use draft::{Draft, Stored, mint};
 pub use fault::{Flaw, Refused};
-pub use import::{BadRow, Batch, Format, Row, RowReader, read_rows};
+pub use import::{BadRow, Batch, Format, Row, RowReader, RowShape, read_rows};
 pub use origin::check_origin;
 pub use requests::{KeyChange, NewKey, NewOwner, OwnerChange, Retire, Rotation};
 pub use shapes::{KeyShape, KindWord, Moment, OwnerShape, QuotaShape, Rate, Whole};

@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,12 +24,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::tls::EdgeTls;
 
-use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance};
+use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance, MAX_IMPORT_BODY};
 use crate::domain::OwnedFields;
 
 /// Most connections at one time.
 const MAX_CONNECTIONS: usize = 256;
-/// Largest body, in bytes.
+/// Largest body, in bytes, save that of an import.
 const MAX_BODY: usize = 1 << 20;
 /// How long a request's head may take, idle time before it included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +41,8 @@ const MAX_STREAMS: u32 = 32;
 const LIFE: Duration = Duration::from_secs(120);
 /// What it gets after that.
 const LAST_ANSWER: Duration = Duration::from_secs(30);
+/// Most bodies at one time that are larger than the others may be.
+const MAX_LARGE_BODIES: usize = 2;
 /// How long a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -49,15 +51,17 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// `tls` is looked at for every connection: none is plain HTTP.
 pub(crate) async fn serve_management(listener: TcpListener, api: Arc<Api>, tls: Arc<ArcSwapOption<EdgeTls>>) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let large = Arc::new(Semaphore::new(MAX_LARGE_BODIES));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let (api, tls) = (Arc::clone(&api), tls.load_full());
+                let (api, large, tls) = (Arc::clone(&api), Arc::clone(&large), tls.load_full());
                 drop(tokio::spawn(async move {
                     // Small answers to waiting people: nothing is won by collecting them.
                     let _set = stream.set_nodelay(true);
-                    let service = service_fn(move |request| answer(Arc::clone(&api), peer, request));
+                    let service =
+                        service_fn(move |request| answer(Arc::clone(&api), Arc::clone(&large), peer, request));
                     match tls {
                         None => serve_h1(stream, service).await,
                         Some(tls) => serve_tls(stream, &tls, service).await,
@@ -120,18 +124,13 @@ async fn for_a_while<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>)) {
 
 async fn answer(
     api: Arc<Api>,
+    large: Arc<Semaphore>,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let request_id = uuid::Uuid::now_v7().simple().to_string();
     let (head, body) = request.into_parts();
     let is_head = head.method == Method::HEAD;
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
-    let body = match collected {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => return Ok(bare(StatusCode::PAYLOAD_TOO_LARGE, &request_id)),
-        Err(_) => return Ok(bare(StatusCode::REQUEST_TIMEOUT, &request_id)),
-    };
     let mut fields = OwnedFields::default();
     for (name, value) in &head.headers {
         fields.push(name.as_str().as_bytes(), value.as_bytes());
@@ -140,18 +139,30 @@ async fn answer(
         let value = head.headers.get(http::header::HOST)?.to_str().ok()?;
         value.parse::<http::uri::Authority>().ok().map(|authority| authority.host().to_owned())
     });
-    let request = ApiRequest {
+    let head = ApiRequest {
         entrance: Entrance::Management,
         method: &head.method,
         host: host.as_deref().unwrap_or_default(),
         path: head.uri.path(),
         query: head.uri.query(),
         fields: fields.view(),
-        body: &body,
+        body: &[],
         client: Some(peer.ip().to_canonical()),
         request_id: &request_id,
     };
-    let ApiAnswer { status, fields, body } = api.answer(request).await;
+    // Beyond what a stranger may make us hold, only who may import is read.
+    let is_large = body.size_hint().exact().is_none_or(|bytes| bytes > MAX_BODY as u64) && api.takes_import(head);
+    let most = if is_large { MAX_IMPORT_BODY } else { MAX_BODY };
+    let collected = tokio::time::timeout(BODY_TIMEOUT, async {
+        let place = if is_large { large.acquire().await.ok() } else { None };
+        (Limited::new(body, most).collect().await, place)
+    });
+    let (body, _place) = match collected.await {
+        Ok((Ok(body), place)) => (body.to_bytes(), place),
+        Ok((Err(_), _)) => return Ok(bare(StatusCode::PAYLOAD_TOO_LARGE, &request_id)),
+        Err(_) => return Ok(bare(StatusCode::REQUEST_TIMEOUT, &request_id)),
+    };
+    let ApiAnswer { status, fields, body } = api.answer(ApiRequest { body: &body, ..head }).await;
     let length = body.len();
     let mut answer = Response::new(Full::new(if is_head { Bytes::new() } else { Bytes::from(body) }));
     *answer.status_mut() = status;
@@ -176,7 +187,7 @@ fn bare(status: StatusCode, request_id: &str) -> Response<Full<Bytes>> {
         "type": format!("urn:portcullis:error:{code}"),
         "title": title,
         "status": status.as_u16(),
-        "detail": "Bodies have at most 1 MiB, and arrive within 30 s.",
+        "detail": "Bodies have at most 1 MiB, those of an import 16 MiB, and arrive within 30 s.",
         "code": code,
         "request_id": request_id,
     });

@@ -5,6 +5,7 @@
 
 mod row;
 mod rows;
+mod shape;
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -18,6 +19,7 @@ use crate::store::{Command, LoadBatch, Origin};
 
 pub use row::RowReader;
 pub use rows::{Format, Row, read_rows};
+pub use shape::RowShape;
 
 /// A row that cannot be imported.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]

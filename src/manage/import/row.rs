@@ -27,6 +27,7 @@ pub struct RowReader<'a> {
     authority: &'a Authority,
     by: String,
     now: Timestamp,
+    scopes: &'static str,
 }
 
 /// Longest `prefix` of a key that is imported by its hash: it is shown in lists.
@@ -38,7 +39,21 @@ const PAST: [&str; 5] = ["id", "created_at", "created_by", "last_used_at", "repl
 impl<'a> RowReader<'a> {
     /// Reads rows on somebody's behalf, with the words of a configuration.
     pub fn new(settings: &'a GateSettings, authority: &'a Authority, now: Timestamp) -> Self {
-        Self { vocabulary: Vocabulary::of(settings), settings, authority, by: authority.actor().name, now }
+        Self {
+            vocabulary: Vocabulary::of(settings),
+            settings,
+            authority,
+            by: authority.actor().name,
+            now,
+            scopes: "scopes",
+        }
+    }
+
+    /// The same for rows that may call the member `scopes` by another name.
+    #[must_use]
+    pub fn calling_scopes(mut self, name: &'static str) -> Self {
+        self.scopes = name;
+        self
     }
 
     /// The record that a row stands for. Whether its owner exists, and whether as much may be granted, is not looked at.
@@ -47,6 +62,12 @@ impl<'a> RowReader<'a> {
     /// What is wrong with the row, and how to mend it. Never its `key`.
     pub(super) fn record(&self, fields: Map<String, Value>) -> Result<KeyRecord, String> {
         let mut row = Fields(fields);
+        if self.scopes != "scopes"
+            && !row.0.contains_key("scopes")
+            && let Some(scopes) = row.0.remove(self.scopes)
+        {
+            row.0.insert("scopes".to_owned(), scopes);
+        }
         self.check_past(&mut row)?;
         let id = row.parsed::<KeyId>("id")?;
         let name = row.text("name")?.ok_or("`name` is missing")?;

@@ -54,7 +54,7 @@ impl Cast {
 }
 
 /// Method, path, body and whose record it is about.
-const ASKED: [(&str, &str, &str, &str); 39] = [
+const ASKED: [(&str, &str, &str, &str); 40] = [
     ("GET", "/v1/keys", "", ""),
     ("POST", "/v1/keys", r#"{"name":"n","scopes":["read:orders"]}"#, ""),
     ("GET", "/v1/keys/{id}", "", "operators"),
@@ -76,6 +76,12 @@ const ASKED: [(&str, &str, &str, &str); 39] = [
     ("DELETE", "/v1/keys/{id}", "", "acme"),
     ("DELETE", "/v1/keys/{id}", "", "rival"),
     ("POST", "/v1/keys/verify", r#"{"key":"x"}"#, ""),
+    (
+        "POST",
+        "/v1/keys/import?dry_run=true",
+        r#"[{"name":"n","scopes":["read:orders"],"hash":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}]"#,
+        "",
+    ),
     ("GET", "/v1/keys/self", "", ""),
     ("GET", "/v1/owners", "", ""),
     ("POST", "/v1/owners", r#"{"name":"n"}"#, ""),

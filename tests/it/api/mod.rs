@@ -4,6 +4,7 @@ mod authority;
 mod config;
 mod crash;
 mod description;
+mod import;
 mod keys;
 mod limits;
 mod owners;

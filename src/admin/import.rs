@@ -1,0 +1,85 @@
+//! Keys that were made elsewhere, many in one request.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::api::Api;
+use super::call::{Call, is_json};
+use super::exchange::{ApiAnswer, ApiError};
+use super::profile::ApiProfile;
+use super::query::Query;
+use crate::manage::{BadRow, Batch, Desk, Format, RowReader};
+
+/// Largest body of an import, in bytes.
+pub const MAX_IMPORT_BODY: usize = 16 << 20;
+/// Most rows of one request: they are checked together, written in one transaction, and told one by one where they are
+/// bad.
+const MAX_ROWS: usize = 100_000;
+
+impl Api {
+    /// Imports all rows or none; with `skip_bad` those that are good. Nothing that was sent is repeated in the answer.
+    pub(super) async fn import(&self, call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAnswer, ApiError> {
+        let mut query = Query::read(call.request.query)?;
+        let skip_bad = query.parsed("skip_bad")?.unwrap_or(false);
+        let dry_run = query.parsed("dry_run")?.unwrap_or(false);
+        query.finish(&["skip_bad", "dry_run"])?;
+        let mut batch = read(call, format_of(call)?).await?;
+        desk.sort_out(&mut batch).await?;
+        if !batch.bad().is_empty() && !skip_bad {
+            return Err(refused(batch.into_bad()));
+        }
+        let (imported, skipped) = (if dry_run { 0 } else { batch.len() }, batch.bad().to_vec());
+        let revision = if dry_run { None } else { desk.import(batch).await? };
+        let status = match revision {
+            None if dry_run => StatusCode::OK,
+            None => StatusCode::CREATED,
+            Some(revision) if self.enforced(revision).await => StatusCode::CREATED,
+            Some(_) => StatusCode::ACCEPTED,
+        };
+        let body = json!({ "imported": imported, "skipped": skipped, "revision": revision });
+        Ok(call.json(status, body, None))
+    }
+}
+
+/// What the body holds, by its `Content-Type`.
+fn format_of(call: &Call<'_>) -> Result<Format, ApiError> {
+    let mut types = call.request.fields.named(&http::header::CONTENT_TYPE);
+    let format = match (types.next(), types.next()) {
+        (Some(kind), None) => {
+            let name = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+            match name.as_slice() {
+                b"application/x-ndjson" | b"application/jsonl" => Some(Format::Jsonl),
+                b"text/csv" => Some(Format::Csv),
+                _ => is_json(kind).then_some(Format::Json),
+            }
+        }
+        _ => None,
+    };
+    let detail = "Send rows as application/x-ndjson, text/csv, or an array of them as application/json.";
+    format.ok_or(ApiError::MediaType { detail })
+}
+
+/// Reads the rows beside the control runtime: hashing many keys takes a while.
+async fn read(call: &Call<'_>, format: Format) -> Result<Batch, ApiError> {
+    let (rules, authority, now) = (Arc::clone(&call.settings.rules), call.authority.clone(), call.now);
+    let scopes = match call.settings.profile {
+        ApiProfile::Standard => "scopes",
+        ApiProfile::Success => "permissions",
+    };
+    let body = Zeroizing::new(call.request.body.to_vec());
+    let read = tokio::task::spawn_blocking(move || {
+        let reader = RowReader::new(&rules.settings, &authority, now).calling_scopes(scopes);
+        Batch::read(format, &mut &**body, &reader, MAX_ROWS, |_| {})
+    });
+    let read = read.await.map_err(|error| ApiError::Internal { reason: error.to_string() })?;
+    read.map_err(|detail| ApiError::Unreadable { field: None, detail: format!("the body cannot be read: {detail}") })
+}
+
+fn refused(rows: Vec<BadRow>) -> ApiError {
+    let first = rows.first().map(|BadRow { line, problem }| format!(", the first in line {line}: {problem}"));
+    let detail = format!("nothing was imported; bad rows: {}{}", rows.len(), first.unwrap_or_default());
+    ApiError::BadRows { rows, detail }
+}
