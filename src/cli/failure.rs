@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use super::registry::ApiRefusal;
 use crate::manage::Refused;
 use crate::store::StoreError;
 
@@ -18,6 +19,10 @@ pub(super) enum Failure {
     Configuration(String),
     /// 4: the store cannot be used.
     Store(StoreError),
+    /// 4: the management API of another machine does not answer.
+    Unreachable(String),
+    /// 5: it answers, and refuses.
+    Refused(Box<ApiRefusal>),
     /// 6: `check --strict` found warnings, which were shown.
     Warnings,
     /// 0: whoever read our output has left, as `head` does.
@@ -42,7 +47,8 @@ impl Failure {
             Self::Runtime(_) => 1,
             Self::Usage(_) => 2,
             Self::Configuration(_) => 3,
-            Self::Store(_) => 4,
+            Self::Store(_) | Self::Unreachable(_) => 4,
+            Self::Refused(_) => 5,
             Self::Warnings => 6,
         }
     }
@@ -57,7 +63,10 @@ impl fmt::Display for Failure {
     /// What a person is told; empty where everything was said already.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Runtime(message) | Self::Usage(message) => writeln!(f, "error: {message}"),
+            Self::Runtime(message) | Self::Usage(message) | Self::Unreachable(message) => {
+                writeln!(f, "error: {message}")
+            }
+            Self::Refused(refusal) => refusal.fmt(f),
             Self::Configuration(findings) => f.write_str(findings),
             Self::Store(error) => writeln!(f, "error: {error}"),
             Self::Warnings | Self::ReaderLeft => Ok(()),

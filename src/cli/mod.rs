@@ -20,6 +20,8 @@ mod local;
 mod nodes;
 mod output;
 mod owners;
+mod record;
+mod registry;
 mod reload;
 mod routes;
 mod run;
@@ -67,17 +69,13 @@ enum Verb {
     /// Say which rule decides a request and what the client would be answered, or what became of one a moment ago
     Explain(explain::ExplainArgs),
     /// Create, list, change and rotate keys; a running gateway follows by itself
-    #[command(subcommand)]
-    Keys(keys::KeysVerb),
+    Keys(keys::KeysLine),
     /// Manage the accounts that keys belong to
-    #[command(subcommand)]
-    Owners(owners::OwnersVerb),
+    Owners(owners::OwnersLine),
     /// Find out which keys are not used, hold too much, or would break if report mode ended
-    #[command(subcommand)]
-    Usage(usage::UsageVerb),
+    Usage(usage::UsageLine),
     /// Read the trail of changes, and find out whether it is as it was written
-    #[command(subcommand)]
-    Audit(audit::AuditVerb),
+    Audit(audit::AuditLine),
     /// List the rules that hold, or test them against expectations
     #[command(subcommand)]
     Routes(routes::RoutesVerb),
@@ -134,10 +132,10 @@ fn answer(line: CommandLine, console: &mut Console<'_>) -> Result<(), Failure> {
         Verb::Reload(args) => reload::run(config, args, console),
         Verb::Explain(args) => explain::run(config, args, console),
         Verb::Check(args) => check::run(config, args, console),
-        Verb::Keys(verb) => keys::run(config, verb, console),
-        Verb::Owners(verb) => owners::run(config, verb, console),
-        Verb::Usage(verb) => usage::run(config, verb, console),
-        Verb::Audit(verb) => audit::run(config, verb, console),
+        Verb::Keys(line) => keys::run(config, line, console),
+        Verb::Owners(line) => owners::run(config, line, console),
+        Verb::Usage(line) => usage::run(config, line, console),
+        Verb::Audit(line) => audit::run(config, line, console),
         Verb::Routes(verb) => routes::run(config, verb, console),
         Verb::Nodes(args) => nodes::run(config, args, console),
         Verb::Config(verb) => config_show::run(config, verb, console),

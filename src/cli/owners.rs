@@ -1,4 +1,5 @@
-//! `owners`: the accounts that keys belong to, without a gateway running; one that runs follows by itself.
+//! `owners`: the accounts that keys belong to, without a gateway running; one that runs follows by itself. With `--server`
+//! on another machine.
 
 use std::io;
 use std::path::Path;
@@ -8,13 +9,21 @@ use serde_json::Value;
 
 use super::console::Console;
 use super::failure::Failure;
-use super::keys::{name, note, quota, quota_text, rate_limit, rate_text};
-use super::output::{self, Output, OutputArgs, visible};
-use super::site::Site;
-use super::vault::{Vault, local_actor};
-use crate::domain::{GrantedScope, OwnerId, OwnerRecord, Quota, RateLimit, time};
-use crate::manage::{Authority, Desk, NewOwner, OwnerChange, Whole, owner_json, split_list};
-use crate::store::{Command, OpenMode};
+use super::keys::{name, note, quota, rate_limit};
+use super::output::{self, Output, OutputArgs};
+use super::record::Record;
+use super::registry::{Registry, ServerArgs};
+use crate::domain::{OwnerId, Quota, RateLimit};
+use crate::manage::{NewOwner, OwnerChange, Whole, split_list};
+
+/// `owners`.
+#[derive(Args, Debug)]
+pub(super) struct OwnersLine {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(subcommand)]
+    verb: OwnersVerb,
+}
 
 /// Verbs about owners.
 #[derive(Subcommand, Debug)]
@@ -93,25 +102,27 @@ pub(super) struct OneArgs {
     output: OutputArgs,
 }
 
+impl OwnersVerb {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "owners create",
+            Self::List(_) => "owners list",
+            Self::Show(_) => "owners show",
+            Self::Update(_) => "owners update",
+            Self::Suspend(_) => "owners suspend",
+            Self::Resume(_) => "owners resume",
+        }
+    }
+}
+
 /// Does it.
-pub(super) fn run(config: Option<&Path>, verb: OwnersVerb, console: &mut Console<'_>) -> Result<(), Failure> {
-    let site = Site::open(config)?;
-    let verb_name = match &verb {
-        OwnersVerb::Create(_) => "owners create",
-        OwnersVerb::List(_) => "owners list",
-        OwnersVerb::Show(_) => "owners show",
-        OwnersVerb::Update(_) => "owners update",
-        OwnersVerb::Suspend(_) => "owners suspend",
-        OwnersVerb::Resume(_) => "owners resume",
-    };
-    let vault = Vault::open(&site, OpenMode::Create, verb_name)?;
-    let authority = Authority::Local(local_actor());
-    let desk = Desk { store: vault.store(), settings: &site.settings.gate, authority: &authority, now: time::now() };
+pub(super) fn run(config: Option<&Path>, line: OwnersLine, console: &mut Console<'_>) -> Result<(), Failure> {
+    let registry = line.server.open(config, line.verb.name())?;
     let notes =
         |notes: Vec<(String, String)>| notes.into_iter().map(|(name, text)| (name, Value::String(text))).collect();
-    let (id, output) = match verb {
-        OwnersVerb::List(args) => return list(&vault, args.output, console),
-        OwnersVerb::Show(OneArgs { id, output }) => (id, output),
+    let (owner, output) = match line.verb {
+        OwnersVerb::List(args) => return list(&*registry, args.output, console),
+        OwnersVerb::Show(OneArgs { id, output }) => (registry.owner(id)?, output),
         OwnersVerb::Create(CreateArgs { name, terms, output }) => {
             let asked = NewOwner {
                 name,
@@ -121,10 +132,7 @@ pub(super) fn run(config: Option<&Path>, verb: OwnersVerb, console: &mut Console
                 may_grant: terms.may_grant.as_deref().map(split_list),
                 metadata: terms.metadata.map(notes).unwrap_or_default(),
             };
-            let record = desk.make_owner(asked)?;
-            let id = record.id;
-            vault.wait(desk.submit(Command::InsertOwner { record }, None))?;
-            (id, output)
+            (registry.create_owner(asked)?, output)
         }
         OwnersVerb::Update(UpdateArgs { id, name, terms, without, output }) => {
             let taken = |term: &str| without.iter().any(|taken| taken == term);
@@ -140,62 +148,55 @@ pub(super) fn run(config: Option<&Path>, verb: OwnersVerb, console: &mut Console
                     .or(taken("may-grant").then_some(None)),
                 metadata: terms.metadata.map(notes),
             };
-            vault.wait(desk.change_owner(id, &change, None))?;
-            (id, output)
+            (registry.change_owner(id, &change)?, output)
         }
-        OwnersVerb::Suspend(OneArgs { id, output }) => {
-            vault.wait(desk.set_suspended(id, true))?;
-            (id, output)
-        }
-        OwnersVerb::Resume(OneArgs { id, output }) => {
-            vault.wait(desk.set_suspended(id, false))?;
-            (id, output)
-        }
+        OwnersVerb::Suspend(OneArgs { id, output }) => (registry.set_suspended(id, true)?, output),
+        OwnersVerb::Resume(OneArgs { id, output }) => (registry.set_suspended(id, false)?, output),
     };
-    Ok(write(&vault.wait(desk.owner(id))?, output.output, console)?)
+    Ok(write(&owner, output.output, console)?)
 }
 
-fn write(record: &OwnerRecord, format: Output, console: &mut Console<'_>) -> io::Result<()> {
+fn write(owner: &Value, format: Output, console: &mut Console<'_>) -> io::Result<()> {
     if format == Output::Json {
-        return output::json(console, &owner_json(record));
+        return output::json(console, owner);
     }
+    let record = Record(owner);
+    let shown = |name: &str| record.shown(name).unwrap_or_default();
     let mut fields = vec![
-        ("id", record.id.to_string()),
-        ("name", visible(&record.name)),
-        ("suspended", if record.suspended { "yes" } else { "no" }.to_owned()),
-        ("created", record.created_at.to_string()),
+        ("id", shown("id")),
+        ("name", shown("name")),
+        ("suspended", if record.says("suspended") { "yes" } else { "no" }.to_owned()),
+        ("created", shown("created_at")),
     ];
     let mut set = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
-    set("rate limit", record.rate_limit.map(|limit| rate_text(&limit)));
-    set("quota", record.quota.map(|quota| quota_text(&quota)));
-    set("max keys", record.max_keys.map(|most| most.to_string()));
-    set("ceiling", record.may_grant.as_deref().map(scopes_text));
-    for (name, value) in &record.metadata {
-        fields.push(("metadata", visible(&format!("{name}: {value}"))));
-    }
+    set("rate limit", record.rate_limit());
+    set("quota", record.quota());
+    set("max keys", owner["max_keys"].as_u64().map(|most| most.to_string()));
+    let has_ceiling = owner["may_grant"].is_array();
+    set("ceiling", has_ceiling.then(|| record.words("may_grant").unwrap_or_else(|| "nothing".to_owned())));
+    fields.extend(record.notes());
     output::fields(console, &fields)
 }
 
-fn scopes_text(scopes: &[GrantedScope]) -> String {
-    if scopes.is_empty() {
-        return "nothing".to_owned();
-    }
-    scopes.iter().map(GrantedScope::as_str).collect::<Vec<_>>().join(" ")
-}
-
-fn list(vault: &Vault, format: Output, console: &mut Console<'_>) -> Result<(), Failure> {
-    let owners = vault.ask(|store| store.reader().list_owners())?;
+fn list(registry: &dyn Registry, format: Output, console: &mut Console<'_>) -> Result<(), Failure> {
+    let mut owners = Vec::new();
+    registry.list_owners(&mut |page| {
+        owners.extend(page);
+        Ok(())
+    })?;
     match format {
-        Output::Json => output::json(console, &owners.iter().map(owner_json).collect::<Value>())?,
+        Output::Json => output::json(console, &Value::Array(owners))?,
         Output::Text if owners.is_empty() => writeln!(console.talk, "no owners")?,
         Output::Text => {
             let rows = owners.iter().map(|owner| {
+                let record = Record(owner);
+                let shown = |name: &str| record.shown(name).unwrap_or_default();
                 vec![
-                    owner.id.to_string(),
-                    visible(&owner.name),
-                    if owner.suspended { "suspended" } else { "active" }.to_owned(),
-                    owner.max_keys.map_or_else(|| "-".to_owned(), |most| most.to_string()),
-                    owner.created_at.to_string(),
+                    shown("id"),
+                    shown("name"),
+                    if record.says("suspended") { "suspended" } else { "active" }.to_owned(),
+                    owner["max_keys"].as_u64().map_or_else(|| "-".to_owned(), |most| most.to_string()),
+                    shown("created_at"),
                 ]
             });
             output::table(console, &["ID", "NAME", "STATE", "MAX KEYS", "CREATED"], rows.collect())?;

@@ -1,4 +1,5 @@
-//! `usage`: what keys are used for, and what could be taken from them, without a gateway running.
+//! `usage`: what keys are used for, and what could be taken from them, without a gateway running. With `--server` on another
+//! machine.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,11 +10,18 @@ use serde_json::{Value, json};
 use super::console::Console;
 use super::failure::Failure;
 use super::output::{self, Output, OutputArgs};
-use super::site::Site;
-use super::vault::Vault;
-use crate::domain::time::{self, span_of_text};
-use crate::store::OpenMode;
-use crate::usage::{About, ReportQuery, UNUSED_FOR, report, report_json};
+use super::registry::ServerArgs;
+use crate::domain::time::span_of_text;
+use crate::usage::UNUSED_FOR;
+
+/// `usage`.
+#[derive(Args, Debug)]
+pub(super) struct UsageLine {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(subcommand)]
+    verb: UsageVerb,
+}
 
 /// Verbs about usage.
 #[derive(Subcommand, Debug)]
@@ -33,14 +41,10 @@ pub(super) struct ReportArgs {
 }
 
 /// Does it.
-pub(super) fn run(config: Option<&Path>, verb: UsageVerb, console: &mut Console<'_>) -> Result<(), Failure> {
-    let UsageVerb::Report(args) = verb;
-    let site = Site::open(config)?;
-    let vault = Vault::open(&site, OpenMode::Existing, "usage report")?;
-    let query =
-        ReportQuery { about: About::Everything, unused_for: args.unused_for.unwrap_or(UNUSED_FOR), now: time::now() };
-    let found = vault.ask(|store| Box::pin(report(store, &site.settings.gate, query)))?;
-    let shown = report_json(&found);
+pub(super) fn run(config: Option<&Path>, line: UsageLine, console: &mut Console<'_>) -> Result<(), Failure> {
+    let UsageVerb::Report(args) = line.verb;
+    let registry = line.server.open(config, "usage report")?;
+    let shown = registry.usage_report(args.unused_for.unwrap_or(UNUSED_FOR))?;
     match args.output.output {
         Output::Json => output::json(console, &shown)?,
         Output::Text => write(&shown, console)?,

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::shapes::{KindWord, Moment, QuotaShape, Rate, Whole};
 
 /// A key to be made.
-#[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Default, Clone)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// A label for people; need not be unique.
@@ -20,14 +20,14 @@ pub struct NewKey {
     #[schemars(length(max = 2000))]
     pub description: String,
     /// The account it belongs to. A caller with an owner makes keys of that owner.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^own_[0-9a-f]{32}$"))]
     pub owner: Option<String>,
     /// Where it lives. Without it: `live`, or where the caller lives.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// What it may be used for. Without it: `secret`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<KindWord>,
     /// What it may use. `orders:*` covers everything below.
     #[serde(default)]
@@ -42,7 +42,7 @@ pub struct NewKey {
     #[schemars(length(max = 200))]
     pub may_grant: Vec<String>,
     /// From then on it is refused.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Moment>,
     /// Networks that its requests come from, as CIDR; none: any.
     #[serde(default)]
@@ -53,10 +53,10 @@ pub struct NewKey {
     #[schemars(length(max = 100))]
     pub allowed_origins: Vec<String>,
     /// Its own rate limit. For operators.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,
     /// Its own quota. For operators.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaShape>,
     /// Notes of your own.
     #[serde(default)]
@@ -67,71 +67,73 @@ pub struct NewKey {
 }
 
 /// What shall be different about a key. What is left out stays.
-#[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Default, Clone)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyChange {
     /// See the record.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 200))]
     pub name: Option<String>,
     /// See the record.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 2000))]
     pub description: Option<String>,
     /// In place of those it has.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>", length(max = 200))]
     pub scopes: Option<Vec<String>>,
     /// In place of those it has.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>", length(max = 50))]
     pub roles: Option<Vec<String>>,
     /// In place of those it has.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>", length(max = 200))]
     pub may_grant: Option<Vec<String>>,
     /// The reversible switch.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub active: Option<bool>,
     /// `null`: never.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Option<Moment>>,
     /// In place of those it has.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>", length(max = 100))]
     pub allowed_ips: Option<Vec<String>>,
     /// In place of those it has.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>", length(max = 100))]
     pub allowed_origins: Option<Vec<String>>,
     /// `null`: its environment's. For operators.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Option<Rate>>,
     /// `null`: its environment's. For operators.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub quota: Option<Option<QuotaShape>>,
     /// In place of what it has.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "BTreeMap<String, Value>")]
     pub metadata: Option<BTreeMap<String, Value>>,
 }
 
 /// How a key gives way to its successor.
-#[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Default, Clone)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rotation {
     /// How long the old key is still accepted, `0` to `90d`. Without it: `24h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^(0|[0-9]+(ms|s|m|h|d))$"))]
     pub grace: Option<String>,
     /// Whether the first use of the new key ends the grace early.
     pub retire: Retire,
     /// When the new key expires. Without it: as the old one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Moment>,
 }
 
 /// When a key that was rotated is refused.
-#[derive(Deserialize, JsonSchema, Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Retire {
     /// At the end of the grace.
@@ -142,23 +144,23 @@ pub enum Retire {
 }
 
 /// An owner to be made.
-#[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Default, Clone)]
 #[serde(deny_unknown_fields)]
 pub struct NewOwner {
     /// A label for people; need not be unique.
     #[schemars(length(min = 1, max = 200))]
     pub name: String,
     /// What its keys may ask for together.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,
     /// What its keys may ask for together in a day or a month.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaShape>,
     /// How many keys it may have that are not revoked.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<Whole>,
     /// The ceiling of what its keys may be granted. Without it: no ceiling.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_grant: Option<Vec<String>>,
     /// Notes of your own.
     #[serde(default)]
@@ -166,27 +168,27 @@ pub struct NewOwner {
 }
 
 /// What shall be different about an owner. What is left out stays.
-#[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Default, Clone)]
 #[serde(deny_unknown_fields, default)]
 pub struct OwnerChange {
     /// See the record.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 200))]
     pub name: Option<String>,
     /// `null`: none.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Option<Rate>>,
     /// `null`: none.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub quota: Option<Option<QuotaShape>>,
     /// `null`: as many as it likes.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<Option<Whole>>,
     /// `null`: no ceiling.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub may_grant: Option<Option<Vec<String>>>,
     /// In place of what it has.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "BTreeMap<String, Value>")]
     pub metadata: Option<BTreeMap<String, Value>>,
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::time::{show_duration, span_of_text};
 use crate::domain::{KeyKind, Quota, RateLimit};
 
 /// What a key may be used for.
-#[derive(JsonSchema, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum KindWord {
     /// Server to server.
@@ -57,12 +57,12 @@ pub(super) enum StateWord {
 }
 
 /// A moment as it is written: RFC 3339.
-#[derive(JsonSchema, Deserialize, Clone, Debug)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug)]
 #[schemars(extend("format" = "date-time"))]
 pub struct Moment(pub String);
 
 /// A whole number; `5.0` is one, too (JSON Schema 2020-12 §6.1.1).
-#[derive(JsonSchema, Deserialize, Clone, Copy, Debug)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug)]
 #[serde(try_from = "serde_json::Number")]
 #[schemars(with = "u32", extend("maximum" = u32::MAX))]
 pub struct Whole(pub u32);
@@ -87,7 +87,7 @@ fn whole(number: &serde_json::Number) -> Option<u64> {
 }
 
 /// So many requests in so long a time.
-#[derive(JsonSchema, Deserialize, Clone, Debug)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// How many requests in `per`.
@@ -97,7 +97,7 @@ pub struct Rate {
     #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h|d)$"))]
     pub per: String,
     /// How many may come at once. Without it: `requests`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub burst: Option<Whole>,
 }
@@ -121,16 +121,16 @@ impl From<RateLimit> for Rate {
 }
 
 /// So many requests in a day, in a month, or both, by the calendar of UTC.
-#[derive(JsonSchema, Deserialize, Clone, Debug)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug)]
 #[schemars(rename = "Quota")]
 #[serde(deny_unknown_fields)]
 pub struct QuotaShape {
     /// From midnight to midnight.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<u64>", range(min = 1))]
     pub per_day: Option<serde_json::Number>,
     /// From the first of a month to the first of the next.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<u64>", range(min = 1))]
     pub per_month: Option<serde_json::Number>,
 }

@@ -52,4 +52,5 @@ pub use settings::*;
 pub use target::UpstreamError;
 pub(crate) use target::{Target as LiveTarget, Upstream};
 pub(crate) use timer::{TICK, Timers};
+pub(crate) use tls::TlsClient;
 pub(crate) use tunnel::{PendingTunnel, run as run_tunnel};

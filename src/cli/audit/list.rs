@@ -4,13 +4,12 @@ use clap::Args;
 use serde_json::Value;
 
 use super::FilterArgs;
-use crate::audit::entry_json;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output, OutputArgs, visible};
-use crate::cli::site::Site;
-use crate::cli::vault::Vault;
-use crate::store::{AuditEntry, AuditOrder, OpenMode};
+use crate::cli::record::Record;
+use crate::cli::registry::Registry;
+use crate::store::AuditOrder;
 
 /// `audit list`.
 #[derive(Args, Debug)]
@@ -25,20 +24,21 @@ pub(in crate::cli) struct ListArgs {
 }
 
 /// Prints the entries that fit, the newest first.
-pub(super) fn run(site: &Site, args: ListArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+pub(super) fn run(registry: &dyn Registry, args: ListArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let query = args.filter.query(AuditOrder::NewestFirst)?;
-    let vault = Vault::open(site, OpenMode::Existing, "audit list")?;
     if args.output.output == Output::Json {
         let mut before = "[\n";
-        super::for_each(&vault, query, Some(args.limit), |entry| {
-            let begun = std::mem::replace(&mut before, ",\n");
-            Ok(write!(console.out, "{begun}{}", entry_json(entry))?)
+        registry.list_audit(query, Some(args.limit), &mut |entries| {
+            for entry in &entries {
+                write!(console.out, "{}{entry}", std::mem::replace(&mut before, ",\n"))?;
+            }
+            Ok(())
         })?;
         return Ok(writeln!(console.out, "{}", if before == "[\n" { "[]" } else { "\n]" })?);
     }
     let mut rows = Vec::new();
-    super::for_each(&vault, query, Some(args.limit), |entry| {
-        rows.push(row(entry));
+    registry.list_audit(query, Some(args.limit), &mut |entries| {
+        rows.extend(entries.iter().map(row));
         Ok(())
     })?;
     if rows.is_empty() {
@@ -47,14 +47,15 @@ pub(super) fn run(site: &Site, args: ListArgs, console: &mut Console<'_>) -> Res
     Ok(output::table(console, &["ENTRY", "AT", "ACTOR", "ADDRESS", "ACTION", "SUBJECT", "CHANGE"], rows)?)
 }
 
-fn row(entry: &AuditEntry) -> Vec<String> {
+fn row(entry: &Value) -> Vec<String> {
+    let shown = |name: &str| Record(entry).shown(name);
     vec![
-        entry.entry.to_string(),
-        entry.at.to_string(),
-        visible(&entry.actor),
-        visible(entry.address.as_deref().unwrap_or("-")),
-        visible(&entry.action),
-        visible(&entry.subject),
+        entry["entry"].to_string(),
+        shown("at").unwrap_or_default(),
+        shown("actor").unwrap_or_default(),
+        shown("address").unwrap_or_else(|| "-".to_owned()),
+        shown("action").unwrap_or_default(),
+        shown("subject").unwrap_or_default(),
         visible(&change(entry)),
     ]
 }
@@ -63,16 +64,13 @@ fn row(entry: &AuditEntry) -> Vec<String> {
 const MAX_CHANGE_CHARS: usize = 60;
 
 /// What a field was and is, where both are told; else the name it began or ended with.
-fn change(entry: &AuditEntry) -> String {
-    let object = |text: &Option<String>| match text.as_deref().map(serde_json::from_str) {
-        Some(Ok(Value::Object(fields))) => fields,
-        _ => serde_json::Map::new(),
-    };
-    let (before, after) = (object(&entry.before), object(&entry.after));
-    let text = match (&entry.before, after.get("name")) {
-        (None, Some(name)) => name.to_string(),
+fn change(entry: &Value) -> String {
+    let (before, after) = (&entry["before"], &entry["after"]);
+    let text = match after.get("name") {
+        Some(name) if before.is_null() => name.to_string(),
         _ => {
-            let fields = after.iter().filter_map(|(name, is)| Some(format!("{name}: {} -> {is}", before.get(name)?)));
+            let fields = after.as_object().into_iter().flatten();
+            let fields = fields.filter_map(|(name, is)| Some(format!("{name}: {} -> {is}", before.get(name)?)));
             fields.collect::<Vec<_>>().join(", ")
         }
     };

@@ -1,4 +1,4 @@
-//! `audit`: reading the trail of changes, and finding out whether it is as it was written.
+//! `audit`: reading the trail of changes, on another machine with `--server`, and finding out whether it is as it was written.
 
 mod export;
 mod list;
@@ -10,11 +10,20 @@ use clap::{Args, Subcommand};
 
 use super::console::Console;
 use super::failure::Failure;
+use super::registry::ServerArgs;
 use super::site::Site;
-use super::vault::Vault;
 use crate::audit::{Asked, Unclear};
 use crate::domain::time;
-use crate::store::{AuditEntry, AuditOrder, AuditQuery};
+use crate::store::{AuditOrder, AuditQuery};
+
+/// `audit`.
+#[derive(Args, Debug)]
+pub(super) struct AuditLine {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(subcommand)]
+    verb: AuditVerb,
+}
 
 /// Verbs about the audit trail.
 #[derive(Subcommand, Debug)]
@@ -28,12 +37,14 @@ pub(super) enum AuditVerb {
 }
 
 /// Does it.
-pub(super) fn run(config: Option<&Path>, verb: AuditVerb, console: &mut Console<'_>) -> Result<(), Failure> {
-    let site = Site::open(config)?;
-    match verb {
-        AuditVerb::List(args) => list::run(&site, args, console),
-        AuditVerb::Export(args) => export::run(&site, args, console),
-        AuditVerb::Verify(args) => verify::run(&site, args, console),
+pub(super) fn run(config: Option<&Path>, line: AuditLine, console: &mut Console<'_>) -> Result<(), Failure> {
+    match line.verb {
+        AuditVerb::List(args) => list::run(&*line.server.open(config, "audit list")?, args, console),
+        AuditVerb::Export(args) => export::run(&*line.server.open(config, "audit export")?, args, console),
+        AuditVerb::Verify(args) => {
+            line.server.check_local("audit verify")?;
+            verify::run(&Site::open(config)?, args, console)
+        }
     }
 }
 
@@ -65,28 +76,4 @@ impl FilterArgs {
             .query(order, time::now())
             .map_err(|Unclear { field, problem }| Failure::usage(format!("--{field}: {problem}")))
     }
-}
-
-/// Entries asked for at a time.
-const PAGE: u64 = 1_000;
-
-/// Shows up to `most` entries to `see`, page by page.
-fn for_each(
-    vault: &Vault,
-    mut query: AuditQuery,
-    most: Option<u64>,
-    mut see: impl FnMut(&AuditEntry) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut left = most.unwrap_or(u64::MAX);
-    while left > 0 {
-        query.limit = usize::try_from(left.min(PAGE)).unwrap_or(usize::MAX);
-        let page = vault.ask(|store| store.audit().list_audit(query.clone()))?;
-        page.items.iter().try_for_each(&mut see)?;
-        left -= page.items.len() as u64;
-        query.after = page.items.last().map(|entry| entry.entry);
-        if !page.more {
-            break;
-        }
-    }
-    Ok(())
 }

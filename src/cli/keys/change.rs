@@ -6,15 +6,13 @@ use clap::Args;
 use serde_json::Value;
 
 use super::create::{description, lifetime, name, note, quota, rate_limit};
-use super::record::Shown;
+use super::record;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::OutputArgs;
-use crate::cli::site::Site;
-use crate::cli::vault::{Vault, local_actor};
+use crate::cli::registry::Registry;
 use crate::domain::{KeyId, Quota, RateLimit, time};
-use crate::manage::{Authority, Desk, KeyChange, Moment, split_list};
-use crate::store::OpenMode;
+use crate::manage::{KeyChange, Moment, split_list};
 
 /// `keys update`.
 #[derive(Args, Debug)]
@@ -70,7 +68,7 @@ pub(in crate::cli) struct UpdateArgs {
 }
 
 /// Changes the key and prints its record.
-pub(super) fn run(site: &Site, args: UpdateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+pub(super) fn run(registry: &dyn Registry, args: UpdateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let now = time::now();
     let list = |text: Option<String>| text.as_deref().map(split_list);
     let change = KeyChange {
@@ -93,10 +91,6 @@ pub(super) fn run(site: &Site, args: UpdateArgs, console: &mut Console<'_>) -> R
             .metadata
             .map(|notes| notes.into_iter().map(|(name, text)| (name, Value::String(text))).collect()),
     };
-    let vault = Vault::open(site, OpenMode::Create, "keys update")?;
-    let authority = Authority::Local(local_actor());
-    let desk = Desk { store: vault.store(), settings: &site.settings.gate, authority: &authority, now };
-    vault.wait(desk.change_key(args.id, &change, None))?;
-    let record = vault.find(args.id)?;
-    Ok(Shown { record: &record, now }.write(args.output.output, console)?)
+    let key = registry.change_key(args.id, &change)?;
+    Ok(record::write(&key, args.output.output, console)?)
 }

@@ -6,17 +6,15 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::record::Shown;
+use super::record;
 use crate::cli::console::Console;
-use crate::cli::curl::{self, Trial};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output, OutputArgs};
-use crate::cli::site::Site;
-use crate::cli::vault::{Vault, local_actor};
+use crate::cli::record::Record;
+use crate::cli::registry::{Fresh, Registry, Sample};
 use crate::config::parse_duration;
-use crate::domain::{KeyKind, KeyRecord, MintedKey, OwnerId, Quota, RateLimit, time};
-use crate::manage::{Authority, Desk, Moment, NewKey, check_description, check_name, plan_key, split_list};
-use crate::store::OpenMode;
+use crate::domain::{KeyKind, OwnerId, Quota, RateLimit, time};
+use crate::manage::{Moment, NewKey, check_description, check_name, split_list};
 
 /// `keys create`.
 #[derive(Args, Debug)]
@@ -74,7 +72,7 @@ pub(in crate::cli) struct CreateArgs {
 }
 
 /// Makes the key and prints it.
-pub(super) fn run(site: &Site, args: CreateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+pub(super) fn run(registry: &dyn Registry, args: CreateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let now = time::now();
     let (quiet, output) = (args.quiet, args.output.output);
     let list = |text: Option<String>| text.as_deref().map(split_list).unwrap_or_default();
@@ -95,48 +93,42 @@ pub(super) fn run(site: &Site, args: CreateArgs, console: &mut Console<'_>) -> R
         metadata: args.metadata.into_iter().map(|(name, text)| (name, Value::String(text))).collect::<BTreeMap<_, _>>(),
         paired: args.paired,
     };
-    let authority = Authority::Local(local_actor());
-    let _plan = plan_key(asked.clone(), args.owner, &site.settings.gate, &authority, now)?;
-    // Opened last: a mistake in the flags creates no store.
-    let vault = Vault::open(site, OpenMode::Create, "keys create")?;
-    let desk = Desk { store: vault.store(), settings: &site.settings.gate, authority: &authority, now };
-    let (record, key) = vault.wait(async {
-        let made = desk.make_key(asked).await?;
-        let revision = desk.submit(made.command, None).await?.unwrap_or_default();
-        Ok((KeyRecord { revision, ..made.record }, made.key))
-    })?;
-    show(site, &record, &key, quiet, output, console)
+    let fresh = registry.create_key(asked)?;
+    show(registry, &fresh, quiet, output, console)
 }
 
 /// Prints a key that was just made, with its text.
 pub(super) fn show(
-    site: &Site,
-    record: &KeyRecord,
-    key: &MintedKey,
+    registry: &dyn Registry,
+    fresh: &Fresh,
     quiet: bool,
     output: Output,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    let shown = Shown { record, now: time::now() };
+    let Fresh { record, key } = fresh;
     if quiet {
-        writeln!(console.out, "{}", key.reveal())?;
+        writeln!(console.out, "{}", **key)?;
         return Ok(());
     }
     match output {
         Output::Json => {
-            let mut object = shown.json();
+            let mut object = record.clone();
             if let Value::Object(fields) = &mut object {
-                fields.insert("key".to_owned(), key.reveal().into());
+                fields.insert("key".to_owned(), key.as_str().into());
             }
             output::json(console, &object)?;
         }
         Output::Text => {
-            output::fields(console, &shown.fields())?;
-            writeln!(console.out, "\n{}\n", key.reveal())?;
-            match curl::try_key(&site.settings, &site.rules()?, record, record.created_at) {
-                Trial::Line(call) => writeln!(console.out, "{}", call.with_key(key.reveal()))?,
-                Trial::NoRoute => writeln!(console.talk, "note: no route of {} lets this key in", site.path.display())?,
-                Trial::NoListener => {}
+            output::fields(console, &record::fields(record))?;
+            writeln!(console.out, "\n{}\n", **key)?;
+            let sample = match Record(record).text("id").parse() {
+                Ok(id) => registry.sample_call(id)?,
+                Err(_) => Sample::Unknown,
+            };
+            match sample {
+                Sample::Call(call) => writeln!(console.out, "{}", call.with_key(key))?,
+                Sample::Nothing(why) => writeln!(console.talk, "note: {why}")?,
+                Sample::Unknown => {}
             }
             writeln!(console.talk, "The key is shown this once: only its hash is kept.")?;
         }

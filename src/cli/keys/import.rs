@@ -7,14 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::progress::Bar;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output, OutputArgs, visible};
-use crate::cli::site::Site;
-use crate::cli::vault::{Vault, check_on_disk, local_actor};
-use crate::domain::time;
-use crate::manage::{Authority, BadRow, Batch, Desk, Format, RowReader};
-use crate::store::OpenMode;
+use crate::cli::registry::{Arrival, Registry, Rows};
+use crate::manage::{BadRow, Format};
 
 /// `keys import`.
 #[derive(Args, Debug)]
@@ -61,79 +59,57 @@ impl From<FormatWord> for Format {
     }
 }
 
-/// Most rows of one import: they are checked together and written in one transaction.
-const MAX_ROWS: usize = 1_000_000;
 /// Most bad rows that are told one by one.
 const MAX_TOLD: usize = 100;
-/// Rows between two signs of life.
-const PROGRESS_ROWS: usize = 5_000;
 
 /// Reads the file, then writes all keys at once.
-pub(super) fn run(site: &Site, args: ImportArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+pub(super) fn run(registry: &dyn Registry, args: ImportArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let name = if args.file == Path::new("-") { "standard input".to_owned() } else { args.file.display().to_string() };
     let format = args.format.or_else(|| FormatWord::of_name(&name)).ok_or_else(|| {
         Failure::usage(format!("{name}: neither .jsonl nor .csv; say which it is with --format jsonl or --format csv"))
     })?;
-    // Asked before the file is read; the store itself is opened, and made, only when there is something to write.
-    check_on_disk(site, "keys import")?;
-    let authority = Authority::Local(local_actor());
-    let now = time::now();
-    let mut batch =
-        read(&name, format.into(), &args.file, &RowReader::new(&site.settings.gate, &authority, now), console)?;
-    if !batch.bad().is_empty() && !args.skip_bad {
-        return Err(refuse(&name, batch.bad(), console)?);
-    }
-    let vault = Vault::open(site, OpenMode::Create, "keys import")?;
-    let desk = Desk { store: vault.store(), settings: &site.settings.gate, authority: &authority, now };
-    vault.wait(desk.sort_out(&mut batch))?;
-    if !batch.bad().is_empty() && !args.skip_bad {
-        return Err(refuse(&name, batch.bad(), console)?);
-    }
-    tell_bad(&name, batch.bad(), console)?;
-    let (imported, skipped) = (batch.len(), batch.bad().len());
-    let revision = vault.wait(desk.import(batch))?;
+    // Asked before the file is read; a store is opened, and made, only when there is something to write.
+    registry.check_import()?;
+    let mut file;
+    let (input, bytes): (&mut dyn BufRead, _) = if args.file == Path::new("-") {
+        (&mut *console.input, None)
+    } else {
+        let cannot_read = |error: io::Error| Failure::runtime(format!("cannot read {name}: {error}"));
+        let opened = File::open(&args.file).map_err(cannot_read)?;
+        let bytes = opened.metadata().ok().filter(|about| about.is_file()).map(|about| about.len());
+        file = BufReader::new(opened);
+        (&mut file, bytes)
+    };
+    let mut bar = Bar::new(&mut *console.talk, console.talk_is_watched, bytes);
+    let mut input = bar.count(input);
+    let rows = Rows {
+        name: &name,
+        format: format.into(),
+        input: &mut input,
+        skip_bad: args.skip_bad,
+        progress: &mut |progress| bar.show(progress),
+    };
+    let arrival = registry.import(rows);
+    bar.end()?;
+    let (imported, skipped, revision) = match arrival? {
+        Arrival::Refused(bad) => return Err(refuse(&name, &bad, console)?),
+        Arrival::Done { imported, skipped, revision } => (imported, skipped, revision),
+    };
+    tell_bad(&name, &skipped, console)?;
     match args.output.output {
         Output::Json => {
+            let skipped = skipped.len();
             output::json(console, &json!({ "imported": imported, "skipped": skipped, "revision": revision }))?;
         }
         Output::Text => {
-            let skipped = if skipped > 0 { format!(", {skipped} bad rows left out") } else { String::new() };
-            writeln!(console.out, "imported {imported} keys{skipped}")?;
+            let left = match skipped.len() {
+                0 => String::new(),
+                count => format!(", {count} bad rows left out"),
+            };
+            writeln!(console.out, "imported {imported} keys{left}")?;
         }
     }
     Ok(())
-}
-
-fn read(
-    name: &str,
-    format: Format,
-    path: &Path,
-    reader: &RowReader<'_>,
-    console: &mut Console<'_>,
-) -> Result<Batch, Failure> {
-    let cannot_read = |problem: &str| Failure::runtime(format!("cannot read {name}: {problem}"));
-    let mut file;
-    let input: &mut dyn BufRead = if path == Path::new("-") {
-        &mut *console.input
-    } else {
-        file = BufReader::new(File::open(path).map_err(|error| cannot_read(&error.to_string()))?);
-        &mut file
-    };
-    let watched = console.talk_is_watched;
-    let talk = &mut *console.talk;
-    let mut count = 0;
-    let batch = Batch::read(format, input, reader, MAX_ROWS, |rows| {
-        count = rows;
-        if watched && rows % PROGRESS_ROWS == 0 {
-            // A sign of life that cannot be shown is no reason to stop.
-            let _unseen = write!(talk, "\r{rows} rows read").and_then(|()| talk.flush());
-        }
-    })
-    .map_err(|problem| cannot_read(&problem))?;
-    if watched && count >= PROGRESS_ROWS {
-        writeln!(console.talk, "\r{count} rows read")?;
-    }
-    Ok(batch)
 }
 
 fn tell_bad(name: &str, bad: &[BadRow], console: &mut Console<'_>) -> io::Result<()> {

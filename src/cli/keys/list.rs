@@ -1,19 +1,23 @@
 //! `keys list`.
 
 use clap::Args;
+use serde_json::Value;
 
-use super::record::{Shown, key_text};
+use super::record::key_text;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output, OutputArgs, visible};
-use crate::cli::site::Site;
-use crate::cli::vault::Vault;
-use crate::domain::{KeyKind, KeyRecord, KeyState, Timestamp, time};
-use crate::store::{KeyQuery, OpenMode};
+use crate::cli::record::Record;
+use crate::cli::registry::Registry;
+use crate::domain::{KeyKind, KeyState, OwnerId, Scope, time};
+use crate::manage::KeyFilter;
 
 /// `keys list`.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct ListArgs {
+    /// Only of this owner
+    #[arg(long, value_name = "ID")]
+    owner: Option<OwnerId>,
     /// Only of this environment
     #[arg(long, value_name = "NAME")]
     environment: Option<String>,
@@ -23,6 +27,12 @@ pub(in crate::cli) struct ListArgs {
     /// Only in this state: active, disabled, expired or revoked
     #[arg(long, value_parser = state)]
     state: Option<KeyState>,
+    /// Only those that hold this scope, by themselves or by a role
+    #[arg(long)]
+    scope: Option<Scope>,
+    /// Only those that were made before then and not used since: 2026-01-15T12:00:00Z, 2026-01-15, or 90d for as long ago
+    #[arg(long, value_name = "WHEN")]
+    unused_since: Option<String>,
     /// Only with this exact name
     #[arg(long)]
     name: Option<String>,
@@ -33,55 +43,50 @@ pub(in crate::cli) struct ListArgs {
     output: OutputArgs,
 }
 
-/// Records asked for at a time.
-const PAGE: usize = 1_000;
-
 /// Prints the keys that fit, in the order they were made.
-pub(super) fn run(site: &Site, args: ListArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let vault = Vault::open(site, OpenMode::Create, "keys list")?;
-    let now = time::now();
-    let mut query = KeyQuery {
+pub(super) fn run(registry: &dyn Registry, args: ListArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    let moment = |text: String| {
+        let odd = |error| Failure::usage(format!("--unused-since: {text:?} {error}"));
+        time::moment_of_text(&text, time::now()).map_err(odd)
+    };
+    let filter = KeyFilter {
         after: None,
-        limit: PAGE,
-        owner: None,
+        limit: 0,
+        owner: args.owner,
         environment: args.environment,
         kind: args.kind,
-        state: args.state.map(|state| (state, now)),
+        state: args.state,
+        scope: args.scope,
+        unused_since: args.unused_since.map(moment).transpose()?,
         name: args.name,
         prefix: args.prefix,
     };
-    let mut list = List::begin(args.output.output, now);
-    loop {
-        let page = vault.ask(|store| store.reader().list_keys(query.clone()))?;
-        query.after = page.items.last().map(|record| record.id);
-        list.add(&page.items, console)?;
-        if !page.more || query.after.is_none() {
-            return list.end(console);
-        }
-    }
+    let mut list = List::begin(args.output.output);
+    registry.list_keys(filter, &mut |keys| list.add(&keys, console))?;
+    list.end(console)
 }
 
 /// A list in the making. JSON is written as it comes, one record a line; a table must know its widths first.
 enum List {
-    Json { now: Timestamp, is_begun: bool },
-    Table { now: Timestamp, rows: Vec<Vec<String>> },
+    Json { is_begun: bool },
+    Table { rows: Vec<Vec<String>> },
 }
 
 impl List {
-    const fn begin(format: Output, now: Timestamp) -> Self {
+    const fn begin(format: Output) -> Self {
         match format {
-            Output::Json => Self::Json { now, is_begun: false },
-            Output::Text => Self::Table { now, rows: Vec::new() },
+            Output::Json => Self::Json { is_begun: false },
+            Output::Text => Self::Table { rows: Vec::new() },
         }
     }
 
-    fn add(&mut self, records: &[KeyRecord], console: &mut Console<'_>) -> Result<(), Failure> {
+    fn add(&mut self, keys: &[Value], console: &mut Console<'_>) -> Result<(), Failure> {
         match self {
-            Self::Table { now, rows } => rows.extend(records.iter().map(|record| row(record, *now))),
-            Self::Json { now, is_begun } => {
-                for record in records {
+            Self::Table { rows } => rows.extend(keys.iter().map(|key| row(Record(key)))),
+            Self::Json { is_begun } => {
+                for key in keys {
                     let before = if std::mem::replace(is_begun, true) { ",\n" } else { "[\n" };
-                    write!(console.out, "{before}{}", Shown { record, now: *now }.json())?;
+                    write!(console.out, "{before}{key}")?;
                 }
             }
         }
@@ -90,10 +95,10 @@ impl List {
 
     fn end(self, console: &mut Console<'_>) -> Result<(), Failure> {
         match self {
-            Self::Json { is_begun: true, .. } => writeln!(console.out, "\n]")?,
-            Self::Json { is_begun: false, .. } => writeln!(console.out, "[]")?,
-            Self::Table { rows, .. } if rows.is_empty() => writeln!(console.talk, "no keys")?,
-            Self::Table { rows, .. } => {
+            Self::Json { is_begun: true } => writeln!(console.out, "\n]")?,
+            Self::Json { is_begun: false } => writeln!(console.out, "[]")?,
+            Self::Table { rows } if rows.is_empty() => writeln!(console.talk, "no keys")?,
+            Self::Table { rows } => {
                 let headings = ["ID", "NAME", "ENVIRONMENT", "KIND", "STATE", "SCOPES", "KEY", "EXPIRES", "LAST USED"];
                 output::table(console, &headings, rows)?;
             }
@@ -102,18 +107,19 @@ impl List {
     }
 }
 
-fn row(record: &KeyRecord, now: Timestamp) -> Vec<String> {
-    let moment = |moment: Option<Timestamp>| moment.map_or_else(|| "never".to_owned(), |moment| moment.to_string());
+fn row(key: Record<'_>) -> Vec<String> {
+    let shown = |name: &str| key.shown(name).unwrap_or_default();
+    let moment = |name: &str| key.shown(name).unwrap_or_else(|| "never".to_owned());
     vec![
-        record.id.to_string(),
-        visible(&record.name),
-        visible(&record.environment),
-        record.kind.to_string(),
-        record.state(now).name().to_owned(),
-        visible(&holdings(record)),
-        key_text(record).unwrap_or_else(|| "-".to_owned()),
-        moment(record.expires_at),
-        moment(record.last_used_at),
+        shown("id"),
+        shown("name"),
+        shown("environment"),
+        shown("kind"),
+        shown("state"),
+        visible(&holdings(key)),
+        key_text(key).unwrap_or_else(|| "-".to_owned()),
+        moment("expires_at"),
+        moment("last_used_at"),
     ]
 }
 
@@ -121,9 +127,9 @@ fn row(record: &KeyRecord, now: Timestamp) -> Vec<String> {
 const MAX_HOLDINGS_CHARS: usize = 40;
 
 /// Scopes, and roles as `@role`, as many as fit, then how many more there are.
-fn holdings(record: &KeyRecord) -> String {
-    let scopes = record.scopes.iter().map(ToString::to_string);
-    let all: Vec<String> = scopes.chain(record.roles.iter().map(|role| format!("@{role}"))).collect();
+fn holdings(key: Record<'_>) -> String {
+    let scopes = key.list("scopes").map(str::to_owned);
+    let all: Vec<String> = scopes.chain(key.list("roles").map(|role| format!("@{role}"))).collect();
     let mut text = String::new();
     for (index, word) in all.iter().enumerate() {
         if index > 0 && text.chars().count() + word.chars().count() > MAX_HOLDINGS_CHARS {
@@ -138,7 +144,6 @@ fn holdings(record: &KeyRecord) -> String {
 }
 
 fn state(text: &str) -> Result<KeyState, String> {
-    let all = [KeyState::Active, KeyState::Disabled, KeyState::Expired, KeyState::Revoked];
-    let found = all.into_iter().find(|state| state.name() == text);
+    let found = KeyState::ALL.into_iter().find(|state| state.name() == text);
     found.ok_or_else(|| "a key is active, disabled, expired or revoked".to_owned())
 }

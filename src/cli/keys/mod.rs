@@ -1,9 +1,11 @@
-//! `keys`: the whole life of a key, without a gateway running; one that runs follows by itself.
+//! `keys`: the whole life of a key, without a gateway running; one that runs follows by itself. With `--server` on another
+//! machine.
 
 mod change;
 mod create;
 mod import;
 mod list;
+mod progress;
 mod record;
 mod renew;
 mod show;
@@ -13,14 +15,23 @@ mod verify;
 
 use std::path::Path;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::console::Console;
 use super::failure::Failure;
-use super::site::Site;
+use super::registry::ServerArgs;
 
 pub(super) use create::{kind, name, note, quota, rate_limit};
-pub(super) use record::{quota_text, rate_text};
+pub(super) use switch::Switch;
+
+/// `keys`.
+#[derive(Args, Debug)]
+pub(super) struct KeysLine {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(subcommand)]
+    verb: KeysVerb,
+}
 
 /// Verbs about keys.
 #[derive(Subcommand, Debug)]
@@ -28,7 +39,7 @@ pub(super) enum KeysVerb {
     /// Make a key and show it once
     Create(Box<create::CreateArgs>),
     /// List keys
-    List(list::ListArgs),
+    List(Box<list::ListArgs>),
     /// Show what is known about a key
     Show(show::ShowArgs),
     /// Show what a key was used for, how often and from where
@@ -51,21 +62,41 @@ pub(super) enum KeysVerb {
     Import(import::ImportArgs),
 }
 
+impl KeysVerb {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "keys create",
+            Self::List(_) => "keys list",
+            Self::Show(_) => "keys show",
+            Self::Usage(_) => "keys usage",
+            Self::Update(_) => "keys update",
+            Self::Rotate(_) => "keys rotate",
+            Self::ReplaceSecret(_) => "keys replace-secret",
+            Self::Enable(_) => "keys enable",
+            Self::Disable(_) => "keys disable",
+            Self::Revoke(_) => "keys revoke",
+            Self::Verify(_) => "keys verify",
+            Self::Import(_) => "keys import",
+        }
+    }
+}
+
 /// Does it.
-pub(super) fn run(config: Option<&Path>, verb: KeysVerb, console: &mut Console<'_>) -> Result<(), Failure> {
-    let site = Site::open(config)?;
-    match verb {
-        KeysVerb::Create(args) => create::run(&site, *args, console),
-        KeysVerb::List(args) => list::run(&site, args, console),
-        KeysVerb::Show(args) => show::run(&site, args, console),
-        KeysVerb::Usage(args) => usage::run(&site, args, console),
-        KeysVerb::Update(args) => change::run(&site, *args, console),
-        KeysVerb::Rotate(args) => renew::rotate(&site, args, console),
-        KeysVerb::ReplaceSecret(args) => renew::replace(&site, args, console),
-        KeysVerb::Enable(args) => switch::run(&site, args, switch::Switch::Enable, console),
-        KeysVerb::Disable(args) => switch::run(&site, args, switch::Switch::Disable, console),
-        KeysVerb::Revoke(args) => switch::run(&site, args, switch::Switch::Revoke, console),
-        KeysVerb::Verify(args) => verify::run(&site, args, console),
-        KeysVerb::Import(args) => import::run(&site, args, console),
+pub(super) fn run(config: Option<&Path>, line: KeysLine, console: &mut Console<'_>) -> Result<(), Failure> {
+    let registry = line.server.open(config, line.verb.name())?;
+    let registry = &*registry;
+    match line.verb {
+        KeysVerb::Create(args) => create::run(registry, *args, console),
+        KeysVerb::List(args) => list::run(registry, *args, console),
+        KeysVerb::Show(args) => show::run(registry, args, console),
+        KeysVerb::Usage(args) => usage::run(registry, args, console),
+        KeysVerb::Update(args) => change::run(registry, *args, console),
+        KeysVerb::Rotate(args) => renew::rotate(registry, args, console),
+        KeysVerb::ReplaceSecret(args) => renew::replace(registry, args, console),
+        KeysVerb::Enable(args) => switch::run(registry, args, Switch::Enable, console),
+        KeysVerb::Disable(args) => switch::run(registry, args, Switch::Disable, console),
+        KeysVerb::Revoke(args) => switch::run(registry, args, Switch::Revoke, console),
+        KeysVerb::Verify(args) => verify::run(registry, args, console),
+        KeysVerb::Import(args) => import::run(registry, args, console),
     }
 }

@@ -6,11 +6,10 @@ use super::create::show;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, OutputArgs};
-use crate::cli::site::Site;
-use crate::cli::vault::{Vault, local_actor};
-use crate::domain::{KeyId, KeyRecord, time};
-use crate::manage::{Authority, Desk, Made, Retire, Rotation};
-use crate::store::{Command, OpenMode};
+use crate::cli::record::Record;
+use crate::cli::registry::Registry;
+use crate::domain::KeyId;
+use crate::manage::{Retire, Rotation};
 
 /// `keys rotate`.
 #[derive(Args, Debug)]
@@ -45,19 +44,16 @@ pub(in crate::cli) struct ReplaceArgs {
 }
 
 /// Makes a successor and prints it.
-pub(super) fn rotate(site: &Site, args: RotateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+pub(super) fn rotate(registry: &dyn Registry, args: RotateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let retire = if args.until_first_use { Retire::OnFirstUse } else { Retire::AfterGrace };
     let asked = Rotation { grace: Some(args.grace), retire, expires_at: None };
-    let vault = Vault::open(site, OpenMode::Create, "keys rotate")?;
-    let authority = Authority::Local(local_actor());
-    let desk = Desk { store: vault.store(), settings: &site.settings.gate, authority: &authority, now: time::now() };
-    let made = vault.wait(desk.make_successor(args.id, asked))?;
-    let until = match &made.command {
-        Command::Rotate { grace_until, .. } => Some(*grace_until),
-        _ => None,
-    };
-    store_and_show(site, &vault, &desk, made, args.quiet, args.output.output, console)?;
-    if let (Some(until), false, Output::Text) = (until, args.quiet, args.output.output) {
+    let fresh = registry.rotate_key(args.id, asked)?;
+    show(registry, &fresh, args.quiet, args.output.output, console)?;
+    if args.quiet || args.output.output == Output::Json {
+        return Ok(());
+    }
+    let old = registry.key(args.id)?;
+    if let Some(until) = Record(&old).shown("grace_until") {
         let early = if args.until_first_use { ", or until this one is used" } else { "" };
         writeln!(console.talk, "The old key is accepted until {until}{early}.")?;
     }
@@ -65,24 +61,7 @@ pub(super) fn rotate(site: &Site, args: RotateArgs, console: &mut Console<'_>) -
 }
 
 /// Draws another secret and prints it.
-pub(super) fn replace(site: &Site, args: ReplaceArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let vault = Vault::open(site, OpenMode::Create, "keys replace-secret")?;
-    let authority = Authority::Local(local_actor());
-    let desk = Desk { store: vault.store(), settings: &site.settings.gate, authority: &authority, now: time::now() };
-    let made = vault.wait(desk.make_secret(args.id))?;
-    store_and_show(site, &vault, &desk, made, args.quiet, args.output.output, console)
-}
-
-fn store_and_show(
-    site: &Site,
-    vault: &Vault,
-    desk: &Desk<'_>,
-    made: Made,
-    quiet: bool,
-    output: Output,
-    console: &mut Console<'_>,
-) -> Result<(), Failure> {
-    let Made { record, key, command } = made;
-    let revision = vault.wait(desk.submit(command, None))?.unwrap_or_default();
-    show(site, &KeyRecord { revision, ..record }, &key, quiet, output, console)
+pub(super) fn replace(registry: &dyn Registry, args: ReplaceArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    let fresh = registry.replace_secret(args.id)?;
+    show(registry, &fresh, args.quiet, args.output.output, console)
 }

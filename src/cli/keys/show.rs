@@ -2,14 +2,12 @@
 
 use clap::Args;
 
-use super::record::Shown;
+use super::record;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::OutputArgs;
-use crate::cli::site::Site;
-use crate::cli::vault::Vault;
-use crate::domain::{KeyId, time};
-use crate::store::OpenMode;
+use crate::cli::registry::Registry;
+use crate::domain::KeyId;
 
 /// `keys show`.
 #[derive(Args, Debug)]
@@ -22,7 +20,7 @@ pub(in crate::cli) struct ShowArgs {
 }
 
 /// Prints the record.
-pub(super) fn run(site: &Site, args: ShowArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let record = Vault::open(site, OpenMode::Create, "keys show")?.find(args.id)?;
-    Ok(Shown { record: &record, now: time::now() }.write(args.output.output, console)?)
+pub(super) fn run(registry: &dyn Registry, args: ShowArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    let key = registry.key(args.id)?;
+    Ok(record::write(&key, args.output.output, console)?)
 }

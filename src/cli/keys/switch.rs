@@ -2,14 +2,12 @@
 
 use clap::Args;
 
-use super::record::Shown;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output, OutputArgs};
-use crate::cli::site::Site;
-use crate::cli::vault::{Vault, local_actor, no_such_key};
-use crate::domain::{KeyId, time};
-use crate::store::OpenMode;
+use crate::cli::record::Record;
+use crate::cli::registry::Registry;
+use crate::domain::KeyId;
 
 /// `keys enable`, `disable` and `revoke`.
 #[derive(Args, Debug)]
@@ -23,7 +21,7 @@ pub(in crate::cli) struct SwitchArgs {
 
 /// Which switch is turned, and where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Switch {
+pub(in crate::cli) enum Switch {
     /// The reversible one, on.
     Enable,
     /// The reversible one, off.
@@ -33,14 +31,6 @@ pub(super) enum Switch {
 }
 
 impl Switch {
-    const fn verb(self) -> &'static str {
-        match self {
-            Self::Enable => "keys enable",
-            Self::Disable => "keys disable",
-            Self::Revoke => "keys revoke",
-        }
-    }
-
     const fn outcome(self) -> &'static str {
         match self {
             Self::Enable => "enabled",
@@ -51,24 +41,19 @@ impl Switch {
 }
 
 /// Turns it. Doing it again is fine.
-pub(super) fn run(site: &Site, args: SwitchArgs, switch: Switch, console: &mut Console<'_>) -> Result<(), Failure> {
-    let vault = Vault::open(site, OpenMode::Create, switch.verb())?;
-    let (id, by, now) = (args.id, local_actor(), time::now());
-    let revision = vault.ask(|store| match switch {
-        Switch::Enable => store.writer().set_active(id, true, by, now),
-        Switch::Disable => store.writer().set_active(id, false, by, now),
-        Switch::Revoke => store.writer().revoke(id, by, now),
-    })?;
-    if revision.is_none() {
-        return Err(no_such_key(id));
-    }
-    let record = vault.find(id)?;
-    let shown = Shown { record: &record, now: time::now() };
+pub(super) fn run(
+    registry: &dyn Registry,
+    args: SwitchArgs,
+    switch: Switch,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let key = registry.switch_key(args.id, switch)?;
     match args.output.output {
-        Output::Json => output::json(console, &shown.json())?,
+        Output::Json => output::json(console, &key)?,
         Output::Text => {
-            writeln!(console.out, "{id} ({}) is {}", output::visible(&record.name), switch.outcome())?;
-            let state = record.state(time::now()).name();
+            let (id, name) = (args.id, Record(&key).shown("name").unwrap_or_default());
+            writeln!(console.out, "{id} ({name}) is {}", switch.outcome())?;
+            let state = Record(&key).shown("state").unwrap_or_default();
             if switch == Switch::Enable && state != "active" {
                 writeln!(console.talk, "note: it is {state} all the same")?;
             }

@@ -1,16 +1,14 @@
 //! `keys usage`.
 
 use clap::Args;
-use serde_json::Value;
 
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output, OutputArgs, cell};
-use crate::cli::site::Site;
-use crate::cli::vault::Vault;
+use crate::cli::record::Record;
+use crate::cli::registry::Registry;
 use crate::domain::{KeyId, time};
-use crate::store::OpenMode;
-use crate::usage::{Period, key_usage};
+use crate::usage::Period;
 
 /// `keys usage`.
 #[derive(Args, Debug)]
@@ -29,19 +27,23 @@ pub(in crate::cli) struct UsageArgs {
 }
 
 /// Prints requests by hour or day, the newest first, below what is known of the whole time.
-pub(super) fn run(site: &Site, args: UsageArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+pub(super) fn run(registry: &dyn Registry, args: UsageArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let period = Period::read(args.since.as_deref(), args.until.as_deref(), time::now())
         .map_err(|(field, problem)| Failure::usage(format!("--{field}: it {problem}")))?;
-    let vault = Vault::open(site, OpenMode::Existing, "keys usage")?;
-    let record = vault.find(args.id)?;
-    let usage = vault.ask(|store| Box::pin(key_usage(store, record.id, period)))?;
+    let usage = registry.key_usage(args.id, period)?;
     if args.output.output == Output::Json {
         return Ok(output::json(console, &usage)?);
     }
+    let name = match registry.key(args.id) {
+        Ok(key) => Record(&key).shown("name").unwrap_or_default(),
+        // Who may read what keys are used for need not be let see them.
+        Err(Failure::Refused(_)) => "-".to_owned(),
+        Err(failure) => return Err(failure),
+    };
     let (totals, seen) = (&usage["totals"], &usage["last_seen"]);
     let counts = ["allowed", "refused", "reported"].map(|result| format!("{} {result}", totals[result]));
     let fields = [
-        ("key", format!("{} {}", record.id, cell(&Value::from(record.name)))),
+        ("key", format!("{} {name}", args.id)),
         ("between", format!("{} and {}", period.since, period.until)),
         ("requests", format!("{}: {}", totals["requests"], counts.join(", "))),
         ("last seen", format!("{} from {}", cell(&seen["at"]), cell(&seen["address"]))),

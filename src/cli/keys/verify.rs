@@ -1,24 +1,19 @@
 //! `keys verify`: what the key on standard input is, and whether it is accepted.
 
-use std::collections::HashSet;
 use std::io::{BufRead, Read};
 
 use clap::Args;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::record::Shown;
-use crate::authn::Rejection;
+use super::record;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
-use crate::cli::output::{self, Output, OutputArgs};
-use crate::cli::site::Site;
-use crate::cli::vault::Vault;
+use crate::cli::output::{self, Output, OutputArgs, visible};
+use crate::cli::registry::{Registry, Verified};
+use crate::domain::PresentedKey;
 use crate::domain::key_text::KeyTextForm;
 use crate::domain::limits::MAX_CREDENTIAL_BYTES;
-use crate::domain::{KeyHash, KeyId, PresentedKey, time};
-use crate::gate::SupposedKey;
-use crate::store::{KeyFacts, LoadBatch, OpenMode};
 
 /// `keys verify`.
 #[derive(Args, Debug)]
@@ -31,62 +26,32 @@ pub(in crate::cli) struct VerifyArgs {
 ///
 /// # Errors
 /// [`Failure::Runtime`] when it is not accepted, so that a script need not read the answer.
-pub(super) fn run(site: &Site, args: VerifyArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+pub(super) fn run(registry: &dyn Registry, args: VerifyArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     if console.input_is_typed {
         writeln!(console.talk, "Paste the key and press Enter:")?;
     }
     let text = read_key(console.input)?;
-    let key = PresentedKey::new(&text).ok_or_else(|| {
+    let _key = PresentedKey::new(&text).ok_or_else(|| {
         Failure::usage(
             "standard input holds no key: expected one line of visible ASCII, at most 8 KiB, as in \
              `portcullis keys verify < key.txt`",
         )
     })?;
-    let form = key.form(&site.settings.gate.brand);
-    let vault = Vault::open(site, OpenMode::Create, "keys verify")?;
-    let now = time::now();
-    let found = match form {
-        // The gateway does not look these up either.
-        KeyTextForm::BadChecksum => None,
-        KeyTextForm::Ours { .. } | KeyTextForm::Foreign => {
-            find_by_hash(&vault, &site.settings.gate.hasher.candidates(&key).collect())?
-        }
-    };
-    let record = found.map(|id| vault.find(id)).transpose()?;
-    let rejection = match &record {
-        Some(record) => {
-            let suspended = vault.is_owner_suspended(record)?;
-            SupposedKey::of_record(record, suspended, &site.rules()?, now).rejection
-        }
-        None => Some(Rejection::Unknown),
-    };
-    let state = state_word(rejection);
+    let Verified { state, form, record } = registry.verify_key(&text)?;
+    let valid = state == "active";
     match args.output.output {
         Output::Json => {
-            let record = record.as_ref().map(|record| Shown { record, now }.json());
-            let (valid, form) = (rejection.is_none(), form_word(form));
-            output::json(console, &json!({ "valid": valid, "state": state, "form": form, "record": record }))?;
+            output::json(console, &json!({ "valid": valid, "state": state, "form": form.name(), "record": record }))?;
         }
         Output::Text => {
-            let verdict = if rejection.is_none() { "accepted" } else { "not accepted" };
+            let verdict = if valid { "accepted" } else { "not accepted" };
             writeln!(console.out, "{verdict}: {}", form_text(form))?;
             if let Some(record) = &record {
-                output::fields(console, &Shown { record, now }.fields())?;
+                output::fields(console, &record::fields(record))?;
             }
         }
     }
-    match rejection {
-        None => Ok(()),
-        Some(_) => Err(Failure::runtime(format!("the key is not accepted: it is {state}"))),
-    }
-}
-
-const fn form_word(form: KeyTextForm<'_>) -> &'static str {
-    match form {
-        KeyTextForm::Ours { .. } => "ours",
-        KeyTextForm::BadChecksum => "bad_checksum",
-        KeyTextForm::Foreign => "foreign",
-    }
+    if valid { Ok(()) } else { Err(Failure::runtime(format!("the key is not accepted: it is {}", visible(&state)))) }
 }
 
 fn form_text(form: KeyTextForm<'_>) -> String {
@@ -94,17 +59,6 @@ fn form_text(form: KeyTextForm<'_>) -> String {
         KeyTextForm::Ours { environment, kind, prefix } => format!("a {kind} key of ours, {environment}, {prefix}…"),
         KeyTextForm::BadChecksum => "a key of ours with a typing error: its checksum is wrong".to_owned(),
         KeyTextForm::Foreign => "not in our format, as keys that were imported".to_owned(),
-    }
-}
-
-const fn state_word(rejection: Option<Rejection>) -> &'static str {
-    match rejection {
-        None => "active",
-        Some(Rejection::Checksum | Rejection::Unknown) => "unknown",
-        Some(Rejection::Revoked) => "revoked",
-        Some(Rejection::Disabled) => "disabled",
-        Some(Rejection::Expired) => "expired",
-        Some(Rejection::OwnerSuspended) => "owner_suspended",
     }
 }
 
@@ -119,19 +73,4 @@ fn read_key(input: &mut dyn BufRead) -> Result<Zeroizing<String>, Failure> {
     let length = text.trim_end_matches(['\n', '\r']).len();
     text.truncate(length);
     Ok(text)
-}
-
-/// The key that is stored under one of `hashes`. Reads the whole set: records are kept by id, not by hash.
-fn find_by_hash(vault: &Vault, hashes: &HashSet<KeyHash>) -> Result<Option<KeyId>, Failure> {
-    let mut found = None;
-    let mut look = |batch: LoadBatch| match batch {
-        LoadBatch::Keys(keys) => found = found.or_else(|| id_in(&keys, hashes)),
-        LoadBatch::Expect { .. } | LoadBatch::Owners(_) => {}
-    };
-    vault.ask(|store| store.feed().load_all(&mut look))?;
-    Ok(found)
-}
-
-fn id_in(keys: &[KeyFacts], hashes: &HashSet<KeyHash>) -> Option<KeyId> {
-    keys.iter().find(|key| hashes.contains(&key.hash)).map(|key| key.id)
 }

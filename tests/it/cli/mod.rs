@@ -4,4 +4,5 @@ mod audit;
 mod explain;
 mod import;
 mod keys;
+mod remote;
 mod verbs;

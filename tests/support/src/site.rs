@@ -139,8 +139,23 @@ impl Site {
     /// # Panics
     /// When it does not end in time, or prints a secret that the site knows already.
     pub async fn bare_cli(&self, args: &[&str], input: &str) -> Outcome {
+        self.run_cli(self.directory(), &[], args, input).await
+    }
+
+    /// Runs the executable in a directory without a configuration, with more variables in its environment.
+    ///
+    /// # Panics
+    /// As [`Self::bare_cli`].
+    pub async fn far_cli(&self, env: &[(&str, &str)], args: &[&str], input: &str) -> Outcome {
+        let directory = self.path("elsewhere");
+        std::fs::create_dir_all(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        self.run_cli(&directory, env, args, input).await
+    }
+
+    async fn run_cli(&self, directory: &Path, env: &[(&str, &str)], args: &[&str], input: &str) -> Outcome {
         let mut command = tokio::process::Command::new(self.binary());
-        command.args(args).current_dir(self.directory()).envs(self.inner.env.iter().cloned()).kill_on_drop(true);
+        command.args(args).current_dir(directory).envs(self.inner.env.iter().cloned()).kill_on_drop(true);
+        command.envs(env.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let line = format!("portcullis {}", args.join(" "));
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
