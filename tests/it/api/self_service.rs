@@ -60,6 +60,7 @@ async fn the_names_of_the_application_stand_for_scopes_of_the_gateway() {
     assert_eq!(answer.json()["created_by"], json!(manager.id));
     assert_eq!(answer.header("location"), Some(format!("/account/keys/{}", made.id).as_str()));
     mall.shop.gateway.get("/v1/orders/7").bearer(&made).await.expect(200);
+    mall.ask(&manager, "POST", "/account/keys/import", &json!([])).await.refused(403, "operators_only");
 
     assert_eq!(mall.listed(&reader).await.len(), 4);
     let refused = mall.ask(&reader, "POST", "/account/keys", &asked).await.refused(403, "insufficient_scope");
