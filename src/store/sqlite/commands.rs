@@ -21,6 +21,11 @@ use crate::store::seal::{AuditHead, AuditSeal};
 /// Inserting this many needs more of the indexes at hand than the usual cache holds.
 const MANY: usize = 1_000;
 
+/// Whether an order is so large that it should have a transaction of its own.
+pub(super) fn goes_alone(order: &Order) -> bool {
+    matches!(&order.command, Command::InsertKeys { records, .. } if records.len() >= MANY)
+}
+
 /// Applies `order`; whatever changes is stamped with `next`. `newest` is the revision before this transaction.
 pub(super) fn apply(
     connection: &Connection,

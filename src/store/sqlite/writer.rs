@@ -66,11 +66,18 @@ pub(super) struct Scribe {
 }
 
 fn serve(mut scribe: Scribe, mut tickets: mpsc::Receiver<Ticket>) {
-    while let Some(first) = tickets.blocking_recv() {
+    let mut large = None;
+    while let Some(first) = large.take().or_else(|| tickets.blocking_recv()) {
+        let goes_alone = commands::goes_alone(&first.order);
         let mut batch = vec![first];
-        while batch.len() < MAX_TOGETHER
+        while !goes_alone
+            && batch.len() < MAX_TOGETHER
             && let Ok(next) = tickets.try_recv()
         {
+            if commands::goes_alone(&next.order) {
+                large = Some(next);
+                break;
+            }
             batch.push(next);
         }
         scribe.serve_batch(batch);
@@ -124,18 +131,29 @@ pub(super) fn transact(
     let newest = read_head(&transaction)?.revision;
     let mut answers = Vec::with_capacity(orders.len());
     let mut changed_at = None;
+    // A single order needs none: what it leaves goes with the transaction. Within a savepoint SQLite keeps a copy of every
+    // page that is changed, and walks along all of them at each statement.
+    let has_company = orders.len() > 1;
     for order in orders {
-        transaction.execute_batch("SAVEPOINT one_order")?;
+        if has_company {
+            transaction.execute_batch("SAVEPOINT one_order")?;
+        }
         // What an earlier order of this transaction changed counts as this revision already.
         let answer = match commands::apply(&transaction, order, newest, newest.next(), seal) {
             Ok(effect) => Ok(effect),
             Err(Fault::Told(refusal)) if !refusal.is_trouble() => {
+                if !has_company {
+                    transaction.rollback()?;
+                    return Ok((vec![Err(refusal)], None));
+                }
                 transaction.execute_batch("ROLLBACK TO one_order")?;
                 Err(refusal)
             }
             Err(trouble) => return Err(trouble),
         };
-        transaction.execute_batch("RELEASE one_order")?;
+        if has_company {
+            transaction.execute_batch("RELEASE one_order")?;
+        }
         if answer.as_ref().is_ok_and(|effect| effect.is_change()) {
             changed_at = Some(order.now);
         }
