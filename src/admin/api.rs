@@ -13,7 +13,7 @@ use super::door::{Door, Doors, Entrance};
 use super::exchange::{ApiAnswer, ApiError, ApiRequest};
 use super::operations::Operations;
 use super::profile::ApiProfile;
-use super::table::{Effect, Name, Row};
+use super::table::{Effect, Name, Needs};
 use crate::authn::{Authenticated, Rejection};
 use crate::cache::{KeySet, LastUse, SyncHandle};
 use crate::domain::time::{self, monotonic_now};
@@ -36,6 +36,17 @@ pub struct ApiSettings {
     pub profile: ApiProfile,
     /// Whether clients' addresses are shown without the part that tells people apart.
     pub mask_addresses: bool,
+}
+
+/// What a request will come to, as far as its head tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Foreseen {
+    /// The same, whatever its body says: it is refused, or asks for a page.
+    NoBody,
+    /// Its body has to be read.
+    Work,
+    /// Its body has to be read, and may be large.
+    Import,
 }
 
 /// See the module.
@@ -71,20 +82,36 @@ impl Api {
             settings.rules = Arc::clone(rules);
         }
         let answered = self.decide(request, &settings).await;
-        answered.unwrap_or_else(|error| error.answer(request.request_id, settings.profile))
+        let answer = answered.unwrap_or_else(|error| error.answer(request.request_id, settings.profile));
+        // What comes through a route has its access line there.
+        if let (Some(code), Entrance::Management) = (answer.code, request.entrance) {
+            tracing::info!(
+                request_id = request.request_id,
+                status = answer.status.as_u16(),
+                code,
+                "a management request was refused"
+            );
+        }
+        answer
     }
 
-    /// Whether this request, of which only the head has come, is an import by somebody who may: its body may be large.
-    pub fn takes_import(&self, head: ApiRequest<'_>) -> bool {
+    /// What is to be expected of a request of which only the head has come.
+    pub fn foresee(&self, head: ApiRequest<'_>) -> Foreseen {
         let settings = (self.settings)();
-        let Ok(door) = self.door(&head, &settings.rules) else { return false };
+        let Ok(door) = self.door(&head, &settings.rules) else { return Foreseen::NoBody };
         let snapshot = door.snapshot(&self.keys);
         let age = self.keys.age(monotonic_now());
         let keys = Keys { set: &self.keys, freshness: age.map_or(Freshness::Unloaded, Freshness::Confirmed) };
-        let Ok(verdict) = judge(&head_of(head), &snapshot, keys, time::now()) else { return false };
-        let is_import = |row: &Row| row.name == Name::ImportKeys;
-        verdict.rule.and_then(|rule| door.row(rule)).is_some_and(is_import)
-            && matches!(verdict.outcome, Outcome::Pass(_))
+        // A key that is too new for the snapshot is one all the same.
+        let Ok(verdict) = judge(&head_of(head), &snapshot, keys, time::now()) else { return Foreseen::Work };
+        match verdict.outcome {
+            Outcome::Pass(_) => match verdict.rule.and_then(|rule| door.row(rule)) {
+                Some(row) if row.name == Name::ImportKeys => Foreseen::Import,
+                Some(row) if row.needs == Needs::Nothing => Foreseen::NoBody,
+                Some(_) | None => Foreseen::Work,
+            },
+            Outcome::Deny(_) | Outcome::Report(_) | Outcome::Preflight => Foreseen::NoBody,
+        }
     }
 
     async fn decide(&self, request: ApiRequest<'_>, settings: &ApiSettings) -> Result<ApiAnswer, ApiError> {
@@ -221,11 +248,12 @@ fn refusal(refusal: Refusal<'_>, request: &ApiRequest<'_>, settings: &ApiSetting
         is_browser: gate::is_from_browser(request.fields, false),
         is_grpc: false,
     };
+    let code = refusal.facts().code;
     let rendered = reply::render(refusal, &audience);
     let fields = rendered.lines.iter().filter_map(|(name, value)| {
         Some((http::HeaderName::from_bytes(name).ok()?, String::from_utf8(value.to_vec()).ok()?))
     });
     let fields = fields.filter(|(name, _)| name != "x-request-id").collect();
     let body = if *request.method == Method::HEAD { Vec::new() } else { rendered.body };
-    ApiAnswer { status: rendered.status, fields, body }
+    ApiAnswer { status: rendered.status, fields, body, code: Some(code) }
 }

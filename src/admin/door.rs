@@ -89,7 +89,15 @@ impl Door {
                 None => rows.push(vec![row]),
             }
         }
-        let routes = rows.iter().map(|rows| rules_of(rows, &accept, names.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let mut routes =
+            rows.iter().map(|rows| rules_of(rows, &accept, names.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        // What narrows the route narrows each of its endpoints.
+        for (route, outer) in routes.iter_mut().zip(std::iter::repeat(outer)) {
+            if let Some(outer) = outer {
+                route.environments.clone_from(&outer.environments);
+                route.allow_ips.clone_from(&outer.allow_ips);
+            }
+        }
         let settings = GateSettings { routes, hide_routes: false, report_until: None, ..base.settings.clone() };
         let rules = Rules::compile(settings, &[BUILT_IN_UPSTREAM])?;
         let snapshot = Snapshot::join(Arc::new(rules), Arc::new(Directory::default()), None);

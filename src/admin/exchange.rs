@@ -43,6 +43,8 @@ pub struct ApiAnswer {
     pub fields: Vec<(HeaderName, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// The code of a refusal.
+    pub code: Option<&'static str>,
 }
 
 /// Why the API does not do what it is asked. Closed: every code has its page in `docs/errors.md`.
@@ -243,6 +245,7 @@ impl ApiError {
         let (media_type, body) = profile.problem(body);
         let mut answer = ApiAnswer::json(self.status(), &body);
         answer.fields[0].1 = media_type.to_owned();
+        answer.code = Some(code);
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             answer.fields.push((http::header::RETRY_AFTER, "1".to_owned()));
         }
@@ -282,7 +285,7 @@ impl ApiAnswer {
             (http::header::CONTENT_TYPE, "application/json".to_owned()),
             (http::header::CACHE_CONTROL, "no-store".to_owned()),
         ];
-        Self { status, fields, body: format!("{body}\n").into_bytes() }
+        Self { status, fields, body: format!("{body}\n").into_bytes(), code: None }
     }
 
     /// A text.
@@ -291,7 +294,7 @@ impl ApiAnswer {
             (http::header::CONTENT_TYPE, media_type.to_owned()),
             (http::header::CACHE_CONTROL, "no-store".to_owned()),
         ];
-        Self { status: StatusCode::OK, fields, body: body.into() }
+        Self { status: StatusCode::OK, fields, body: body.into(), code: None }
     }
 
     /// With the entity tag of a record (RFC 9110 §8.8.3): its revision.

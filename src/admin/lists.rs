@@ -8,7 +8,7 @@ use super::exchange::{ApiAnswer, ApiError};
 use super::query::Query;
 use crate::audit::{Asked, Unclear, entry_json};
 use crate::domain::{KeyKind, KeyState, OwnerId};
-use crate::manage::{Desk, KeyFilter, key_json, owner_json};
+use crate::manage::{Desk, KeyFilter, Sight, key_json, owner_json};
 use crate::store::{AuditOrder, AuditQuery, Store};
 
 /// Parameters of a list of keys.
@@ -58,7 +58,14 @@ pub(super) async fn list_owners(call: &Call<'_>, store: &Store) -> Result<ApiAns
     let after: Option<OwnerId> = query.parsed("cursor")?;
     let limit = query.page_size()?;
     query.finish(&["cursor", "limit"])?;
-    let owners = store.reader().list_owners().await?;
+    let owners = match call.authority.sight() {
+        Sight::Everything => store.reader().list_owners().await?,
+        // Nobody else is looked through for the sake of one.
+        sight => match sight.owner() {
+            Some(own) => store.reader().find_owner(own).await?.into_iter().collect(),
+            None => Vec::new(),
+        },
+    };
     let mut visible = owners
         .iter()
         .filter(|owner| call.authority.sight().sees_owner(owner.id) && after.is_none_or(|after| owner.id > after));

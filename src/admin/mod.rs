@@ -22,7 +22,7 @@ mod usage;
 mod usage_schema;
 mod verify;
 
-pub use api::{Api, ApiSettings};
+pub use api::{Api, ApiSettings, Foreseen};
 pub use door::Entrance;
 pub use exchange::{ApiAnswer, ApiRequest};
 pub use import::MAX_IMPORT_BODY;

@@ -15,7 +15,7 @@ use super::run::{Gateway, Listeners, Signals, listener_keys, notify_supervisor};
 use crate::admin::{ApiSettings, ReloadReport};
 use crate::config::{self, Settings, Severity};
 use crate::domain::time::{self, monotonic_now};
-use crate::gate::{Demand, MethodSelector, RouteSettings};
+use crate::gate::{Demand, MethodSelector, Mode, RouteSettings};
 use crate::server::{EdgeTls, Listener, listen};
 use crate::store::{Actor, Note};
 use crate::telemetry::{Metrics, Reload};
@@ -163,6 +163,7 @@ impl Reloader {
                 opened.push((listener, key, socket));
             }
         }
+        let admin_tls = super::run::admin_tls(&settings, &generation.tls)?;
         let reporting = generation.reporting_routes();
         gateway.live.replace(Arc::clone(&generation.rules), Arc::clone(&generation.plan));
         gateway.api.store(Arc::new(ApiSettings {
@@ -176,7 +177,7 @@ impl Reloader {
         gateway.logging.apply(&settings.logging);
         gateway.store.seal_with(settings.audit_seal());
         gateway.audit.send_replace(settings.audit);
-        gateway.admin_tls.store(super::run::admin_tls(&settings, &generation.tls));
+        gateway.admin_tls.store(admin_tls);
         gateway.usage.send_replace(settings.usage);
         gateway.masks_addresses.store(settings.logging.mask_addresses, Ordering::Relaxed);
         gateway.metrics.set_report_mode_routes(reporting);
@@ -217,6 +218,8 @@ impl Reloader {
             ("admin.socket", now.admin.socket != next.admin.socket),
             ("metrics.bind", now.metrics.bind != next.metrics.bind),
             ("admin.bind", now.admin.bind != next.admin.bind),
+            // A listener that spoke TLS never falls back to what anybody can read.
+            ("admin.tls", now.admin.tls.is_some() != next.admin.tls.is_some()),
         ];
         match changed.into_iter().find(|(_, is_changed)| *is_changed) {
             Some((setting, _)) => Err(RunError::NeedsRestart { setting }),
@@ -337,7 +340,7 @@ pub(super) fn install_panic_hook() {
 
 /// Routes whose demands differ, by path and name, each once.
 fn changed_routes(before: &[RouteSettings], after: &[RouteSettings]) -> Vec<String> {
-    type Demands<'a> = BTreeMap<(String, String, String), (&'a Demand, String)>;
+    type Demands<'a> = BTreeMap<(String, String, String), ((&'a Demand, Mode), String)>;
     fn demands(routes: &[RouteSettings]) -> Demands<'_> {
         let mut all = BTreeMap::new();
         for route in routes {
@@ -352,7 +355,7 @@ fn changed_routes(before: &[RouteSettings], after: &[RouteSettings]) -> Vec<Stri
                     MethodSelector::Named(method) => method.to_string(),
                     MethodSelector::All => "*".to_owned(),
                 };
-                all.insert((hosts.join(","), path.to_owned(), name), (&method.demand, label.clone()));
+                all.insert((hosts.join(","), path.to_owned(), name), ((&method.demand, route.mode), label.clone()));
             }
         }
         all

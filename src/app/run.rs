@@ -23,7 +23,7 @@ use crate::cache::{KeySet, LastUse, SyncTask};
 use crate::config::Settings;
 use crate::domain::time;
 use crate::limit::{LimitSettings, Meters};
-use crate::proxy::{Live, WorkerLastUse, WorkerTally};
+use crate::proxy::{Inquiries, Live, WorkerLastUse, WorkerTally};
 use crate::server::{
     Accepting, Acceptor, Bind, EdgeTls, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts,
     Workers, listen, serve_management, serve_pages,
@@ -130,7 +130,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let limits = Arc::new(ArcSwap::from_pointee(settings.limits.clone()));
     let meters = Arc::new(Meters::new(settings.rate_limits.max_meters, time::monotonic_now()));
     let limit_settings = Arc::new(ArcSwap::from_pointee(settings.rate_limits));
-    let (inquiries, asked) = mpsc::channel(self_service::QUEUE);
+    let (inquiries, asked) = Inquiries::channel();
     let workers = (0..worker_count)
         .map(|worker| {
             let parts = WorkerParts {
@@ -220,7 +220,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     );
     let api = Arc::new(api);
     drop(tokio::spawn(self_service::serve(asked, Arc::clone(&api))));
-    let admin_tls = Arc::new(ArcSwapOption::new(admin_tls(&settings, &generation.tls)));
+    let admin_tls = Arc::new(ArcSwapOption::new(admin_tls(&settings, &generation.tls)?));
     let admin_address = serve_api(admin_socket, api, Arc::clone(&admin_tls))?;
     tracing::info!(role = "admin", address = %admin_address, "listening");
     metrics.set_report_mode_routes(generation.reporting_routes());
@@ -346,8 +346,19 @@ async fn leave(gateway: Gateway, reloader: Reloader, shutdown: crate::server::Sh
 }
 
 /// What the management listener speaks TLS with.
-pub(super) fn admin_tls(settings: &Settings, known: &BTreeMap<String, Arc<EdgeTls>>) -> Option<Arc<EdgeTls>> {
-    known.get(settings.admin.tls.as_ref()?).cloned()
+///
+/// # Errors
+/// When there is no entry of the name: never does it fall back to plain HTTP.
+pub(super) fn admin_tls(
+    settings: &Settings,
+    known: &BTreeMap<String, Arc<EdgeTls>>,
+) -> Result<Option<Arc<EdgeTls>>, RunError> {
+    let Some(name) = &settings.admin.tls else { return Ok(None) };
+    let missing = || RunError::System {
+        doing: "speak TLS on the management address",
+        source: std::io::Error::other(format!("there is no entry `{name}` of `tls`")),
+    };
+    known.get(name).cloned().map(Some).ok_or_else(missing)
 }
 
 /// Serves the management API on the control runtime; returns where.

@@ -5,27 +5,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{HeaderName, LOCATION};
 use http::{HeaderValue, Response};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance};
 use crate::gate::ForwardSettings;
-use crate::proxy::Inquiry;
+use crate::proxy::{AnswerCode, Inquiry};
 
-/// How many may wait for their turn; more are answered 503 at once.
-pub(super) const QUEUE: usize = 256;
-/// How many are answered at one time.
-const AT_ONCE: usize = 64;
-
-/// Answers until nobody asks any more.
+/// Answers until nobody asks any more. How many at one time is bounded where they are handed in.
 pub(super) async fn serve(mut inquiries: mpsc::Receiver<Inquiry>, api: Arc<Api>) {
-    let room = Arc::new(Semaphore::new(AT_ONCE));
     while let Some(inquiry) = inquiries.recv().await {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        let api = Arc::clone(&api);
-        drop(tokio::spawn(async move {
-            answer(&api, inquiry).await;
-            drop(permit);
-        }));
+        // Whoever asked may have left while it waited.
+        if !inquiry.answer.is_closed() {
+            let api = Arc::clone(&api);
+            drop(tokio::spawn(async move { answer(&api, inquiry).await }));
+        }
     }
 }
 
@@ -41,10 +34,13 @@ async fn answer(api: &Api, inquiry: Inquiry) {
         client: inquiry.client,
         request_id: &inquiry.request_id,
     };
-    let ApiAnswer { status, fields, body } = api.answer(request).await;
+    let ApiAnswer { status, fields, body, code } = api.answer(request).await;
     let forward = &inquiry.rules.route(inquiry.route).settings.forward;
     let mut answer = Response::new(Bytes::from(body));
     *answer.status_mut() = status;
+    if let Some(code) = code {
+        answer.extensions_mut().insert(AnswerCode(code));
+    }
     for (name, value) in fields {
         let value = if name == LOCATION { outside(forward, &value) } else { value };
         if let Ok(value) = HeaderValue::from_str(&value) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
@@ -297,7 +297,7 @@ fn guards(head: &RequestHead<'_>, standing: Standing<'_>, route: &Route, browser
     if !address_allowed(head, route) || !is_within(&bounds.allowed_ips, head.client) {
         return Err(Denial::IpNotAllowed);
     }
-    if !origin_allowed(head.fields, &bounds.allowed_origins) {
+    if !origin_allowed(head, &bounds.allowed_origins) {
         return Err(Denial::OriginNotAllowed);
     }
     if browser_guard && kind == KeyKind::Secret && is_from_browser(head.fields, head.is_upgrade) {
@@ -315,11 +315,24 @@ fn is_within(allowed: &[IpNet], client: Option<IpAddr>) -> bool {
     allowed.is_empty() || client.is_some_and(|client| allowed.iter().any(|net| net.contains(&client)))
 }
 
-/// Whether the page that sends a request is one of those that a key names. A request without `Origin` comes from no page
-/// that could be told from others, so it is none of them.
-fn origin_allowed(fields: Fields<'_>, allowed: &[String]) -> bool {
-    let is_named = |origin: &[u8]| allowed.iter().any(|known| known.as_bytes() == origin);
-    allowed.is_empty() || matches!(fields.single(Known::Origin), Ok(Some(origin)) if is_named(origin))
+/// Whether the page that sends a request is one of those that a key names. Browsers send no `Origin` with a GET to the
+/// page's own site, and say so otherwise (Fetch Metadata Request Headers §2.2); then the page is where the request goes.
+/// Any other request without `Origin` comes from no page that could be told from others, so it is none of them.
+fn origin_allowed(head: &RequestHead<'_>, allowed: &[String]) -> bool {
+    let site = HeaderName::from_static("sec-fetch-site");
+    if allowed.is_empty() {
+        return true;
+    }
+    match head.fields.single(Known::Origin) {
+        Ok(Some(origin)) => allowed.iter().any(|known| known.as_bytes() == origin),
+        Ok(None) if head.fields.has(Known::SecFetch) => {
+            let mut sites = head.fields.named(&site);
+            let is_own = sites.next() == Some(b"same-origin") && sites.next().is_none();
+            let is_here = |known: &String| known.split_once("://").is_some_and(|(_, host)| host == head.host);
+            is_own && allowed.iter().any(is_here)
+        }
+        Ok(None) | Err(_) => false,
+    }
 }
 
 /// Any `Sec-Fetch-*` field (Fetch Metadata Request Headers §2), or an `Origin` on a request that is no upgrade.
@@ -409,10 +422,13 @@ fn preflight<'a>(
         Lookup::NotFound | Lookup::BadPath(_) => return None,
     };
     let origin = head.fields.first(Known::Origin)?;
-    let of_a_key = rule.filter(|rule| pages.have(origin) && rules.takes_publishable_keys(*rule, &requested));
+    // Who asks for a page has shown no key: a hidden route is like none to them.
+    let of_a_key = rule.filter(|rule| {
+        !rules.settings.hide_routes && pages.have(origin) && rules.takes_publishable_keys(*rule, &requested)
+    });
     match &rules.route(route).settings.cors {
         // To origins that are not allowed, a hidden route is like none.
-        Some(cors) if rules.settings.hide_routes && !cors.allows(origin) && of_a_key.is_none() => return None,
+        Some(cors) if rules.settings.hide_routes && !cors.allows(origin) => return None,
         None if of_a_key.is_none() => return None,
         Some(_) | None => {}
     }

@@ -6,7 +6,7 @@
 use super::fault::Refused;
 use crate::domain::{GrantedScope, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord};
 use crate::gate::GateSettings;
-use crate::store::Actor;
+use crate::store::{Actor, KeyQuery};
 
 /// On whose behalf something is done.
 #[derive(Clone, Debug)]
@@ -90,6 +90,32 @@ impl Sight<'_> {
             Self::Everything => true,
             Self::Owner(owner) => owner == id,
             Self::AtDataDoor { owner, .. } => owner == Some(id),
+        }
+    }
+
+    /// Asks a store for keys that it takes in, of those that are asked for already; false when there can be none.
+    pub fn narrow(self, query: &mut KeyQuery) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Owner(owner) => *query.owner.get_or_insert(owner) == owner,
+            Self::AtDataDoor { owner, environment } => {
+                query.no_management = true;
+                query.unowned = owner.is_none();
+                let is_of_owner = match owner {
+                    Some(owner) => *query.owner.get_or_insert(owner) == owner,
+                    None => query.owner.is_none(),
+                };
+                let is_there = match (environment, &query.environment) {
+                    (Some(own), Some(asked)) => asked == own,
+                    (Some(own), None) => {
+                        query.environment = Some(own.to_owned());
+                        true
+                    }
+                    (None, _) => true,
+                };
+                is_of_owner && is_there
+            }
         }
     }
 

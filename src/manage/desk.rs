@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::authority::{Authority, LIVE, Sight, spelled_out};
+use super::authority::{Authority, LIVE, spelled_out};
 use super::draft::{Draft, Stored, draw, mint};
 use super::fault::{Flaw, Refused};
 use super::origin::check_origin;
@@ -140,24 +140,22 @@ impl Desk<'_> {
     /// # Errors
     /// The store's.
     pub async fn list_keys(&self, filter: KeyFilter) -> Result<Page<KeyRecord>, Refused> {
-        let sight = self.authority.sight();
-        let owner = match (filter.owner, sight) {
-            // A foreign owner has no keys, as far as the caller can tell.
-            (Some(asked), _) if !sight.sees_owner(asked) => return Ok(Page { items: Vec::new(), more: false }),
-            (asked, sight) => asked.or(sight.owner()),
-        };
         let mut query = KeyQuery {
             after: filter.after,
             limit: 1_000,
-            owner,
+            owner: filter.owner,
             environment: filter.environment.clone(),
             kind: filter.kind,
             state: filter.state.map(|state| (state, self.now)),
             name: filter.name.clone(),
             prefix: filter.prefix.clone(),
+            ..KeyQuery::default()
         };
-        let sees_all_of_these = matches!(sight, Sight::Everything | Sight::Owner(_));
-        if filter.scope.is_none() && filter.unused_since.is_none() && sees_all_of_these {
+        if !self.authority.sight().narrow(&mut query) {
+            // What the caller does not see does not exist, as far as they can tell.
+            return Ok(Page { items: Vec::new(), more: false });
+        }
+        if filter.scope.is_none() && filter.unused_since.is_none() {
             query.limit = filter.limit.max(1);
             return Ok(self.store.reader().list_keys(query).await?);
         }
@@ -165,8 +163,7 @@ impl Desk<'_> {
         loop {
             let page = self.store.reader().list_keys(query.clone()).await?;
             query.after = page.items.last().map(|record| record.id);
-            let is_wanted = |record: &KeyRecord| sight.sees_key(record) && filter.keeps(record, self.settings);
-            for record in page.items.into_iter().filter(is_wanted) {
+            for record in page.items.into_iter().filter(|record| filter.keeps(record, self.settings)) {
                 if items.len() == filter.limit.max(1) {
                     return Ok(Page { items, more: true });
                 }

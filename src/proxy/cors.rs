@@ -18,11 +18,18 @@ pub(super) fn expose(lines: &mut FieldLines, rules: Option<&Cors>, of_a_key: boo
         return;
     }
     lines.remove("access-control-allow-origin");
+    if !rules.is_some_and(|rules| rules.allows(origin)) {
+        // What goes with cookies is between the upstream and pages that it trusts itself.
+        lines.remove("access-control-allow-credentials");
+    }
     if !lines.all("vary").any(|vary| vary.eq_ignore_ascii_case(b"origin")) {
         lines.push(b"vary", b"Origin");
     }
     if rules.is_some_and(|rules| rules.origins.iter().any(|allowed| allowed == "*")) {
         lines.push(b"access-control-allow-origin", b"*");
+    } else if of_a_key && rules.is_none() {
+        lines.push(b"access-control-allow-origin", origin);
+        lines.push(b"access-control-expose-headers", b"X-Request-Id, Retry-After, RateLimit, RateLimit-Policy");
     } else if of_a_key || rules.is_some_and(|rules| rules.allows(origin)) {
         lines.push(b"access-control-allow-origin", origin);
     }

@@ -21,7 +21,7 @@ use super::observe::{Exchange, Observer, Told};
 use super::outgoing::{self, Outgoing};
 use super::pool::Pool;
 use super::request_id::{RequestId, RequestIds};
-use super::self_service::{Inquiries, Question};
+use super::self_service::{AnswerCode, Inquiries, Question};
 use super::timer::Timers;
 use super::{cors, echo};
 use crate::cache::LastUse;
@@ -73,8 +73,8 @@ pub(super) struct Context {
     pub(crate) is_browser: bool,
     pub(crate) is_grpc: bool,
     pub(crate) origin: Option<Box<[u8]>>,
-    /// Whether that is a page that a publishable key names, and may learn the answer for the sake of such a key.
-    pub(crate) is_page_of_key: bool,
+    /// What the page with that origin may read for the sake of a publishable key that names it.
+    pub(crate) page: PageOfKey,
     /// Where the caller stands with the limits that apply, for the answer, whoever gives it.
     pub(crate) standings: Vec<Standing>,
 }
@@ -95,6 +95,17 @@ pub(crate) struct Forward {
     /// Until it goes on with the answer's body.
     exchange: Option<Exchange>,
     route: RouteIx,
+}
+
+/// What a page may read for the sake of a publishable key that names it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum PageOfKey {
+    /// Nothing: no such key names it, or none may ask for this.
+    Nothing,
+    /// Refusals of ours.
+    Refusals,
+    /// Whatever is answered: such a key has asked.
+    Everything,
 }
 
 /// Where an admitted request goes.
@@ -182,7 +193,7 @@ impl Engine {
             is_browser: gate::is_from_browser(asked.fields, false),
             is_grpc: asked.is_grpc(),
             origin: asked.fields.first(Known::Origin).map(Into::into),
-            is_page_of_key: false,
+            page: PageOfKey::Nothing,
             standings: Vec::new(),
             current,
             engine: Rc::clone(self),
@@ -208,13 +219,17 @@ impl Forward {
             let answer = Box::pin(echo::answer(outgoing)).await;
             match exchange.take() {
                 Some(exchange) => {
-                    return cx.with_request_id(cx.with_route_fields(cx.finish_whole(answer, exchange), Some(*route)));
+                    return cx.with_request_id(cx.with_route_fields(
+                        cx.finish_whole(answer, exchange),
+                        Some(*route),
+                        false,
+                    ));
                 }
                 None => Failure::Internal,
             }
         } else {
             match outgoing.send(cx, upstream, exchange).await {
-                Ok(answer) => return cx.with_request_id(cx.with_route_fields(answer, Some(*route))),
+                Ok(answer) => return cx.with_request_id(cx.with_route_fields(answer, Some(*route), false)),
                 Err(failure) => failure,
             }
         };
@@ -256,7 +271,7 @@ impl Context {
             is_upgrade: protocol.is_some(),
         };
         let mut verdict = self.judge(&head, now, &exchange);
-        self.is_page_of_key = self.is_page_of_key(&verdict, &head);
+        self.page = self.page_of_key(&verdict, &head);
         // What is refused takes from no meter, so this comes before them.
         if let (Some(failure), route) = (unacceptable(&asked, &verdict, &self.current), verdict.route) {
             let told = Told::of_outcome(&verdict);
@@ -278,8 +293,8 @@ impl Context {
         let (admitted, route) = match (admission, verdict.route) {
             (Admission::Forward(admitted), Some(route)) => (admitted, route),
             (Admission::Preflight, route) => {
-                let answer = cors::preflight(&self.current, route, self.is_page_of_key, asked.fields);
-                let answer = self.with_route_fields(self.finish_whole(answer, exchange), route);
+                let answer = cors::preflight(&self.current, route, self.page != PageOfKey::Nothing, asked.fields);
+                let answer = self.with_route_fields(self.finish_whole(answer, exchange), route, true);
                 return Step::Answered(self.with_request_id(answer));
             }
             (Admission::Refuse(denial), route) => {
@@ -300,7 +315,7 @@ impl Context {
         });
         let routed = Routed { route, path: &verdict.path, authority: host, wants_tunnel };
         let way = if settings.self_service.is_some() {
-            Way::SelfService(Some(Box::new(Question::prepare(&self, asked, client, &routed, &exchange))))
+            Way::SelfService(Some(Box::new(Question::prepare(&self, asked, client, &admitted, &routed, &exchange))))
         } else {
             let upstream = outgoing::upstream_of(&self.current, route, &admitted);
             Way::Upstream(Outgoing::prepare(&self, upstream, asked, &admitted, routed, &exchange), upstream)
@@ -316,23 +331,36 @@ impl Context {
             None => Err(Failure::Internal),
         };
         match (answered, exchange) {
-            (Ok(answer), Some(exchange)) => {
-                self.with_request_id(self.with_route_fields(self.finish_whole(answer, exchange), Some(route)))
+            (Ok(answer), Some(mut exchange)) => {
+                if let Some(AnswerCode(code)) = answer.extensions().get() {
+                    exchange.set_code(code);
+                }
+                self.with_request_id(self.with_route_fields(self.finish_whole(answer, exchange), Some(route), true))
             }
             (Err(failure), exchange) => self.refuse(Refusal::Failed(failure), Some(route), exchange),
             (Ok(_), None) => self.refuse(Refusal::Failed(Failure::Internal), Some(route), None),
         }
     }
 
-    /// See the field. What a secret key gets is for no page.
-    fn is_page_of_key(&self, verdict: &Verdict<'_>, head: &RequestHead<'_>) -> bool {
-        let (Some(origin), Some(rule)) = (&self.origin, verdict.rule) else { return false };
-        let is_page = match verdict.outcome {
+    /// See the field. What a secret key gets is for no page; and what an upstream answers to anybody but a proven publishable
+    /// key, in report mode for instance, is the upstream's own to share.
+    fn page_of_key(&self, verdict: &Verdict<'_>, head: &RequestHead<'_>) -> PageOfKey {
+        let (Some(origin), Some(rule)) = (&self.origin, verdict.rule) else { return PageOfKey::Nothing };
+        if let Outcome::Preflight = verdict.outcome {
             // It was looked at when the preflight was found to be one.
-            Outcome::Preflight => true,
-            _ => self.current.gate.page_may_ask(origin, rule, head.method),
-        };
-        is_page && verdict.caller.slot().is_none_or(|slot| slot.kind == KeyKind::Publishable)
+            return PageOfKey::Refusals;
+        }
+        // Why its key may not do something, the page may read all the same.
+        let may_ask = |method| self.current.gate.page_may_ask(origin, rule, method);
+        if !may_ask(head.method) && !may_ask(&Method::GET) {
+            return PageOfKey::Nothing;
+        }
+        let is_publishable = verdict.caller.slot().map(|slot| slot.kind == KeyKind::Publishable);
+        match (&verdict.outcome, is_publishable) {
+            (_, Some(false)) => PageOfKey::Nothing,
+            (Outcome::Pass(_), Some(true)) => PageOfKey::Everything,
+            (_, Some(true) | None) => PageOfKey::Refusals,
+        }
     }
 
     /// Notes what was decided, for metrics, for usage and for the log.
@@ -392,7 +420,7 @@ impl Context {
             }
             exchange.finish_with(rendered.status, if self.is_head { 0 } else { rendered.body.len() as u64 });
         }
-        self.with_route_fields(Answer::refusal(rendered, self.is_head), route)
+        self.with_route_fields(Answer::refusal(rendered, self.is_head), route, true)
     }
 
     fn redirect(&self, location: &str, exchange: Exchange) -> Answer {
@@ -417,12 +445,17 @@ impl Context {
         Answer::whole(answer, self.is_head)
     }
 
-    /// What a route adds to every answer: who may read it, and what is left of its limits and the caller's.
-    fn with_route_fields(&self, mut answer: Answer, route: Option<RouteIx>) -> Answer {
+    /// What a route adds to every answer, ours or an upstream's: who may read it, and what is left of its limits and the caller's.
+    fn with_route_fields(&self, mut answer: Answer, route: Option<RouteIx>, is_ours: bool) -> Answer {
         limit::add_fields(&mut answer.lines, &self.standings, self.current.plan.limit_fields);
         if let (Some(origin), Some(route)) = (&self.origin, route) {
             let rules = self.current.gate.rules.route(route).settings.cors.as_ref();
-            cors::expose(&mut answer.lines, rules, self.is_page_of_key, origin);
+            let of_a_key = match self.page {
+                PageOfKey::Nothing => false,
+                PageOfKey::Refusals => is_ours,
+                PageOfKey::Everything => true,
+            };
+            cors::expose(&mut answer.lines, rules, of_a_key, origin);
         }
         answer
     }

@@ -381,6 +381,14 @@ impl Exchange {
         }
     }
 
+    /// Notes why the management API refuses a request that a route has let in.
+    pub(super) fn set_code(&mut self, code: &'static str) {
+        if let Some(line) = &mut self.line {
+            line.code = Some(code);
+            line.reason = Some(code);
+        }
+    }
+
     /// Lets the exchange see how much of the body was sent.
     pub(crate) fn watch_upload(&self, upload: &Rc<UploadProgress>) {
         *self.upload.borrow_mut() = Some(Rc::clone(upload));

@@ -2,6 +2,7 @@
 //!
 //! These are the only requests that wait for control; no other notices. Must not know what is asked, nor who answers.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::asked::Asked;
@@ -17,16 +19,80 @@ use super::engine::{Context, Routed};
 use super::headers::TrailerRule;
 use super::observe::Exchange;
 use super::outgoing::push_path;
-use crate::domain::OwnedFields;
-use crate::gate::Rules;
+use crate::cache::OwnerIx;
+use crate::domain::{KeyId, OwnedFields};
+use crate::gate::{Admitted, Identity, Rules};
 use crate::reply::Failure;
 use crate::route::RouteIx;
 
-/// Where workers hand inquiries in.
-pub(crate) type Inquiries = mpsc::Sender<Inquiry>;
+/// Where workers hand inquiries in. All of them share it.
+#[derive(Clone)]
+pub(crate) struct Inquiries {
+    queue: mpsc::Sender<Inquiry>,
+    places: Arc<Places>,
+}
+
+impl Inquiries {
+    /// And where they come out.
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<Inquiry>) {
+        let (queue, asked) = mpsc::channel(PLACES);
+        (Self { queue, places: Arc::default() }, asked)
+    }
+}
+
+/// How many inquiries there are at one time, their bodies under way included.
+#[derive(Default)]
+struct Places {
+    taken: Mutex<HashMap<Holder, usize>>,
+}
+
+/// Who holds a place: an owner with all its keys, or a key without one.
+type Holder = Option<(Option<OwnerIx>, KeyId)>;
+
+/// A place, until it is dropped.
+struct Place {
+    places: Arc<Places>,
+    holder: Holder,
+}
+
+impl Places {
+    /// A place for one more; none when there is no room, or the holder has its share already.
+    fn take(self: &Arc<Self>, holder: Holder) -> Option<Place> {
+        let mut taken = self.taken.lock();
+        let all: usize = taken.values().sum();
+        let own = taken.entry(holder).or_default();
+        if all >= PLACES || *own >= PLACES_OF_ONE {
+            if *own == 0 {
+                taken.remove(&holder);
+            }
+            return None;
+        }
+        *own += 1;
+        Some(Place { places: Arc::clone(self), holder })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock();
+        if let Some(own) = taken.get_mut(&self.holder) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.holder);
+            }
+        }
+    }
+}
+
+/// Most inquiries at one time: with their bodies they hold at most as many MiB.
+const PLACES: usize = 64;
+/// Most of them by one owner, or by one key without an owner: nobody keeps the others out.
+const PLACES_OF_ONE: usize = 8;
 
 /// Largest body, in bytes.
 const MAX_BODY: u64 = 1 << 20;
+/// How long a body may take, however small its pauses.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -54,7 +120,13 @@ pub(crate) struct Inquiry {
     pub(crate) request_id: String,
     /// Takes the answer. Whoever asked may be gone.
     pub(crate) answer: oneshot::Sender<Response<Bytes>>,
+    /// Held until it is answered, also for somebody who has left.
+    _place: Place,
 }
+
+/// Beside an answer: the code of a refusal, for the access line.
+#[derive(Clone, Copy)]
+pub(crate) struct AnswerCode(pub(crate) &'static str);
 
 /// An inquiry whose body has not been read yet.
 pub(super) struct Question {
@@ -67,6 +139,7 @@ pub(super) struct Question {
     fields: OwnedFields,
     client: Option<IpAddr>,
     upload: Option<Upload>,
+    holder: Holder,
 }
 
 impl Question {
@@ -75,6 +148,7 @@ impl Question {
         cx: &Context,
         asked: Asked<'_>,
         client: Option<IpAddr>,
+        admitted: &Admitted,
         routed: &Routed<'_>,
         exchange: &Exchange,
     ) -> Self {
@@ -107,38 +181,70 @@ impl Question {
             fields,
             client,
             upload,
+            holder: match admitted.identity() {
+                Identity::Key(authenticated) => {
+                    let slot = authenticated.slot();
+                    // All keys of an owner are one holder.
+                    let key = if slot.owner.is_some() { KeyId::from_bytes([0; 16]) } else { slot.id };
+                    Some((slot.owner, key))
+                }
+                Identity::Anonymous | Identity::Reported { .. } => None,
+            },
         }
     }
 
     /// Reads the body, hands the request in, and waits for the answer.
     ///
     /// # Errors
-    /// When the body does not come whole, or nobody answers in time.
+    /// When there is no room, the body does not come whole, or nobody answers in time.
     pub(super) async fn put(self, cx: &Context) -> Result<Response<Bytes>, Failure> {
-        let Self { rules, route, method, host, path, query, fields, client, mut upload } = self;
-        let mut body = Vec::new();
-        if let Some(upload) = &mut upload {
-            loop {
-                match poll_fn(|task| upload.poll_data(task)).await {
-                    Ok(Some(_)) => upload.take(|data, taken| {
-                        body.extend_from_slice(data);
-                        *taken = data.len();
-                    }),
-                    Ok(None) => break,
-                    Err(BodyError::Client(failure)) => return Err(failure),
-                    // Nobody is there to be answered.
-                    Err(_) => return Err(Failure::RequestTimeout),
-                }
+        let Self { rules, route, method, host, path, query, fields, client, mut upload, holder } = self;
+        let inquiries = &cx.engine.inquiries;
+        // Before the first byte of a body: what is held is bounded by places.
+        let place = inquiries.places.take(holder).ok_or(Failure::UpstreamBusy)?;
+        let body = match &mut upload {
+            None => Vec::new(),
+            Some(upload) => {
+                tokio::time::timeout(BODY_PATIENCE, whole(upload)).await.map_err(|_| Failure::RequestTimeout)??
             }
-        }
+        };
         let (answer, answered) = oneshot::channel();
         let request_id = cx.request_id.as_str().to_owned();
-        let inquiry = Inquiry { rules, route, method, host, path, query, fields, body, client, request_id, answer };
-        cx.engine.inquiries.try_send(inquiry).map_err(|_| Failure::UpstreamBusy)?;
+        let inquiry = Inquiry {
+            rules,
+            route,
+            method,
+            host,
+            path,
+            query,
+            fields,
+            body,
+            client,
+            request_id,
+            answer,
+            _place: place,
+        };
+        inquiries.queue.try_send(inquiry).map_err(|_| Failure::UpstreamBusy)?;
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(Failure::Internal),
             Err(_) => Err(Failure::UpstreamTimeout),
+        }
+    }
+}
+
+async fn whole(upload: &mut Upload) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    loop {
+        match poll_fn(|task| upload.poll_data(task)).await {
+            Ok(Some(_)) => upload.take(|data, taken| {
+                body.extend_from_slice(data);
+                *taken = data.len();
+            }),
+            Ok(None) => return Ok(body),
+            Err(BodyError::Client(failure)) => return Err(failure),
+            // Nobody is there to be answered.
+            Err(_) => return Err(Failure::RequestTimeout),
         }
     }
 }

@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::tls::EdgeTls;
 
-use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance, MAX_IMPORT_BODY};
+use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance, Foreseen, MAX_IMPORT_BODY};
 use crate::domain::OwnedFields;
 
 /// Most connections at one time.
@@ -43,25 +43,39 @@ const LIFE: Duration = Duration::from_secs(120);
 const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// Most bodies at one time that are larger than the others may be.
 const MAX_LARGE_BODIES: usize = 2;
+/// Most other bodies at one time.
+const MAX_SMALL_BODIES: usize = 64;
 /// How long a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Places for bodies: what all connections together hold of them is bounded.
+struct Rooms {
+    small: Semaphore,
+    large: Semaphore,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self { small: Semaphore::new(MAX_SMALL_BODIES), large: Semaphore::new(MAX_LARGE_BODIES) }
+    }
+}
 
 /// Answers until dropped. Runs on the runtime it is awaited on.
 ///
 /// `tls` is looked at for every connection: none is plain HTTP.
 pub(crate) async fn serve_management(listener: TcpListener, api: Arc<Api>, tls: Arc<ArcSwapOption<EdgeTls>>) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let large = Arc::new(Semaphore::new(MAX_LARGE_BODIES));
+    let rooms = Arc::new(Rooms::default());
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let (api, large, tls) = (Arc::clone(&api), Arc::clone(&large), tls.load_full());
+                let (api, rooms, tls) = (Arc::clone(&api), Arc::clone(&rooms), tls.load_full());
                 drop(tokio::spawn(async move {
                     // Small answers to waiting people: nothing is won by collecting them.
                     let _set = stream.set_nodelay(true);
                     let service =
-                        service_fn(move |request| answer(Arc::clone(&api), Arc::clone(&large), peer, request));
+                        service_fn(move |request| answer(Arc::clone(&api), Arc::clone(&rooms), peer, request));
                     match tls {
                         None => serve_h1(stream, service).await,
                         Some(tls) => serve_tls(stream, &tls, service).await,
@@ -124,7 +138,7 @@ async fn for_a_while<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>)) {
 
 async fn answer(
     api: Arc<Api>,
-    large: Arc<Semaphore>,
+    rooms: Arc<Rooms>,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -150,19 +164,26 @@ async fn answer(
         client: Some(peer.ip().to_canonical()),
         request_id: &request_id,
     };
-    // Beyond what a stranger may make us hold, only who may import is read.
-    let is_large = body.size_hint().exact().is_none_or(|bytes| bytes > MAX_BODY as u64) && api.takes_import(head);
-    let most = if is_large { MAX_IMPORT_BODY } else { MAX_BODY };
+    let is_empty = body.size_hint().exact() == Some(0);
+    let is_small = body.size_hint().exact().is_some_and(|bytes| bytes <= MAX_BODY as u64);
+    let (most, places) = match api.foresee(head) {
+        // Nothing is read for strangers: the answer is the same.
+        Foreseen::NoBody => (0, None),
+        Foreseen::Work | Foreseen::Import if is_empty => (0, None),
+        Foreseen::Import if !is_small => (MAX_IMPORT_BODY, Some(&rooms.large)),
+        Foreseen::Work | Foreseen::Import => (MAX_BODY, Some(&rooms.small)),
+    };
     let collected = tokio::time::timeout(BODY_TIMEOUT, async {
-        let place = if is_large { large.acquire().await.ok() } else { None };
-        (Limited::new(body, most).collect().await, place)
+        let Some(places) = places else { return (Ok(Bytes::new()), None) };
+        let place = places.acquire().await.ok();
+        (Limited::new(body, most).collect().await.map(http_body_util::Collected::to_bytes), place)
     });
     let (body, _place) = match collected.await {
-        Ok((Ok(body), place)) => (body.to_bytes(), place),
+        Ok((Ok(body), place)) => (body, place),
         Ok((Err(_), _)) => return Ok(bare(StatusCode::PAYLOAD_TOO_LARGE, &request_id)),
         Err(_) => return Ok(bare(StatusCode::REQUEST_TIMEOUT, &request_id)),
     };
-    let ApiAnswer { status, fields, body } = api.answer(ApiRequest { body: &body, ..head }).await;
+    let ApiAnswer { status, fields, body, code: _ } = api.answer(ApiRequest { body: &body, ..head }).await;
     let length = body.len();
     let mut answer = Response::new(Full::new(if is_head { Bytes::new() } else { Bytes::from(body) }));
     *answer.status_mut() = status;

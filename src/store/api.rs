@@ -313,6 +313,10 @@ pub struct KeyQuery {
     pub limit: usize,
     /// Only of this owner.
     pub owner: Option<OwnerId>,
+    /// Only without an owner.
+    pub unowned: bool,
+    /// No management keys.
+    pub no_management: bool,
     /// Only of this environment.
     pub environment: Option<String>,
     /// Only of this kind.

@@ -395,6 +395,11 @@ async fn every_filter_keeps_what_it_names(place: Place) {
     let all = KeyQuery::default;
     assert_eq!(list(KeyQuery { owner: Some(owner_id(1)), ..all() }).await, [1]);
     assert_eq!(list(KeyQuery { owner: Some(owner_id(9)), ..all() }).await, [0; 0]);
+    let unowned = list(KeyQuery { unowned: true, ..all() }).await;
+    assert!(!unowned.is_empty() && !unowned.contains(&1), "{unowned:?}");
+    let customers = list(KeyQuery { no_management: true, ..all() }).await;
+    assert_eq!(customers, list(all()).await, "there are no management keys yet");
+    assert_eq!(list(KeyQuery { no_management: true, kind: Some(KeyKind::Management), ..all() }).await, [0; 0]);
     assert_eq!(list(KeyQuery { environment: Some("test".to_owned()), ..all() }).await, [2]);
     assert_eq!(list(KeyQuery { environment: Some("none".to_owned()), ..all() }).await, [0; 0]);
     assert_eq!(list(KeyQuery { kind: Some(KeyKind::Publishable), ..all() }).await, [3]);

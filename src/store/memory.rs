@@ -551,6 +551,8 @@ impl KeyReader for MemoryStore {
 
 fn is_wanted(query: &KeyQuery, record: &KeyRecord) -> bool {
     query.owner.is_none_or(|owner| record.owner == Some(owner))
+        && (!query.unowned || record.owner.is_none())
+        && (!query.no_management || record.kind != crate::domain::KeyKind::Management)
         && query.environment.as_ref().is_none_or(|name| record.environment == *name)
         && query.kind.is_none_or(|kind| record.kind == kind)
         && query.state.is_none_or(|(state, now)| record.state(now) == state)

@@ -15,7 +15,7 @@ use super::demand::{ResolvedRule, rules};
 use super::network::note_unknown;
 use super::{forward, limits, missing_section};
 use crate::domain::Scope;
-use crate::gate::{BUILT_IN_UPSTREAM, Door, Mode, RouteSettings, SelfService};
+use crate::gate::{BUILT_IN_UPSTREAM, Demand, Door, Mode, RouteSettings, SelfService};
 use crate::route::{PathRules, ReadsPaths};
 
 /// A route, and where its parts stand.
@@ -85,6 +85,9 @@ fn resolve_route(
     }
     let accept = value.accept.as_ref();
     let rules = rules(value, *at, findings);
+    if self_service.is_some() {
+        check_self_service(value, &rules, findings);
+    }
     let path = value.path.value.clone();
     let label = value.name.as_ref().map(|name| &name.value).or(value.group.as_ref());
     let settings = RouteSettings {
@@ -98,7 +101,11 @@ fn resolve_route(
         methods: rules.iter().map(|rule| rule.rule.clone()).collect(),
         accept: accept.map_or_else(|| parts.accept.clone(), |list| places(&list.value, Query::Allowed, findings)),
         forward_credential: value.forward_credential.as_ref().is_some_and(|kept| kept.value),
-        mode: value.mode.as_ref().or(file.mode.0.as_ref()).map_or(Mode::Enforce, |mode| mode.value),
+        mode: match self_service {
+            // Whoever manages keys is known; the global report mode is about the application.
+            Some(_) => Mode::Enforce,
+            None => value.mode.as_ref().or(file.mode.0.as_ref()).map_or(Mode::Enforce, |mode| mode.value),
+        },
         environments: environments.iter().map(|environment| environment.value.clone()).collect(),
         allow_ips: allow_ips.iter().map(|net| net.value).collect(),
         publishable_unsafe_methods: value.publishable_unsafe_methods.unwrap_or(false),
@@ -163,6 +170,19 @@ fn self_service(route: &RouteFile, mapped_at: &mut Vec<At<Scope>>, findings: &mu
         }
     }
     Some(names)
+}
+
+/// A route that leads to the management API knows its callers.
+fn check_self_service(route: &RouteFile, rules: &[ResolvedRule], findings: &mut Findings) {
+    for rule in rules.iter().filter(|rule| rule.rule.demand == Demand::Public) {
+        let message = "nobody manages keys without one";
+        let fix = "Write `auth: any_key`, or the scopes that it takes";
+        findings.note(Problem::new(Code::Conflict, rule.at, message).fix(fix));
+    }
+    if let Some(mode) = route.mode.as_ref().filter(|mode| mode.value == Mode::Report) {
+        let message = "the management API is never only reported";
+        findings.note(Problem::new(Code::Conflict, mode.at, message).fix("Remove `mode`"));
+    }
 }
 
 /// A list that restricts the route. Written down but empty it would mean the opposite of what it says.

@@ -236,6 +236,8 @@ fn list_keys(open: &mut Open, query: &KeyQuery) -> Result<Page<KeyRecord>, Fault
     let mut select = snapshot.prepare_cached(&format!(
         "SELECT {RECORD} FROM keys WHERE id > :after
            AND {of_owner}
+           AND (NOT :unowned OR owner IS NULL)
+           AND (NOT :no_management OR kind <> 3)
            AND (:environment IS NULL OR environment = :environment)
            AND (:kind IS NULL OR kind = :kind)
            AND (:name IS NULL OR name = :name)
@@ -250,6 +252,8 @@ fn list_keys(open: &mut Open, query: &KeyQuery) -> Result<Page<KeyRecord>, Fault
     let mut found = select.query(named_params! {
         ":after": query.after.map_or([0; 16], KeyId::to_bytes),
         ":owner": owner,
+        ":unowned": query.unowned,
+        ":no_management": query.no_management,
         ":environment": environment,
         ":kind": query.kind.map(rows::kind_number),
         ":name": query.name,

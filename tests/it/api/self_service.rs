@@ -209,10 +209,48 @@ async fn a_route_that_cannot_be_is_refused_with_what_to_do() {
         ("  - { path: /a, upstream: shop, auth: any_key, map: { k: portcullis:keys } }\n", "upstream is `portcullis`"),
         ("  - { path: /a, upstream: portcullis, auth: any_key, timeouts: { idle: 5s } }\n", "do not leave the gateway"),
         ("  - { path: /a, upstream: portcullis, auth: any_key, accept: [{ query: k }] }\n", "no key from the query"),
+        ("  - { path: /a, upstream: portcullis, auth: none }\n", "manages keys without one"),
+        ("  - { path: /a, upstream: portcullis, auth: any_key, mode: report }\n", "never only reported"),
         ("  - { path: /a, upstream: shop, auth: any_key, accept: [{ header: X-K, secret: X-K }] }\n", "a field each"),
         ("  - { path: /a, upstream: shop, auth: any_key, accept: [{ secret: X-K }] }\n", "beside the id"),
     ] {
         site.rewrite_config(&config(route));
         let _said = site.cli(&["check"]).await.exit(3).says(&[words]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_line_says_why_a_customer_was_refused() {
+    let mall = Mall::open().await;
+    let manager = mall.key(json!({ "owner": mall.acme, "scopes": ["keys:manage"] })).await;
+    let asked = json!({ "name": "n", "scopes": ["write:orders"] });
+    let answer = mall.ask(&manager, "POST", "/account/keys", &asked).await.refused(403, "grant_exceeded");
+    let line = mall.shop.gateway.access_line(&answer).await;
+    assert_eq!((&line["status"], &line["code"]), (&json!(403), &json!("grant_exceeded")), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_customer_keeps_nobody_else_out() {
+    let mall = Mall::open().await;
+    let noisy = mall.key(json!({ "owner": mall.acme, "scopes": ["keys:manage"] })).await;
+    let other = mall.key(json!({ "scopes": ["keys:manage"] })).await;
+    // Bodies that do not end hold places: more of them than one owner has.
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        let (call, feed) = mall.ask(&noisy, "POST", "/account/keys", &Value::Null).fed();
+        let asking = tokio::spawn(call.header("content-type", "application/json").attempt());
+        let _wanted = feed.send("{").await;
+        held.push((asking, feed));
+    }
+    portcullis_testkit::eventually!(
+        "the owner has had its share",
+        mall.ask(&noisy, "GET", "/account/keys/self", &Value::Null).await.status == 503
+    );
+    mall.ask(&other, "GET", "/account/keys/self", &Value::Null).await.expect(200);
+    held.iter().for_each(|(asking, _)| asking.abort());
+    drop(held);
+    portcullis_testkit::eventually!(
+        "places are given back",
+        mall.ask(&noisy, "GET", "/account/keys/self", &Value::Null).await.status == 200
+    );
 }

@@ -61,3 +61,15 @@ async fn basic_is_never_offered_to_a_browser() {
     assert!(!browser.challenge().contains("Basic"), "{}", browser.challenge());
     assert!(browser.challenge().contains("Bearer"), "{}", browser.challenge());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_on_the_apis_own_site_is_known_by_its_site() {
+    let (gateway, _origin) = scene::shop().await;
+    let key = KeySpec::new("page", "read:orders").kind("publishable");
+    let key = gateway.key_of(key.option("--allowed-origins", "https://shop.example")).await;
+    let ask = |host: &str| gateway.get("/v1/orders/7").bearer(&key).host(host);
+    ask("shop.example").header("sec-fetch-site", "same-origin").await.expect(200);
+    ask("other.example").header("sec-fetch-site", "same-origin").await.refused(403, "origin_not_allowed");
+    ask("shop.example").header("sec-fetch-site", "cross-site").await.refused(403, "origin_not_allowed");
+    ask("shop.example").await.refused(403, "origin_not_allowed");
+}

@@ -137,3 +137,37 @@ async fn what_a_secret_key_gets_is_for_no_page_and_a_route_may_share_with_more()
         assert_eq!(answer.header("access-control-allow-origin"), Some(page));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_page_reads_for_the_sake_of_a_key_what_an_upstream_answers_to_somebody_else() {
+    let routes = r#"
+  - { path: /trial, upstream: shop, auth: any_key, mode: report }
+  - { path: /query, upstream: shop, auth: any_key, accept: [{ query: key }] }
+"#;
+    let (gateway, origin) = scene::shop_with(routes, "").await;
+    let key = page_key(&gateway).await;
+    let own = "https://good.example";
+    let shares = || {
+        let answer = portcullis_testkit::Answer::ok("private").header("access-control-allow-origin", own);
+        answer.header("access-control-allow-credentials", "true")
+    };
+    origin.answer_at("/trial", shares());
+    origin.answer_at("/query", shares());
+    // Report mode: nobody's key was proven, so whom the upstream trusts is its own affair.
+    let answer = gateway.get("/trial").header("origin", SHOP_PAGE).header("cookie", "session=1").await.expect(200);
+    assert_eq!(answer.header("access-control-allow-origin"), Some(own));
+    // A key in the query goes with the cookies of whoever opens the page: the answer may be read without them alone.
+    let target = format!("/query?key={}", key.text);
+    let answer = gateway.get(&target).header("origin", SHOP_PAGE).header("cookie", "session=1").await.expect(200);
+    assert_eq!(answer.header("access-control-allow-origin"), Some(SHOP_PAGE));
+    assert_eq!(answer.header("access-control-allow-credentials"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_route_is_not_found_by_preflights_of_known_pages() {
+    let (gateway, _origin) = scene::shop_with("", "auth: { hide_routes: true }").await;
+    let _key = page_key(&gateway).await;
+    for path in ["/v1/orders/7", "/nothing"] {
+        preflight(&gateway, path, SHOP_PAGE, "GET").await.refused(401, "missing_credential");
+    }
+}
