@@ -8,7 +8,7 @@ use super::key_text::{CHECKSUM_CHARS, PREFIX_CHARS, RANDOM_CHARS};
 /// `text` with every word in the shape of a key, of whatever brand, cut after its public beginning. Borrows, after one
 /// search for underscores, when nothing looks like a key.
 pub fn without_keys(text: &str) -> Cow<'_, str> {
-    if !has_kind(text.as_bytes()) {
+    if kinds(text.as_bytes()).next().is_none() {
         return Cow::Borrowed(text);
     }
     let mut kept = String::new();
@@ -67,22 +67,22 @@ fn decode(path: &str) -> String {
     decoded
 }
 
-/// Whether a kind of key stands between underscores.
-fn has_kind(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'_', text).any(|at| {
+/// Where kinds of keys stand between underscores: at the first of the two.
+fn kinds(text: &[u8]) -> impl Iterator<Item = usize> {
+    memchr::memchr_iter(b'_', text).filter(|at| {
         text.get(at + 3) == Some(&b'_')
             && std::str::from_utf8(&text[at + 1..at + 3]).is_ok_and(|word| KeyKind::from_word(word).is_some())
     })
 }
 
-/// How much of a word may be shown, when the word is shaped like a key: `<brand>_<environment>_<kind>_<characters>`.
-/// One that lost or gained some characters is as secret as a whole one.
+/// How much of a word may be shown, when a part of it is shaped like a key: `<brand>_<environment>_<kind>_<characters>`.
+/// One that lost or gained some characters is as secret as a whole one, and so is one in the midst of a word.
 fn public_part(word: &str) -> Option<usize> {
-    let mut parts = word.rsplitn(3, '_');
-    let (tail, kind) = (parts.next()?, parts.next()?);
-    KeyKind::from_word(kind)?;
-    let is_long = tail.len() >= (RANDOM_CHARS + CHECKSUM_CHARS) / 2;
-    (is_long && parts.next()?.contains('_')).then(|| word.len() - tail.len() + PREFIX_CHARS)
+    let first = word.find('_')?;
+    // What is long enough behind a later kind stands behind the first one too.
+    let tail = kinds(word.as_bytes()).find(|at| *at > first)? + 4;
+    let is_long = |part: &str| part.len() >= (RANDOM_CHARS + CHECKSUM_CHARS) / 2;
+    word[tail..].split('_').any(is_long).then_some(tail + PREFIX_CHARS)
 }
 
 #[cfg(test)]
@@ -97,6 +97,12 @@ mod tests {
             (format!("{key} and {key}"), "pc_live_sk_01234567… and pc_live_sk_01234567…"),
             (format!("\u{1b}[33m{key}\u{1b}[0m"), "\u{1b}[33mpc_live_sk_01234567…\u{1b}[0m"),
             (key[..40].to_owned(), "pc_live_sk_01234567…"),
+            (format!("/nope/{key}_x/y"), "/nope/pc_live_sk_01234567…/y"),
+            (format!("/nope/{key}_sk_"), "/nope/pc_live_sk_01234567…"),
+            (format!("/nope/{key}_pk_x_mk_y"), "/nope/pc_live_sk_01234567…"),
+            (format!("{key}_{key}"), "pc_live_sk_01234567…"),
+            (format!("my_own_mk_{key}_x"), "my_own_mk_pc_live_…"),
+            (format!("{}_{}", &key[..30], &key[30..]), "pc_live_sk_01234567…"),
         ] {
             assert_eq!(without_keys(&said), told);
         }
@@ -121,6 +127,8 @@ mod tests {
     #[test]
     fn other_words_are_left_alone() {
         let id = "key_01a1fd1254907612a399d07547f39c82 is no pc_live_sk_abc, nor read:orders, ünd so weiter";
-        assert!(matches!(without_keys(id), Cow::Borrowed(text) if text == id));
+        for text in [id, "/list_of_sk_accounts_and_their_pk_names", "my_sk_thing_", "_sk_"] {
+            assert!(matches!(without_keys(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
     }
 }
