@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::api::Answer;
+use super::surplus::Surplus;
 use super::usage::{
     EventQuery, Finding, FoundCaller, HOURS_KEPT, KeyUsage, LastSeen, MAX_COUNTS, MAX_EVENTS, MAX_FINDINGS,
     MAX_NETWORKS, MAX_TIDIED_AT_ONCE, NetworkSeen, NewEvent, NewNetwork, Passage, Sighting, Span, Tidied, UsageBook,
@@ -59,11 +60,11 @@ impl State {
                 known.last = known.last.max(seen.last);
                 continue;
             }
-            let is_crowded = known.len() >= MAX_NETWORKS;
-            if !known.is_empty() {
-                new.push(NewNetwork { key, network: seen.network, is_crowded });
+            let others = known.len();
+            if others > 0 {
+                new.push(NewNetwork { key, network: seen.network, others });
             }
-            if is_crowded {
+            if others >= MAX_NETWORKS {
                 let oldest = known.iter().enumerate().min_by_key(|(_, known)| known.last).map(|(at, _)| at);
                 oldest.map(|at| known.swap_remove(at));
             }
@@ -92,11 +93,15 @@ impl State {
         let is_told = !apart.is_zero() && alike.map(|known| known.at).max().is_some_and(|at| event.at < at.plus(apart));
         if !is_told {
             self.events.push_back(event);
-            if self.events.len() > MAX_EVENTS {
-                self.events.pop_front();
-            }
         }
         !is_told
+    }
+
+    fn forget_events(&mut self) {
+        if self.events.len() > MAX_EVENTS {
+            let mut surplus = Surplus::of(self.events.iter().map(|event| (event.kind, 1)), MAX_EVENTS);
+            self.events.retain(|event| !surplus.takes(&event.kind));
+        }
     }
 
     fn tidy(&mut self, retention: Duration, now: Timestamp) -> Tidied {
@@ -194,7 +199,9 @@ impl UsageBook for MemoryUsage {
     fn note_events(&self, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>> {
         Box::pin(async move {
             let mut state = self.state.lock();
-            Ok(events.into_iter().map(|event| state.tell(event)).collect())
+            let written = events.into_iter().map(|event| state.tell(event)).collect();
+            state.forget_events();
+            Ok(written)
         })
     }
 

@@ -21,7 +21,8 @@ pub trait UsageBook: Send + Sync {
     /// was known from another.
     fn note_usage(&self, notes: UsageNotes) -> Answer<'_, Vec<NewNetwork>>;
     /// Writes events, each unless one of the same kind and key is nearer than its [`NewEvent::apart`]. Answers for each,
-    /// in the same order, whether it was written. At most [`MAX_EVENTS`] are kept; the oldest go first.
+    /// in the same order, whether it was written. At most [`MAX_EVENTS`] are kept; the
+    /// oldest go first, of the kinds that have most.
     fn note_events(&self, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>>;
     /// Merges hours that are older than [`HOURS_KEPT`] into days, and drops what is older than `retention`, and the oldest
     /// counts beyond [`MAX_COUNTS`]. Handles at most [`MAX_TIDIED_AT_ONCE`] counts in one call: call again until it answers
@@ -158,8 +159,9 @@ pub struct NewNetwork {
     pub key: KeyId,
     /// The network.
     pub network: IpNet,
-    /// Whether an older one was forgotten for it: the key roams, and the network may have been seen before.
-    pub is_crowded: bool,
+    /// From how many others it was known. When they are [`MAX_NETWORKS`], one was forgotten for it: the key roams, and the
+    /// network may have been seen before.
+    pub others: usize,
 }
 
 /// Whose request report mode let pass.

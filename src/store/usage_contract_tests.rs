@@ -200,7 +200,7 @@ async fn networks_are_new_once_and_bounded(place: Place) {
     assert_eq!(see(&store, sighting(1, "192.0.2.200", NOW.plus(HOUR))).await, []);
     let other = sighting(1, "2001:db8:1::7", NOW.plus(2 * HOUR));
     let network = other.networks[0].network;
-    assert_eq!(see(&store, other).await, [NewNetwork { key: key_id(1), network, is_crowded: false }]);
+    assert_eq!(see(&store, other).await, [NewNetwork { key: key_id(1), network, others: 1 }]);
     assert_eq!(see(&store, sighting(1, "2001:db8:1:2::9", NOW)).await, [], "what comes late changes little");
     let usage = all_of(&store, 1).await;
     let seen = usage.seen.unwrap();
@@ -215,7 +215,7 @@ async fn networks_are_new_once_and_bounded(place: Place) {
         see(&store, sighting(1, &format!("198.51.{number}.1"), NOW.plus(3 * HOUR))).await;
     }
     let crowded = see(&store, sighting(1, "203.0.113.1", NOW.plus(4 * HOUR))).await;
-    assert!(matches!(crowded.as_slice(), [NewNetwork { is_crowded: true, .. }]), "{crowded:?}");
+    assert!(matches!(crowded.as_slice(), [NewNetwork { others: MAX_NETWORKS, .. }]), "{crowded:?}");
     let usage = all_of(&store, 1).await;
     assert_eq!(usage.networks.len(), MAX_NETWORKS);
     assert!(!usage.networks.contains(&networks[1]), "the one that was not seen for longest goes");
@@ -248,8 +248,13 @@ async fn events_keep_their_distance_and_are_bounded(place: Place) {
     let many = u32::try_from(MAX_EVENTS).unwrap();
     tell((0..many).map(|number| event(refusals, 100 + number, NOW.plus(HOUR))).collect()).await;
     let kept = list(None).await;
-    assert_eq!((kept.len(), kept.last().unwrap().key), (MAX_EVENTS, Some(key_id(100))));
-    assert_eq!(list(Some(2)).await, []);
+    assert_eq!(kept.len(), MAX_EVENTS);
+    assert_eq!(list(Some(100)).await, [], "the oldest of a kind go first");
+    assert_eq!(list(Some(2)).await, of_second, "many of one kind drive out none of another");
+    tell((0..many).map(|number| event(browser, 200 + number, NOW.plus(HOUR))).collect()).await;
+    let kept = list(None).await;
+    let is_browser = |event: &&UsageEvent| event.kind == browser;
+    assert_eq!((kept.len(), kept.iter().filter(is_browser).count()), (MAX_EVENTS, MAX_EVENTS / 2));
 }
 
 async fn findings_add_up_and_the_stale_go_first(place: Place) {

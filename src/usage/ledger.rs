@@ -12,8 +12,8 @@ use super::tally::{Counted, FindingCount, FindingName, Noted, Tally, Visit};
 use super::unusual::Refusals;
 use crate::domain::{KeyId, KeyKind, Timestamp, time, without_keys};
 use crate::store::{
-    EventKind, Finding, MAX_NETWORKS, NewEvent, NewNetwork, Passage, Sighting, StoreError, UsageBook, UsageCount,
-    UsageEvent, UsageNotes,
+    EventKind, Finding, MAX_NETWORKS, NewEvent, NewNetwork, Passage, Sighting, StoreError, Surplus, UsageBook,
+    UsageCount, UsageEvent, UsageNotes,
 };
 use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
 
@@ -281,8 +281,8 @@ impl Ledger {
         UsageNotes { counts, sightings, findings: findings.map(finding).collect() }
     }
 
-    /// Whether a network that is new to a key is worth telling: not for keys that everybody may have. A key that roams so
-    /// much that its networks are forgotten is told of once an hour.
+    /// Whether a network that is new to a key is worth telling: not for keys that everybody may have. Of a key that roams
+    /// it is told once an hour.
     fn new_network(&self, new: NewNetwork) -> Option<NewEvent> {
         let (kind, sighting) = self.visits.get(&new.key)?;
         if *kind == KeyKind::Publishable {
@@ -290,7 +290,7 @@ impl Ledger {
         }
         let at = sighting.networks.iter().find(|seen| seen.network == new.network)?.first;
         let address = sighting.address.filter(|address| new.network.contains(address));
-        let apart = if new.is_crowded { APART } else { Duration::ZERO };
+        let apart = if new.others > 1 { APART } else { Duration::ZERO };
         let detail = format!("first use from {}", new.network);
         Some(event(EventKind::NewNetwork, new.key, address, at, detail, apart))
     }
@@ -298,8 +298,11 @@ impl Ledger {
     fn keep_events(&mut self, more: Vec<NewEvent>) {
         self.events.extend(more);
         let excess = self.events.len().saturating_sub(MAX_PENDING_EVENTS);
-        self.events.drain(..excess);
-        self.tally.drop_more(excess as u64);
+        if excess > 0 {
+            let mut surplus = Surplus::of(self.events.iter().map(|new| (new.event.kind, 1)), MAX_PENDING_EVENTS);
+            self.events.retain(|new| !surplus.takes(&new.event.kind));
+            self.tally.drop_more(excess as u64);
+        }
     }
 
     fn tell(&self, event: &UsageEvent) {

@@ -94,6 +94,30 @@ async fn a_second_network_is_told_of_once_and_not_for_keys_that_everybody_has() 
 }
 
 #[tokio::test]
+async fn from_the_third_network_on_they_are_told_of_once_an_hour() {
+    let mut desk = Desk::new();
+    for (number, minutes) in [(1, 0), (2, 1), (3, 2), (4, 61), (5, 62)] {
+        let at = NOW.plus(Duration::from_secs(60) * minutes);
+        desk.visit(0, KeyKind::Secret, &format!("192.0.{number}.1"), at);
+        desk.ledger.flush(at).await.unwrap();
+    }
+    let told = [4, 2].map(|number| format!("new_network 192.0.{number}.1: first use from 192.0.{number}.0/24"));
+    assert_eq!(desk.events().await, told);
+}
+
+#[tokio::test]
+async fn many_events_of_one_kind_leave_room_for_others() {
+    let mut desk = Desk::new();
+    let told = |kind, detail: usize| event(kind, key(), None, NOW, detail.to_string(), APART);
+    desk.ledger.keep_events(vec![told(EventKind::SecretKeyInBrowser, 0)]);
+    let many = 0..MAX_PENDING_EVENTS + 10;
+    desk.ledger.keep_events(many.map(|number| told(EventKind::NewNetwork, number)).collect());
+    let details: Vec<&str> = desk.ledger.events.iter().map(|new| new.event.detail.as_str()).collect();
+    assert_eq!((details.len(), details[0], details[1]), (MAX_PENDING_EVENTS, "0", "11"));
+    assert_eq!(desk.tally.dropped(), 11);
+}
+
+#[tokio::test]
 async fn many_refusals_and_a_browser_are_told_of_once_an_hour() {
     let mut desk = Desk::new();
     let leak = |at| Visitor {

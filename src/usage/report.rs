@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::rules::rule_text;
 use crate::domain::{GrantedScope, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, Scope, Timestamp};
 use crate::gate::{Demand, Door, GateSettings, Mode};
-use crate::store::{EventQuery, Finding, FoundCaller, KeyQuery, MAX_EVENTS, Store, StoreError, UsageEvent};
+use crate::store::{EventQuery, Finding, FoundCaller, KeyQuery, MAX_EVENTS, Store, StoreError, Surplus, UsageEvent};
 
 /// Most entries of each list of a report.
 pub const MAX_ROWS: usize = 1_000;
@@ -170,7 +170,7 @@ pub async fn report(store: &Store, settings: &GateSettings, query: ReportQuery<'
     }
     let all = store.usage().list_events(EventQuery { key: None, limit: MAX_EVENTS }).await?;
     report.events = all.into_iter().filter(|event| is_own(event.key)).collect();
-    cut(&mut report.events, "events", &mut report.truncated);
+    cut_events(&mut report.events, &mut report.truncated);
     cut(&mut report.unused_keys, "unused_keys", &mut report.truncated);
     cut(&mut report.excess_scopes, "excess_scopes", &mut report.truncated);
     report.truncated.dedup();
@@ -181,6 +181,17 @@ fn cut<T>(list: &mut Vec<T>, name: &'static str, truncated: &mut Vec<&'static st
     if list.len() > MAX_ROWS {
         list.truncate(MAX_ROWS);
         truncated.push(name);
+    }
+}
+
+/// As [`cut`], of the newest first, so that no kind hides another.
+fn cut_events(events: &mut Vec<UsageEvent>, truncated: &mut Vec<&'static str>) {
+    if events.len() > MAX_ROWS {
+        let mut surplus = Surplus::of(events.iter().map(|event| (event.kind, 1)), MAX_ROWS);
+        events.reverse();
+        events.retain(|event| !surplus.takes(&event.kind));
+        events.reverse();
+        truncated.push("events");
     }
 }
 

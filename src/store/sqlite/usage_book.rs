@@ -14,6 +14,7 @@ use super::usage::Usage;
 use super::usage_tidy::tidy;
 use crate::domain::{KeyId, Timestamp};
 use crate::store::api::Answer;
+use crate::store::surplus::Surplus;
 use crate::store::usage::{
     EventKind, EventQuery, Finding, FoundCaller, KeyUsage, LastSeen, MAX_EVENTS, MAX_FINDINGS, MAX_NETWORKS,
     NetworkSeen, NewEvent, NewNetwork, Passage, Sighting, Span, Tidied, UsageBook, UsageBucket, UsageCount, UsageEvent,
@@ -153,13 +154,13 @@ fn see(connection: &Connection, sightings: &[Sighting]) -> Result<Vec<NewNetwork
                 continue;
             }
             let known: i64 = known.query_row([id], |row| row.get(0))?;
-            let is_crowded = known >= rows(MAX_NETWORKS);
-            if is_crowded {
+            if known >= rows(MAX_NETWORKS) {
                 forget.execute([id])?;
             }
             add.execute(row)?;
             if known > 0 {
-                new.push(NewNetwork { key: sighting.key, network: *network, is_crowded });
+                let others = usize::try_from(known).unwrap_or(usize::MAX);
+                new.push(NewNetwork { key: sighting.key, network: *network, others });
             }
         }
     }
@@ -206,11 +207,23 @@ fn note_events(open: &mut Open, events: &[NewEvent]) -> Result<Vec<bool>, Fault>
             }
             written.push(!is_told);
         }
-        let forget = "DELETE FROM events WHERE event <= (SELECT max(event) FROM events) - ?1";
-        transaction.prepare_cached(forget)?.execute([rows(MAX_EVENTS)])?;
     }
+    forget_events(&transaction)?;
     transaction.commit()?;
     Ok(written)
+}
+
+fn forget_events(connection: &Connection) -> Result<(), Fault> {
+    let mut kinds = connection.prepare_cached("SELECT kind, count(*) FROM events GROUP BY kind")?;
+    let kinds = kinds.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    let kinds: Vec<(String, i64)> = kinds.collect::<Result<_, _>>()?;
+    let kinds = kinds.into_iter().map(|(kind, events)| (kind, usize::try_from(events).unwrap_or(usize::MAX)));
+    for (kind, excess) in Surplus::of(kinds, MAX_EVENTS).into_kinds() {
+        let forget =
+            "DELETE FROM events WHERE event IN (SELECT event FROM events WHERE kind = ?1 ORDER BY event LIMIT ?2)";
+        connection.prepare_cached(forget)?.execute(params![kind, rows(excess)])?;
+    }
+    Ok(())
 }
 
 fn key_usage(open: &mut Open, query: &UsageQuery) -> Result<KeyUsage, Fault> {
