@@ -2,6 +2,7 @@
 //!
 //! Owns the traits of keys and the types that cross them. Must not know where records live, nor who asks.
 
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -50,6 +51,10 @@ pub trait KeyReader: Send + Sync {
     fn list_owners(&self) -> Answer<'_, Vec<OwnerRecord>>;
     /// The owner with this id, if there is one.
     fn find_owner(&self, id: OwnerId) -> Answer<'_, Option<OwnerRecord>>;
+    /// Which of these ids and hashes a key has. Costs what was asked for, whatever the store holds.
+    fn find_taken(&self, ids: Vec<KeyId>, hashes: Vec<KeyHash>) -> Answer<'_, Taken>;
+    /// Those of these owners that there are, and how many keys each has.
+    fn find_holdings(&self, owners: Vec<OwnerId>) -> Answer<'_, Vec<Holding>>;
     /// What was answered to a request that may be repeated, as long as it is kept, and the revision it was done in.
     fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>>;
 }
@@ -303,6 +308,24 @@ pub enum Changes {
 /// Most keys in one [`Changes::Since`]; more are [`Changes::TooOld`], because loading streams and this does not.
 // Fewer in tests, which would otherwise spend their time filling a store.
 pub const MAX_CHANGED_KEYS: usize = if cfg!(test) { 500 } else { 100_000 };
+
+/// What keys have already, of what was asked about.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Taken {
+    /// These ids.
+    pub ids: HashSet<KeyId>,
+    /// These hashes, and which key has each.
+    pub hashes: HashMap<KeyHash, KeyId>,
+}
+
+/// An owner, and what it has.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Holding {
+    /// The owner.
+    pub owner: OwnerRecord,
+    /// How many keys it has that are not revoked. Counting ends at its `max_keys`; without one nothing is counted.
+    pub keys: u32,
+}
 
 /// Which keys a list shows.
 #[derive(Clone, Debug, Default)]

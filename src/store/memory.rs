@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use super::SharedSeal;
 use super::api::{
-    Actor, Answer, ChangeFeed, Changes, KeyFacts, KeyQuery, KeyReader, LoadBatch, MAX_CHANGED_KEYS,
+    Actor, Answer, ChangeFeed, Changes, Holding, KeyFacts, KeyQuery, KeyReader, LoadBatch, MAX_CHANGED_KEYS,
     MAX_FORGOTTEN_AT_ONCE, MAX_FORGOTTEN_ENTRIES_AT_ONCE, OwnerFacts, Page, Profile, QuotaBook, Removed, RepeatName,
-    Repeatable,
+    Repeatable, Taken,
 };
 use super::audit::{Action, Difference, Draft, Dropped};
 use super::command::{AUDIT_SUBJECT, Command, Commands, Effect, Note, Order, Origin, draw_token};
@@ -538,6 +538,33 @@ impl KeyReader for MemoryStore {
 
     fn find_owner(&self, id: OwnerId) -> Answer<'_, Option<OwnerRecord>> {
         Box::pin(async move { Ok(self.state.lock().owners.get(&id).cloned()) })
+    }
+
+    fn find_taken(&self, ids: Vec<KeyId>, hashes: Vec<KeyHash>) -> Answer<'_, Taken> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            let by_hash = |hash| state.by_hash.get(&hash).map(|id| (hash, *id));
+            Ok(Taken {
+                ids: ids.into_iter().filter(|id| state.keys.contains_key(id)).collect(),
+                hashes: hashes.into_iter().filter_map(by_hash).collect(),
+            })
+        })
+    }
+
+    fn find_holdings(&self, owners: Vec<OwnerId>) -> Answer<'_, Vec<Holding>> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            let mut counts: HashMap<OwnerId, u32> = HashMap::new();
+            for owner in state.keys.values().filter(|key| key.revoked_at.is_none()).filter_map(|key| key.owner) {
+                *counts.entry(owner).or_default() += 1;
+            }
+            let holding = |owner: &OwnerRecord| {
+                let keys =
+                    owner.max_keys.map_or(0, |most| counts.get(&owner.id).copied().unwrap_or_default().min(most));
+                Holding { owner: owner.clone(), keys }
+            };
+            Ok(owners.iter().filter_map(|id| state.owners.get(id)).map(holding).collect())
+        })
     }
 
     fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>> {

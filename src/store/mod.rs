@@ -28,6 +28,8 @@ mod contract_tests;
 #[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]
+mod lookup_contract_tests;
+#[cfg(test)]
 mod usage_contract_tests;
 
 pub use api::*;

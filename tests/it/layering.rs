@@ -54,6 +54,18 @@ fn rooms_know_only_the_rooms_below_them() {
     assert!(offences.is_empty(), "{}", offences.join("\n"));
 }
 
+/// The thread behind it hands revocations over: whoever else asks it for something delays them.
+#[test]
+fn nobody_but_the_sync_task_asks_the_feed() {
+    let users: Vec<String> = sources()
+        .into_iter()
+        .filter(|(file, _)| std::fs::read_to_string(file).unwrap().contains(".feed()"))
+        .map(|(file, _)| file.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    // Where the task is made, and its stand-in of the tests.
+    assert_eq!(BTreeSet::from_iter(users.iter().map(String::as_str)), BTreeSet::from(["run.rs", "fixtures.rs"]));
+}
+
 #[test]
 fn every_room_is_in_the_table() {
     let known: BTreeSet<&str> = TABLE.iter().map(|(_, room, _)| *room).collect();

@@ -1,7 +1,6 @@
 //! The store of this machine.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,13 +15,13 @@ use crate::cli::keys::Switch;
 use crate::cli::site::Site;
 use crate::cli::vault::{Vault, check_on_disk, local_actor, no_such_key};
 use crate::domain::key_text::KeyTextForm;
-use crate::domain::{KeyHash, KeyId, KeyRecord, OwnerId, PresentedKey, time};
+use crate::domain::{KeyId, KeyRecord, OwnerId, PresentedKey, time};
 use crate::gate::SupposedKey;
 use crate::manage::{
     Authority, Batch, Desk, KeyChange, KeyFilter, Made, NewKey, NewOwner, OwnerChange, Refused, Rotation, RowReader,
     key_json, owner_json, plan_key,
 };
-use crate::store::{AuditQuery, Command, KeyFacts, LoadBatch, OpenMode};
+use crate::store::{AuditQuery, Command, OpenMode};
 use crate::usage::{About, Period, ReportQuery, key_usage, report, report_json};
 
 /// The store that a configuration names, opened when it is first needed: a mistake in the flags makes none.
@@ -131,7 +130,9 @@ impl Registry for Local {
             // The gateway does not look these up either.
             KeyTextForm::BadChecksum => None,
             KeyTextForm::Ours { .. } | KeyTextForm::Foreign => {
-                find_by_hash(vault, &settings.hasher.candidates(&key).collect())?
+                let hashes = settings.hasher.candidates(&key).collect();
+                let taken = vault.ask(|store| store.reader().find_taken(Vec::new(), hashes))?;
+                taken.hashes.into_values().next()
             }
         };
         let record = found.map(|id| vault.find(id)).transpose()?;
@@ -241,19 +242,4 @@ pub(super) const fn state_word(rejection: Option<Rejection>) -> &'static str {
         Some(Rejection::Expired) => "expired",
         Some(Rejection::OwnerSuspended) => "owner_suspended",
     }
-}
-
-/// The key that is stored under one of `hashes`. Reads the whole set: records are kept by id, not by hash.
-fn find_by_hash(vault: &Vault, hashes: &HashSet<KeyHash>) -> Result<Option<KeyId>, Failure> {
-    let mut found = None;
-    let mut look = |batch: LoadBatch| match batch {
-        LoadBatch::Keys(keys) => found = found.or_else(|| id_in(&keys, hashes)),
-        LoadBatch::Expect { .. } | LoadBatch::Owners(_) => {}
-    };
-    vault.ask(|store| store.feed().load_all(&mut look))?;
-    Ok(found)
-}
-
-fn id_in(keys: &[KeyFacts], hashes: &HashSet<KeyHash>) -> Option<KeyId> {
-    keys.iter().find(|key| hashes.contains(&key.hash)).map(|key| key.id)
 }

@@ -7,19 +7,22 @@ mod row;
 mod rows;
 mod shape;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
 
 use serde::Serialize;
 
 use super::desk::Desk;
 use super::fault::Refused;
-use crate::domain::{KeyHash, KeyId, KeyRecord, OwnerId, OwnerRecord, Revision, without_keys};
-use crate::store::{Command, LoadBatch, Origin};
+use crate::domain::{KeyHash, KeyId, KeyRecord, OwnerId, Revision, without_keys};
+use crate::store::{Command, Holding, Origin, Taken};
 
 pub use row::RowReader;
 pub use rows::{Format, Row, read_rows};
 pub use shape::RowShape;
+
+/// Rows that are held against what is known before other tasks have their turn.
+const ROWS_AT_ONCE: usize = 256;
 
 /// A row that cannot be imported.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
@@ -105,19 +108,15 @@ impl Batch {
     }
 }
 
-/// What the store knows already.
-#[derive(Default)]
+/// What the store has already, of what a batch names.
 struct Known {
-    owners: HashMap<OwnerId, OwnerRecord>,
-    /// By line.
-    taken: HashMap<u64, &'static str>,
-    /// How many keys each owner has that are not revoked.
-    counts: HashMap<OwnerId, u32>,
+    taken: Taken,
+    owners: HashMap<OwnerId, Holding>,
 }
 
 impl Desk<'_> {
     /// Sorts out rows that the store would refuse, or that hold more than the caller may grant, so that all are told at
-    /// once. Reads the whole key set.
+    /// once. Looks up what the rows name and nothing else.
     ///
     /// # Errors
     /// The store's.
@@ -126,8 +125,11 @@ impl Desk<'_> {
             return Ok(());
         }
         let mut known = self.look_up(batch).await?;
-        for (line, record) in std::mem::take(&mut batch.good) {
-            match self.check_row(line, &record, &mut known) {
+        for (count, (line, record)) in std::mem::take(&mut batch.good).into_iter().enumerate() {
+            if count % ROWS_AT_ONCE == ROWS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            match self.check_row(&record, &mut known) {
                 Ok(()) => batch.good.push((line, record)),
                 Err(problem) => batch.refuse(line, &problem),
             }
@@ -137,43 +139,34 @@ impl Desk<'_> {
     }
 
     async fn look_up(&self, batch: &Batch) -> Result<Known, Refused> {
-        let mut known = Known::default();
-        let owners = self.store.reader().list_owners().await?;
-        known.owners = owners.into_iter().map(|owner| (owner.id, owner)).collect();
-        let (taken, counts) = (&mut known.taken, &mut known.counts);
-        let mut look = |loaded: LoadBatch| match loaded {
-            LoadBatch::Expect { .. } | LoadBatch::Owners(_) => {}
-            LoadBatch::Keys(keys) => {
-                for key in keys {
-                    if let Some(owner) = key.owner.filter(|_| key.revoked_at.is_none()) {
-                        *counts.entry(owner).or_default() += 1;
-                    }
-                    taken.extend(
-                        batch.ids.get(&key.id).map(|line| (*line, "a key with this id is in the store already")),
-                    );
-                    taken.extend(batch.hashes.get(&key.hash).map(|line| (*line, "this key is in the store already")));
-                }
-            }
-        };
-        self.store.feed().load_all(&mut look).await?;
-        Ok(known)
+        let reader = self.store.reader();
+        let (ids, hashes) = (batch.ids.keys().copied().collect(), batch.hashes.keys().copied().collect());
+        let taken = reader.find_taken(ids, hashes).await?;
+        let owners: HashSet<OwnerId> = batch.good.iter().filter_map(|(_, record)| record.owner).collect();
+        let holdings = reader.find_holdings(owners.into_iter().collect()).await?;
+        Ok(Known { taken, owners: holdings.into_iter().map(|holding| (holding.owner.id, holding)).collect() })
     }
 
-    fn check_row(&self, line: u64, record: &KeyRecord, known: &mut Known) -> Result<(), String> {
-        if let Some(problem) = known.taken.get(&line) {
-            return Err((*problem).to_owned());
+    fn check_row(&self, record: &KeyRecord, known: &mut Known) -> Result<(), String> {
+        if known.taken.hashes.contains_key(&record.hash) {
+            return Err("this key is in the store already".to_owned());
         }
-        let owner = match record.owner {
+        if known.taken.ids.contains(&record.id) {
+            return Err("a key with this id is in the store already".to_owned());
+        }
+        let holding = match record.owner {
             None => None,
-            Some(id) => Some(known.owners.get(&id).ok_or_else(|| Refused::NoSuchOwner(id).to_string())?),
+            Some(id) => Some(known.owners.get_mut(&id).ok_or_else(|| Refused::NoSuchOwner(id).to_string())?),
         };
+        let owner = holding.as_ref().map(|holding| &holding.owner);
         self.authority.check_grant(record, owner, self.settings).map_err(|refused| refused.to_string())?;
-        if let Some(owner) = owner.filter(|_| record.revoked_at.is_none()) {
-            let count = known.counts.entry(owner.id).or_default();
-            if let Some(most) = owner.max_keys.filter(|most| *count >= *most) {
+        if let Some(Holding { owner, keys }) = holding
+            && let Some(most) = owner.max_keys.filter(|_| record.revoked_at.is_none())
+        {
+            if *keys >= most {
                 return Err(format!("the owner may have {most} keys and has as many"));
             }
-            *count += 1;
+            *keys += 1;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::{Fault, is_duplicate};
+use super::lookups;
 use super::rows::{self, Names};
 use super::trail;
 use super::writer::{number, revision_of};
@@ -118,10 +119,7 @@ impl Write<'_> {
     fn room_of(&self, owner: OwnerId, index: usize) -> Result<Option<(u32, u32)>, Fault> {
         let record = super::find_owner(self.connection, owner)?.ok_or(StoreError::UnknownOwner { index })?;
         let Some(most) = record.max_keys else { return Ok(None) };
-        let mut count = self.connection.prepare_cached(
-            "SELECT count(*) FROM keys WHERE owner = (SELECT owner FROM owners WHERE id = ?1) AND revoked_at IS NULL",
-        )?;
-        let has: u32 = count.query_row([owner.to_bytes()], |row| row.get(0))?;
+        let has = lookups::count_keys(self.connection, owner, most)?;
         Ok(Some((most.saturating_sub(has), most)))
     }
 

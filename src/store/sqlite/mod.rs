@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, watch};
 use super::OpenMode;
 use super::SharedSeal;
 use super::api::{
-    Answer, ChangeFeed, Changes, KeyQuery, KeyReader, LoadBatch, Page, QuotaBook, RepeatName, Repeatable,
+    Answer, ChangeFeed, Changes, Holding, KeyQuery, KeyReader, LoadBatch, Page, QuotaBook, RepeatName, Repeatable,
+    Taken,
 };
 use super::command::{Commands, Effect, Order};
 use super::error::StoreError;
@@ -23,12 +24,15 @@ use super::seal::AuditHead;
 use super::trail::{AuditEntry, AuditExtent, AuditQuery, AuditReader};
 use super::usage::UsageBook;
 use super::verify::Verification;
-use crate::domain::{KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp};
+use crate::domain::{
+    KeyHash, KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp,
+};
 
 mod commands;
 mod connect;
 mod fault;
 mod feed;
+mod lookups;
 mod migrate;
 mod rows;
 mod seat;
@@ -131,6 +135,14 @@ impl KeyReader for SqliteStore {
 
     fn find_owner(&self, id: OwnerId) -> Answer<'_, Option<OwnerRecord>> {
         Box::pin(self.readers.ask("reading an owner", move |open| find_owner(&open.connection, id)))
+    }
+
+    fn find_taken(&self, ids: Vec<KeyId>, hashes: Vec<KeyHash>) -> Answer<'_, Taken> {
+        Box::pin(lookups::find_taken(&self.readers, ids, hashes))
+    }
+
+    fn find_holdings(&self, owners: Vec<OwnerId>) -> Answer<'_, Vec<Holding>> {
+        Box::pin(lookups::find_holdings(&self.readers, owners))
     }
 
     fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>> {
