@@ -2,8 +2,10 @@
 //!
 //! Owns the formats and the positions of rows. Must not know what a field means.
 
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -29,7 +31,7 @@ pub struct Row {
     pub fields: Result<Map<String, Value>, String>,
 }
 
-/// Longest line of a JSON file. A record within its bounds is far smaller.
+/// Longest row, in bytes. A record within its bounds is far smaller.
 const MAX_LINE_BYTES: u64 = 256 * 1024;
 
 /// Hands every row to `take`, until it says stop. Empty lines are no rows.
@@ -72,27 +74,38 @@ fn read_json_lines(input: &mut dyn BufRead, mut take: impl FnMut(Row) -> bool) -
 }
 
 fn read_json_array(input: &mut dyn BufRead, take: impl FnMut(Row) -> bool) -> Result<(), String> {
-    let mut json = serde_json::Deserializer::from_reader(input);
-    let read = Rows(take).deserialize(&mut json).and_then(|()| json.end());
+    let bound = Bound::default();
+    let mut json = serde_json::Deserializer::from_reader(Bounded { input, bound: &bound });
+    let read = Rows { bound: &bound, take }.deserialize(&mut json).and_then(|()| json.end());
     // As above, its words may quote a key.
     read.map_err(|error| match error.io_error_kind() {
+        Some(_) if bound.is_reached() => format!("row {} is longer than {MAX_LINE_BYTES} bytes", bound.row.get()),
         Some(kind) => kind.to_string(),
         None => format!("it is not a JSON array of objects (line {}, column {})", error.line(), error.column()),
     })
 }
 
 fn read_csv(input: &mut dyn BufRead, mut take: impl FnMut(Row) -> bool) -> Result<(), String> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Headers).from_reader(input);
-    let names: Vec<String> = reader.headers().map_err(|error| say_csv(&error))?.iter().map(heading).collect();
+    let bound = Bound::default();
+    let mut reader =
+        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Headers).from_reader(Bounded { input, bound: &bound });
+    let say_fatal = |error: &csv::Error, line: u64| match bound.is_reached() {
+        true => format!("line {line} is longer than {MAX_LINE_BYTES} bytes"),
+        false => say_csv(error),
+    };
+    bound.begin_row();
+    let names: Vec<String> = reader.headers().map_err(|error| say_fatal(&error, 1))?.iter().map(heading).collect();
     if names.is_empty() {
         return Ok(());
     }
-    if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
-        return Err(format!("line 1: the column{} stands there twice", shown_name(twice.1)));
+    let mut seen = HashSet::new();
+    if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
+        return Err(format!("line 1: the column{} stands there twice", shown_name(twice)));
     }
     let mut record = csv::StringRecord::new();
     loop {
         let line = reader.position().line();
+        bound.begin_row();
         let fields = match reader.read_record(&mut record) {
             Ok(false) => return Ok(()),
             Ok(true) if record.len() != names.len() => {
@@ -103,7 +116,7 @@ fn read_csv(input: &mut dyn BufRead, mut take: impl FnMut(Row) -> bool) -> Resul
                 .zip(&record)
                 .map(|(name, cell)| (name.clone(), Value::String(cell.to_owned())))
                 .collect()),
-            Err(error) if error.is_io_error() => return Err(say_csv(&error)),
+            Err(error) if error.is_io_error() => return Err(say_fatal(&error, line)),
             Err(error) => Err(say_csv(&error)),
         };
         let line = record.position().map_or(line, csv::Position::line);
@@ -135,18 +148,63 @@ pub(super) fn shown_name(name: &str) -> String {
 /// Longest name of a field that is repeated; no field of a key has a longer one.
 const MAX_NAME_CHARS: usize = 20;
 
-/// An array whose objects go to `take`, until it says stop.
-struct Rows<F>(F);
+/// How much may still be read of the row that is being read: what is made of a row takes many times its bytes.
+#[derive(Default)]
+struct Bound {
+    left: Cell<u64>,
+    row: Cell<u64>,
+}
 
-impl<'de, F: FnMut(Row) -> bool> DeserializeSeed<'de> for Rows<F> {
+impl Bound {
+    fn begin_row(&self) {
+        self.left.set(MAX_LINE_BYTES);
+        self.row.set(self.row.get() + 1);
+    }
+
+    /// Nothing more is made of what comes.
+    fn lift(&self) {
+        self.left.set(u64::MAX);
+    }
+
+    fn is_reached(&self) -> bool {
+        self.left.get() == 0
+    }
+}
+
+/// Reads no further than the bound allows. Where the reader above it reads ahead, rows may be longer by as much.
+struct Bounded<'a> {
+    input: &'a mut dyn BufRead,
+    bound: &'a Bound,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.bound.left.get();
+        if left == 0 {
+            return Err(io::Error::other("a row is too long"));
+        }
+        let read = (&mut *self.input).take(left).read(buffer)?;
+        self.bound.left.set(left - read as u64);
+        Ok(read)
+    }
+}
+
+/// An array whose objects go to `take`, until it says stop.
+struct Rows<'a, F> {
+    bound: &'a Bound,
+    take: F,
+}
+
+impl<'de, F: FnMut(Row) -> bool> DeserializeSeed<'de> for Rows<'_, F> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.bound.begin_row();
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de, F: FnMut(Row) -> bool> Visitor<'de> for Rows<F> {
+impl<'de, F: FnMut(Row) -> bool> Visitor<'de> for Rows<'_, F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,13 +212,14 @@ impl<'de, F: FnMut(Row) -> bool> Visitor<'de> for Rows<F> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        let mut line = 0;
         while let Some(fields) = seq.next_element::<Fields>()? {
-            line += 1;
-            if !(self.0)(Row { line, fields: fields.once_each() }) {
+            let row = Row { line: self.bound.row.get(), fields: fields.once_each() };
+            if !(self.take)(row) {
+                self.bound.lift();
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
                 break;
             }
+            self.bound.begin_row();
         }
         Ok(())
     }

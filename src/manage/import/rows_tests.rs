@@ -95,7 +95,25 @@ fn a_name_that_may_be_a_key_is_not_repeated() {
 }
 
 #[test]
-fn a_line_without_end_is_not_read_into_memory() {
+fn a_row_without_end_is_not_read_into_memory() {
     let endless = format!("{{\"a\":\"{}", "x".repeat(400 * 1024));
     assert!(rows(Format::Jsonl, &endless).unwrap_err().contains("line 1 is longer"));
+    let numbers = "0,".repeat(200 * 1024);
+    for (format, text, place) in [
+        (Format::Json, format!("[{{}},\n{{\"a\":[{numbers}0]}}]"), "row 2"),
+        (Format::Json, format!("[{{}}, {}{{}}]", " ".repeat(400 * 1024)), "row 2"),
+        (Format::Csv, format!("a\n1\n{numbers}\n"), "line 3"),
+        (Format::Csv, numbers.clone(), "line 1"),
+    ] {
+        let problem = rows(format, &text).unwrap_err();
+        assert!(problem.contains(&format!("{place} is longer than")), "{format:?}: {problem}");
+    }
+}
+
+#[test]
+fn rows_within_the_bound_are_read_however_many_they_are() {
+    let text = "x".repeat(200 * 1024);
+    let row = format!("{{\"a\":\"{text}\"}}");
+    assert_eq!(rows(Format::Json, &format!("[{row},{row},{row}]")).unwrap().len(), 3);
+    assert_eq!(rows(Format::Csv, &format!("a\n{text}\n{text}\n{text}\n")).unwrap().len(), 3);
 }
