@@ -14,6 +14,7 @@ use super::exchange::{ApiAnswer, ApiError, ApiRequest};
 use super::operations::Operations;
 use super::profile::ApiProfile;
 use super::table::{Effect, Name, Needs};
+use super::turns::Turns;
 use crate::authn::{Authenticated, Rejection};
 use crate::cache::{KeySet, LastUse, SyncHandle};
 use crate::domain::time::{self, monotonic_now};
@@ -43,10 +44,19 @@ pub struct ApiSettings {
 pub enum Foreseen {
     /// The same, whatever its body says: it is refused, or asks for a page.
     NoBody,
-    /// Its body has to be read.
-    Work,
-    /// Its body has to be read, and may be large.
-    Import,
+    /// Its body has to be read, for somebody of this sort.
+    Work(Sort),
+    /// The same, and it may be large.
+    Import(Sort),
+}
+
+/// What sort of caller somebody is. Neither takes the place of the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sort {
+    /// A key without an owner.
+    Operator,
+    /// A key with one.
+    Owner,
 }
 
 /// See the module.
@@ -55,6 +65,7 @@ pub struct Api {
     pub(super) keys: Arc<KeySet>,
     pub(super) sync: SyncHandle,
     pub(super) gateway: Arc<dyn Operations>,
+    pub(super) imports: Turns,
     meters: Arc<Meters>,
     settings: Box<dyn Fn() -> ApiSettings + Send + Sync>,
     last_use: Arc<LastUse>,
@@ -72,7 +83,8 @@ impl Api {
         gateway: Arc<dyn Operations>,
         settings: impl Fn() -> ApiSettings + Send + Sync + 'static,
     ) -> Self {
-        Self { store, keys, sync, gateway, meters, last_use, settings: Box::new(settings), doors: Mutex::new(None) }
+        let (imports, settings, doors) = (Turns::default(), Box::new(settings), Mutex::new(None));
+        Self { store, keys, sync, gateway, imports, meters, settings, last_use, doors }
     }
 
     /// Answers a request.
@@ -103,12 +115,18 @@ impl Api {
         let age = self.keys.age(monotonic_now());
         let keys = Keys { set: &self.keys, freshness: age.map_or(Freshness::Unloaded, Freshness::Confirmed) };
         // A key that is too new for the snapshot is one all the same.
-        let Ok(verdict) = judge(&head_of(head), &snapshot, keys, time::now()) else { return Foreseen::Work };
+        let Ok(verdict) = judge(&head_of(head), &snapshot, keys, time::now()) else {
+            return Foreseen::Work(Sort::Owner);
+        };
+        let sort = match verdict.caller.slot() {
+            Some(slot) if slot.owner.is_none() => Sort::Operator,
+            Some(_) | None => Sort::Owner,
+        };
         match verdict.outcome {
             Outcome::Pass(_) => match verdict.rule.and_then(|rule| door.row(rule)) {
-                Some(row) if row.name == Name::ImportKeys => Foreseen::Import,
+                Some(row) if row.name == Name::ImportKeys => Foreseen::Import(sort),
                 Some(row) if row.needs == Needs::Nothing => Foreseen::NoBody,
-                Some(_) | None => Foreseen::Work,
+                Some(_) | None => Foreseen::Work(sort),
             },
             Outcome::Deny(_) | Outcome::Report(_) | Outcome::Preflight => Foreseen::NoBody,
         }

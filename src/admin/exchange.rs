@@ -107,6 +107,8 @@ pub(super) enum ApiError {
     PreconditionFailed,
     /// The same `Idempotency-Key` came with another request.
     IdempotencyKeyReused,
+    /// Too many others import.
+    ImportBusy,
     /// The store does not answer.
     StoreUnavailable {
         /// In words, for the log alone.
@@ -120,7 +122,7 @@ pub(super) enum ApiError {
 }
 
 /// The codes of this API, beside those of the gate.
-pub(super) const CODES: [&str; 12] = [
+pub(super) const CODES: [&str; 13] = [
     "invalid_field",
     "invalid_value",
     "unsupported_media_type",
@@ -132,6 +134,7 @@ pub(super) const CODES: [&str; 12] = [
     "conflict",
     "precondition_failed",
     "idempotency_key_reused",
+    "import_busy",
     "store_unavailable",
 ];
 
@@ -153,7 +156,7 @@ impl ApiError {
             | Self::Unacceptable { .. }
             | Self::ConfigRefused { .. }
             | Self::BadRows { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::StoreUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ImportBusy | Self::StoreUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -172,6 +175,7 @@ impl ApiError {
             Self::Conflict { .. } => "conflict",
             Self::PreconditionFailed => "precondition_failed",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::ImportBusy => "import_busy",
             Self::StoreUnavailable { .. } => "store_unavailable",
             Self::Internal { .. } => "internal_error",
         }
@@ -190,6 +194,7 @@ impl ApiError {
             Self::Conflict { .. } => "The record is in no state for this",
             Self::PreconditionFailed => "The record changed",
             Self::IdempotencyKeyReused => "The Idempotency-Key was used for another request",
+            Self::ImportBusy => "Others import",
             Self::StoreUnavailable { .. } => "The store does not answer",
             Self::Internal { .. } => "The gateway failed",
         }
@@ -208,6 +213,7 @@ impl ApiError {
             Self::MediaType { detail } => detail,
             Self::PreconditionFailed => "Another revision than the one of If-Match is in force; read the record again.",
             Self::IdempotencyKeyReused => "Use a new Idempotency-Key for another request.",
+            Self::ImportBusy => "Nothing was changed. One import is worked on at a time; try again later.",
             Self::StoreUnavailable { .. } => "Nothing was changed. Requests with known keys go on; try again.",
             Self::Internal { .. } => "The log says more under this request id.",
         }

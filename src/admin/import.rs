@@ -11,6 +11,8 @@ use super::call::{Call, is_json};
 use super::exchange::{ApiAnswer, ApiError};
 use super::profile::ApiProfile;
 use super::query::Query;
+use super::turns::Turn;
+use crate::domain::Revision;
 use crate::manage::{BadRow, Batch, Desk, Format, RowReader};
 
 /// Largest body of an import, in bytes.
@@ -30,13 +32,17 @@ impl Api {
         let skip_bad = query.parsed("skip_bad")?.unwrap_or(false);
         let dry_run = query.parsed("dry_run")?.unwrap_or(false);
         query.finish(&["skip_bad", "dry_run"])?;
-        let mut batch = read(call, format_of(call)?).await?;
+        let format = format_of(call)?;
+        let turn = self.imports.take(call.authority.is_operator()).await.ok_or(ApiError::ImportBusy)?;
+        // What goes on when a client leaves keeps the turn until it is done.
+        let turn = Arc::new(turn);
+        let mut batch = read(call, format, Arc::clone(&turn)).await?;
         desk.sort_out(&mut batch).await?;
         if !batch.bad().is_empty() && !skip_bad {
             return Err(refused(batch.into_bad()));
         }
         let (imported, skipped) = (if dry_run { 0 } else { batch.len() }, batch.bad().to_vec());
-        let revision = if dry_run { None } else { desk.import(batch).await? };
+        let revision = if dry_run { None } else { self.write(call, batch, turn).await? };
         let status = match revision {
             None if dry_run => StatusCode::OK,
             None => StatusCode::CREATED,
@@ -45,6 +51,17 @@ impl Api {
         };
         let body = json!({ "imported": imported, "skipped": skipped, "revision": revision });
         Ok(call.json(status, body, None))
+    }
+
+    async fn write(&self, call: &Call<'_>, batch: Batch, turn: Arc<Turn>) -> Result<Option<Revision>, ApiError> {
+        let (store, rules) = (Arc::clone(&self.store), Arc::clone(&call.settings.rules));
+        let (authority, now) = (call.authority.clone(), call.now);
+        let written = tokio::spawn(async move {
+            let _turn = turn;
+            let desk = Desk { store: &store, settings: &rules.settings, authority: &authority, now };
+            desk.import(batch).await
+        });
+        Ok(written.await.map_err(|error| ApiError::Internal { reason: error.to_string() })??)
     }
 }
 
@@ -67,7 +84,7 @@ fn format_of(call: &Call<'_>) -> Result<Format, ApiError> {
 }
 
 /// Reads the rows beside the control runtime: hashing many keys takes a while.
-async fn read(call: &Call<'_>, format: Format) -> Result<Batch, ApiError> {
+async fn read(call: &Call<'_>, format: Format, turn: Arc<Turn>) -> Result<Batch, ApiError> {
     let (rules, authority, now) = (Arc::clone(&call.settings.rules), call.authority.clone(), call.now);
     let scopes = match call.settings.profile {
         ApiProfile::Standard => "scopes",
@@ -75,6 +92,7 @@ async fn read(call: &Call<'_>, format: Format) -> Result<Batch, ApiError> {
     };
     let body = Zeroizing::new(call.request.body.to_vec());
     let read = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let reader = RowReader::new(&rules.settings, &authority, now).calling_scopes(scopes);
         Batch::read(format, &mut &**body, &reader, MAX_ROWS, |_| {})
     });

@@ -18,11 +18,12 @@ mod profile;
 mod query;
 mod seal;
 mod table;
+mod turns;
 mod usage;
 mod usage_schema;
 mod verify;
 
-pub use api::{Api, ApiSettings, Foreseen};
+pub use api::{Api, ApiSettings, Foreseen, Sort};
 pub use door::Entrance;
 pub use exchange::{ApiAnswer, ApiRequest};
 pub use import::MAX_IMPORT_BODY;

@@ -422,7 +422,7 @@ const fn described(status: u16) -> &'static str {
         413 => "The body is too large.",
         415 => "The body is of another media type.",
         422 => "A value cannot be, or the Idempotency-Key was used for another request.",
-        503 => "The store, or the key set, is not there; nothing was changed.",
+        503 => "The store, or the key set, is not there, or too many others import; nothing was changed.",
         _ => "It is not done.",
     }
 }

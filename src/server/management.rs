@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::tls::EdgeTls;
 
-use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance, Foreseen, MAX_IMPORT_BODY};
+use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance, Foreseen, MAX_IMPORT_BODY, Sort};
 use crate::domain::OwnedFields;
 
 /// Most connections at one time.
@@ -41,22 +41,37 @@ const MAX_STREAMS: u32 = 32;
 const LIFE: Duration = Duration::from_secs(120);
 /// What it gets after that.
 const LAST_ANSWER: Duration = Duration::from_secs(30);
-/// Most bodies at one time that are larger than the others may be.
-const MAX_LARGE_BODIES: usize = 2;
-/// Most other bodies at one time.
-const MAX_SMALL_BODIES: usize = 64;
+/// Most bodies of operators at one time that are larger than the others may be, and most others.
+const OPERATORS_BODIES: (usize, usize) = (2, 64);
+/// The same of keys with an owner, who may be slow for as long as they like without keeping an operator out.
+const OWNERS_BODIES: (usize, usize) = (1, 32);
 /// How long a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Places for bodies: what all connections together hold of them is bounded.
 struct Rooms {
-    small: Semaphore,
+    operators: Room,
+    owners: Room,
+}
+
+struct Room {
     large: Semaphore,
+    small: Semaphore,
 }
 
 impl Default for Rooms {
     fn default() -> Self {
-        Self { small: Semaphore::new(MAX_SMALL_BODIES), large: Semaphore::new(MAX_LARGE_BODIES) }
+        let room = |(large, small)| Room { large: Semaphore::new(large), small: Semaphore::new(small) };
+        Self { operators: room(OPERATORS_BODIES), owners: room(OWNERS_BODIES) }
+    }
+}
+
+impl Rooms {
+    const fn of(&self, sort: Sort) -> &Room {
+        match sort {
+            Sort::Operator => &self.operators,
+            Sort::Owner => &self.owners,
+        }
     }
 }
 
@@ -169,9 +184,9 @@ async fn answer(
     let (most, places) = match api.foresee(head) {
         // Nothing is read for strangers: the answer is the same.
         Foreseen::NoBody => (0, None),
-        Foreseen::Work | Foreseen::Import if is_empty => (0, None),
-        Foreseen::Import if !is_small => (MAX_IMPORT_BODY, Some(&rooms.large)),
-        Foreseen::Work | Foreseen::Import => (MAX_BODY, Some(&rooms.small)),
+        Foreseen::Work(_) | Foreseen::Import(_) if is_empty => (0, None),
+        Foreseen::Import(sort) if !is_small => (MAX_IMPORT_BODY, Some(&rooms.of(sort).large)),
+        Foreseen::Work(sort) | Foreseen::Import(sort) => (MAX_BODY, Some(&rooms.of(sort).small)),
     };
     let collected = tokio::time::timeout(BODY_TIMEOUT, async {
         let Some(places) = places else { return (Ok(Bytes::new()), None) };

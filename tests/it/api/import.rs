@@ -1,5 +1,9 @@
 //! `POST /v1/keys/import`: keys that were made elsewhere move in over the network, by the rules for making each of them.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 use portcullis_testkit::{Call, Facts, Key, eventually};
 use serde_json::{Value, json};
 
@@ -196,4 +200,46 @@ async fn the_other_shape_of_bodies_holds_for_imports() {
     assert_eq!((&done["success"], &done["data"]["imported"]), (&json!(true), &json!(1)), "{done}");
     let again = shop.import("", &rows).facts(Facts::success_profile()).await.expect(422);
     assert_eq!(again.json()["error"]["rows"][0]["line"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn imports_that_are_tried_hold_up_no_revocation() {
+    let shop = Shop::open().await;
+    let row = |n: usize| format!("{{\"name\":\"n\",\"scopes\":[],\"hash\":\"sha256:{n:064x}\"}}\n");
+    let many: String = (0..20_000).map(row).collect();
+    shop.import_as(&shop.operator, "", "application/x-ndjson", many).await.expect(201);
+    let (done, tried) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let try_on = async |client: usize| {
+        while !done.load(Relaxed) {
+            let one = row(1_000_000 + client);
+            shop.import_as(&shop.operator, "?dry_run=true", "application/x-ndjson", one).await.expect(200);
+            tried.fetch_add(1, Relaxed);
+        }
+    };
+    let revoke = async {
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            let key = shop.make(json!({ "name": "short-lived", "scopes": ["read:orders"] })).await;
+            let begun = Instant::now();
+            shop.tell("DELETE", &format!("/v1/keys/{}", key.id), &Value::Null).await.expect(200);
+            waits.push(begun.elapsed());
+            shop.gateway.get("/v1/orders/1").bearer(&key).await.refused(401, "invalid_key");
+        }
+        done.store(true, Relaxed);
+        waits
+    };
+    let (mut waits, _) = tokio::join!(revoke, join_all((0..8).map(try_on)));
+    waits.sort();
+    assert!(waits[2] < Duration::from_secs(1), "revocations took {waits:?} beside {tried:?} imports");
+    assert!(tried.load(Relaxed) > 20, "{tried:?} imports were tried");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_an_array_is_bounded() {
+    let shop = Shop::open().await;
+    let numbers = "0,".repeat(2 << 20);
+    let rows = format!("[{{\"name\":\"n\",\"scopes\":[],\"metadata\":[{numbers}0]}}]");
+    let refused =
+        shop.import_as(&shop.operator, "?skip_bad=true", "application/json", rows).await.refused(400, "invalid_field");
+    assert!(refused.json()["detail"].as_str().unwrap().contains("row 1 is longer"), "{refused:?}");
 }
