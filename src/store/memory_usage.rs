@@ -10,8 +10,8 @@ use super::api::Answer;
 use super::surplus::Surplus;
 use super::usage::{
     EventQuery, Finding, FoundCaller, HOURS_KEPT, KeyUsage, LastSeen, MAX_COUNTS, MAX_EVENTS, MAX_FINDINGS,
-    MAX_NETWORKS, MAX_TIDIED_AT_ONCE, NetworkSeen, NewEvent, NewNetwork, Passage, Sighting, Span, Tidied, UsageBook,
-    UsageBucket, UsageEvent, UsageNotes, UsageQuery, at_hour,
+    MAX_FOUND_NETWORKS, MAX_KEYLESS_FINDINGS, MAX_NETWORKS, MAX_TIDIED_AT_ONCE, NetworkSeen, NewEvent, NewNetwork,
+    Passage, Sighting, Span, Tidied, UsageBook, UsageBucket, UsageEvent, UsageNotes, UsageQuery, at_hour,
 };
 use crate::domain::{KeyId, Timestamp};
 
@@ -74,16 +74,24 @@ impl State {
 
     fn find(&mut self, finding: Finding) {
         let Finding { rule, reason, caller, missing, requests, first, last } = finding;
-        let found = self.findings.entry((rule, reason.into_owned(), caller, missing)).or_insert(Found {
-            requests: 0,
-            first,
-            last,
-        });
+        let mut name = (rule, reason.into_owned(), caller, missing);
+        if matches!(caller, FoundCaller::Network(_)) && !self.findings.contains_key(&name) {
+            let is_alike = |(rule, reason, caller, _): &&FindingName| {
+                matches!(caller, FoundCaller::Network(_)) && (rule, reason) == (&name.0, &name.1)
+            };
+            if self.findings.keys().filter(is_alike).count() >= MAX_FOUND_NETWORKS {
+                name.2 = FoundCaller::Other;
+            }
+        }
+        let is_of_key = |(_, _, caller, _): &FindingName| matches!(caller, FoundCaller::Key(_));
+        let (of_key, most) = if is_of_key(&name) { (true, MAX_FINDINGS) } else { (false, MAX_KEYLESS_FINDINGS) };
+        let found = self.findings.entry(name).or_insert(Found { requests: 0, first, last });
         found.requests = found.requests.saturating_add(requests);
         found.first = found.first.min(first);
         found.last = found.last.max(last);
-        while self.findings.len() > MAX_FINDINGS {
-            let oldest = self.findings.iter().min_by_key(|(_, found)| found.last).map(|(name, _)| name.clone());
+        let alike = || self.findings.iter().filter(|(name, _)| is_of_key(name) == of_key);
+        if alike().count() > most {
+            let oldest = alike().min_by_key(|(_, found)| found.last).map(|(name, _)| name.clone());
             oldest.and_then(|name| self.findings.remove(&name));
         }
     }

@@ -17,7 +17,8 @@ use crate::domain::{KeyId, Timestamp};
 /// Like last use it touches no revision and never delays a revocation. What it holds may lose the last moments before a
 /// power cut, but nothing to a process that ends.
 pub trait UsageBook: Send + Sync {
-    /// Adds what was noted, all of it or nothing. Answers the networks in which a key was seen for the first time while it
+    /// Adds what was noted, all of it or nothing. Findings of more than [`MAX_FOUND_NETWORKS`] networks are added to
+    /// [`FoundCaller::Other`]. Answers the networks in which a key was seen for the first time while it
     /// was known from another.
     fn note_usage(&self, notes: UsageNotes) -> Answer<'_, Vec<NewNetwork>>;
     /// Writes events, each unless one of the same kind and key is nearer than its [`NewEvent::apart`]. Answers for each,
@@ -56,8 +57,14 @@ pub const MAX_NETWORKS: usize = 16;
 /// Most events.
 pub const MAX_EVENTS: usize = if cfg!(test) { 10 } else { 10_000 };
 
-/// Most findings of report mode.
+/// Most findings of report mode about keys.
 pub const MAX_FINDINGS: usize = if cfg!(test) { 10 } else { 20_000 };
+
+/// Most findings of report mode about clients without a known key.
+pub const MAX_KEYLESS_FINDINGS: usize = if cfg!(test) { 8 } else { 5_000 };
+
+/// Most networks whose clients are told apart in the findings of one rule and reason.
+pub const MAX_FOUND_NETWORKS: usize = if cfg!(test) { 4 } else { 64 };
 
 /// `usage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +180,8 @@ pub enum FoundCaller {
     Network(IpNet),
     /// Clients of a Unix socket, without a known key.
     Local,
+    /// Clients without a known key, of networks that there was no room to tell apart.
+    Other,
 }
 
 /// Requests that report mode let pass, and enforcing would refuse.

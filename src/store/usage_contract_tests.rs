@@ -50,6 +50,7 @@ held_to_every_store!(
     networks_are_new_once_and_bounded,
     events_keep_their_distance_and_are_bounded,
     findings_add_up_and_the_stale_go_first,
+    findings_of_networks_are_few_and_drive_out_no_keys,
     usage_touches_no_revision,
 );
 
@@ -287,8 +288,44 @@ async fn findings_add_up_and_the_stale_go_first(place: Place) {
         find(finding(FoundCaller::Key(key_id(100 + number)), NOW.plus(3 * HOUR), 1)).await;
     }
     let kept = store.usage().findings().await.unwrap();
-    assert_eq!(kept.len(), MAX_FINDINGS);
-    assert!(kept.iter().all(|finding| finding.first == NOW.plus(3 * HOUR)), "{kept:?}");
+    let (of_keys, others): (Vec<Finding>, Vec<Finding>) =
+        kept.into_iter().partition(|finding| matches!(finding.caller, FoundCaller::Key(_)));
+    assert_eq!(of_keys.len(), MAX_FINDINGS);
+    assert!(of_keys.iter().all(|finding| finding.first == NOW.plus(3 * HOUR)), "{of_keys:?}");
+    assert_eq!(others, [expected[0].clone(), expected[2].clone()], "keys drive out nobody else");
+}
+
+async fn findings_of_networks_are_few_and_drive_out_no_keys(place: Place) {
+    let store = place.open();
+    let finding = |reason: &'static str, caller, at: Timestamp| Finding {
+        rule: "GET /a".into(),
+        reason: reason.into(),
+        caller,
+        missing: Vec::new(),
+        requests: 1,
+        first: at,
+        last: at,
+    };
+    let network = |number: usize| FoundCaller::Network(network_of(format!("198.51.{number}.1").parse().unwrap()));
+    let many = MAX_FOUND_NETWORKS + 3;
+    let mut findings = vec![finding("missing_credential", FoundCaller::Key(key_id(1)), NOW)];
+    findings.extend((0..many).map(|number| finding("missing_credential", network(number), NOW.plus(HOUR))));
+    let notes = |findings| UsageNotes { findings, ..UsageNotes::default() };
+    store.usage().note_usage(notes(findings)).await.unwrap();
+    let again = [0, many].map(|number| finding("missing_credential", network(number), NOW.plus(HOUR)));
+    store.usage().note_usage(notes(again.to_vec())).await.unwrap();
+    let kept = store.usage().findings().await.unwrap();
+    let requests = |caller| kept.iter().find(|kept| kept.caller == caller).map(|kept| kept.requests);
+    assert_eq!(kept.len(), MAX_FOUND_NETWORKS + 2);
+    assert_eq!(requests(network(0)), Some(2), "a network that is known stays apart");
+    assert_eq!(requests(FoundCaller::Other), Some(4));
+    for (hours, reason) in ["invalid_key", "unknown_key", "key_revoked"].into_iter().enumerate() {
+        let at = NOW.plus(Duration::from_secs(7_200 + 3_600 * hours as u64));
+        store.usage().note_usage(notes((0..many).map(|n| finding(reason, network(n), at)).collect())).await.unwrap();
+    }
+    let kept = store.usage().findings().await.unwrap();
+    assert_eq!(kept.len(), MAX_KEYLESS_FINDINGS + 1);
+    assert!(kept.iter().any(|kept| kept.caller == FoundCaller::Key(key_id(1))), "{kept:?}");
 }
 
 async fn usage_touches_no_revision(place: Place) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use super::findings::Findings;
 use super::rules::RuleNames;
 use super::tally::{Counted, FindingCount, FindingName, Noted, Tally, Visit};
 use super::unusual::Refusals;
@@ -19,7 +20,7 @@ use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
 
 /// How often is looked whether workers have room.
 const LOOK: Duration = Duration::from_secs(1);
-/// Most counts kept while the store is away, and a quarter of it of keys and of findings.
+/// Most counts kept while the store is away, and a quarter of it of keys and of what they were found to do.
 const MAX_PENDING: usize = 262_144;
 /// Most events kept while the store is away.
 const MAX_PENDING_EVENTS: usize = 1_000;
@@ -49,7 +50,7 @@ pub struct Ledger {
     refusals: Refusals,
     counts: HashMap<Counted, u64>,
     visits: HashMap<KeyId, (KeyKind, Sighting)>,
-    findings: HashMap<FindingName, FindingCount>,
+    findings: Findings,
     events: Vec<NewEvent>,
     told_dropped: u64,
 }
@@ -72,7 +73,7 @@ impl Ledger {
             refusals: Refusals::default(),
             counts: HashMap::new(),
             visits: HashMap::new(),
-            findings: HashMap::new(),
+            findings: Findings::default(),
             events: Vec::new(),
             told_dropped: 0,
         }
@@ -99,7 +100,7 @@ impl Ledger {
         // Room that was needed while the store was away.
         self.counts = HashMap::new();
         self.visits = HashMap::new();
-        self.findings = HashMap::new();
+        self.findings = Findings::default();
         if !self.events.is_empty() {
             let written = self.book.note_events(self.events.clone()).await?;
             for (NewEvent { event, .. }, is_written) in std::mem::take(&mut self.events).into_iter().zip(written) {
@@ -159,8 +160,10 @@ impl Ledger {
             for (key, visit) in visits {
                 self.add_visit(key, visit);
             }
-            for (name, count) in findings {
-                self.add_finding(name, count);
+            for (name, count) in findings.iter() {
+                if !self.findings.add(&name.as_found(), *count, MAX_PENDING / 4) {
+                    self.tally.drop_more(1);
+                }
             }
         }
         let mut events = Vec::new();
@@ -214,24 +217,12 @@ impl Ledger {
         }
     }
 
-    fn add_finding(&mut self, name: FindingName, count: FindingCount) {
-        if let Some(known) = self.findings.get_mut(&name) {
-            known.requests += count.requests;
-            known.first = known.first.min(count.first);
-            known.last = known.last.max(count.last);
-        } else if self.findings.len() < MAX_PENDING / 4 {
-            self.findings.insert(name, count);
-        } else {
-            self.tally.drop_more(1);
-        }
-    }
-
     /// What is written next.
     fn batch(&self) -> Batch {
         Batch {
             counts: self.counts.keys().take(BATCH).copied().collect(),
             visits: self.visits.keys().take(BATCH).copied().collect(),
-            findings: self.findings.keys().take(BATCH).cloned().collect(),
+            findings: self.findings.iter().take(BATCH).map(|(name, _)| name.clone()).collect(),
         }
     }
 
@@ -277,7 +268,7 @@ impl Ledger {
         let counts = batch.counts.iter().filter_map(|counted| self.counts.get_key_value(counted));
         let mut counts: Vec<UsageCount> = counts.map(count).collect();
         counts.sort_unstable_by_key(|count| (count.key, count.at));
-        let findings = batch.findings.iter().filter_map(|name| self.findings.get_key_value(name));
+        let findings = batch.findings.iter().filter_map(|name| Some((name, self.findings.get(name)?)));
         UsageNotes { counts, sightings, findings: findings.map(finding).collect() }
     }
 

@@ -5,6 +5,7 @@
 //! Start at [`Tally`] for what a request notes, [`Ledger`] for what becomes of it.
 
 mod asked;
+mod findings;
 mod ledger;
 mod report;
 mod rules;

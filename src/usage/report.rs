@@ -136,7 +136,7 @@ pub async fn report(store: &Store, settings: &GateSettings, query: ReportQuery<'
     let mut findings: HashMap<Arc<str>, Vec<Finding>> = HashMap::new();
     let of_caller = |caller: FoundCaller| match caller {
         FoundCaller::Key(key) => Some(key),
-        FoundCaller::Network(_) | FoundCaller::Local => None,
+        FoundCaller::Network(_) | FoundCaller::Local | FoundCaller::Other => None,
     };
     for finding in store.usage().findings().await? {
         if is_own(of_caller(finding.caller)) {

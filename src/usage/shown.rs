@@ -127,6 +127,7 @@ fn breakage_json(breakage: &Breakage) -> Value {
         FoundCaller::Key(key) => (Some(key), None),
         FoundCaller::Network(network) => (None, Some(network.to_string())),
         FoundCaller::Local => (None, Some("local".to_owned())),
+        FoundCaller::Other => (None, Some("other".to_owned())),
     };
     json!({
         "key_id": key,

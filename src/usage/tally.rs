@@ -12,13 +12,14 @@ use hashbrown::{Equivalent, HashMap};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::findings::Findings;
 use super::rules::RuleName;
 use crate::domain::{KeyId, KeyKind, Scope, Timestamp, network_of};
 use crate::store::{FoundCaller, MAX_NETWORKS, NetworkSeen, Passage};
 
 /// Most counts, and most keys, that one worker notes between two flushes.
 const MAX_PER_WORKER: usize = 65_536;
-/// Most findings that one worker notes between two flushes.
+/// Most findings of keys that one worker notes between two flushes, and half as many of clients without a key.
 const MAX_FINDINGS_PER_WORKER: usize = 4_096;
 /// What is kept of a `User-Agent`, in bytes as they came.
 const MAX_AGENT_BYTES: usize = 256;
@@ -42,7 +43,7 @@ struct Worker {
 pub(super) struct Noted {
     pub(super) counts: HashMap<Counted, u64>,
     pub(super) visits: HashMap<KeyId, Visit>,
-    pub(super) findings: HashMap<FindingName, FindingCount>,
+    pub(super) findings: Findings,
 }
 
 /// What requests are counted by.
@@ -157,6 +158,13 @@ pub struct Found<'a> {
     pub missing: &'a [Scope],
 }
 
+impl Found<'_> {
+    pub(super) fn to_name(self) -> FindingName {
+        let Self { rule, reason, caller, missing } = self;
+        FindingName { rule, reason, caller, missing: missing.into() }
+    }
+}
+
 impl Hash for Found<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.rule, self.reason, self.caller, self.missing).hash(state);
@@ -173,7 +181,7 @@ pub(super) struct FindingName {
 }
 
 impl FindingName {
-    fn as_found(&self) -> Found<'_> {
+    pub(super) fn as_found(&self) -> Found<'_> {
         Found { rule: self.rule, reason: self.reason, caller: self.caller, missing: &self.missing }
     }
 }
@@ -196,6 +204,14 @@ pub(super) struct FindingCount {
     pub(super) requests: u64,
     pub(super) first: Timestamp,
     pub(super) last: Timestamp,
+}
+
+impl FindingCount {
+    pub(super) fn add(&mut self, more: Self) {
+        self.requests += more.requests;
+        self.first = self.first.min(more.first);
+        self.last = self.last.max(more.last);
+    }
 }
 
 impl Tally {
@@ -235,19 +251,8 @@ impl Tally {
 
     /// Notes a request that report mode let pass.
     pub fn find(&self, worker: usize, found: &Found<'_>, at: Timestamp) {
-        self.with(worker, |noted| {
-            if let Some(count) = noted.findings.get_mut(found) {
-                count.requests += 1;
-                count.last = at;
-            } else if noted.findings.len() < MAX_FINDINGS_PER_WORKER {
-                let Found { rule, reason, caller, missing } = *found;
-                let name = FindingName { rule, reason, caller, missing: missing.into() };
-                noted.findings.insert(name, FindingCount { requests: 1, first: at, last: at });
-            } else {
-                return false;
-            }
-            true
-        });
+        let once = FindingCount { requests: 1, first: at, last: at };
+        self.with(worker, |noted| noted.findings.add(found, once, MAX_FINDINGS_PER_WORKER));
     }
 
     /// How many notes were dropped for want of room.
@@ -271,7 +276,7 @@ impl Tally {
             let fresh = Noted {
                 counts: HashMap::with_capacity(room.0),
                 visits: HashMap::with_capacity(room.1),
-                findings: HashMap::with_capacity(room.2),
+                findings: Findings::with_capacity(room.2),
             };
             std::mem::replace(&mut *worker.noted.lock(), fresh)
         })
@@ -282,7 +287,7 @@ impl Tally {
         self.workers.iter().any(|worker| {
             let noted = worker.noted.lock();
             noted.counts.len().max(noted.visits.len()) >= MAX_PER_WORKER / 2
-                || noted.findings.len() >= MAX_FINDINGS_PER_WORKER / 2
+                || noted.findings.of_keys() >= MAX_FINDINGS_PER_WORKER / 2
         })
     }
 

@@ -95,7 +95,7 @@ fn findings_of_one_kind_are_one() {
     tally.find(0, &found, NOW.plus(Duration::from_secs(1)));
     tally.find(0, &Found { missing: &[], ..found }, NOW);
     let noted = tally.take().next().unwrap();
-    let mut requests: Vec<u64> = noted.findings.values().map(|count| count.requests).collect();
+    let mut requests: Vec<u64> = noted.findings.iter().map(|(_, count)| count.requests).collect();
     requests.sort_unstable();
     assert_eq!(requests, [1, 2]);
 }

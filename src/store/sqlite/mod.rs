@@ -39,6 +39,7 @@ mod seat;
 mod trail;
 mod usage;
 mod usage_book;
+mod usage_findings;
 mod usage_tidy;
 mod writer;
 

@@ -11,14 +11,14 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_pa
 use super::fault::Fault;
 use super::seat::Open;
 use super::usage::Usage;
+use super::usage_findings::{add_findings, findings};
 use super::usage_tidy::tidy;
 use crate::domain::{KeyId, Timestamp};
 use crate::store::api::Answer;
 use crate::store::surplus::Surplus;
 use crate::store::usage::{
-    EventKind, EventQuery, Finding, FoundCaller, KeyUsage, LastSeen, MAX_EVENTS, MAX_FINDINGS, MAX_NETWORKS,
-    NetworkSeen, NewEvent, NewNetwork, Passage, Sighting, Span, Tidied, UsageBook, UsageBucket, UsageCount, UsageEvent,
-    UsageNotes, UsageQuery, at_hour,
+    EventKind, EventQuery, Finding, KeyUsage, LastSeen, MAX_EVENTS, MAX_NETWORKS, NetworkSeen, NewEvent, NewNetwork,
+    Passage, Sighting, Span, Tidied, UsageBook, UsageBucket, UsageCount, UsageEvent, UsageNotes, UsageQuery, at_hour,
 };
 
 impl UsageBook for Usage {
@@ -90,10 +90,10 @@ fn note(open: &mut Open, notes: &UsageNotes) -> Result<Vec<NewNetwork>, Fault> {
 
 /// Numbers of rules, looked up or given once in a transaction.
 #[derive(Default)]
-struct Rules(HashMap<Arc<str>, i64>);
+pub(super) struct Rules(HashMap<Arc<str>, i64>);
 
 impl Rules {
-    fn number(&mut self, connection: &Connection, text: &Arc<str>) -> Result<i64, Fault> {
+    pub(super) fn number(&mut self, connection: &Connection, text: &Arc<str>) -> Result<i64, Fault> {
         if let Some(number) = self.0.get(text) {
             return Ok(*number);
         }
@@ -165,28 +165,6 @@ fn see(connection: &Connection, sightings: &[Sighting]) -> Result<Vec<NewNetwork
         }
     }
     Ok(new)
-}
-
-fn add_findings(connection: &Connection, findings: &[Finding], rules: &mut Rules) -> Result<(), Fault> {
-    if findings.is_empty() {
-        return Ok(());
-    }
-    let mut upsert = connection.prepare_cached(
-        "INSERT INTO findings (rule, reason, caller, missing, requests, first, last) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, first = min(first, excluded.first), \
-         last = max(last, excluded.last)",
-    )?;
-    for finding in findings {
-        let rule = rules.number(connection, &finding.rule)?;
-        let requests = number(finding.requests);
-        let (caller, missing) = (caller_text(finding.caller), finding.missing.join(" "));
-        let (first, last) = (finding.first.unix_ms(), finding.last.unix_ms());
-        upsert.execute(params![rule, finding.reason, caller, missing, requests, first, last])?;
-    }
-    let excess = "DELETE FROM findings WHERE (rule, reason, caller, missing) IN \
-         (SELECT rule, reason, caller, missing FROM findings ORDER BY last DESC LIMIT -1 OFFSET ?1)";
-    connection.prepare_cached(excess)?.execute([rows(MAX_FINDINGS)])?;
-    Ok(())
 }
 
 fn note_events(open: &mut Open, events: &[NewEvent]) -> Result<Vec<bool>, Fault> {
@@ -294,26 +272,6 @@ fn rules_passed(open: &mut Open, keys: &[KeyId]) -> Result<Vec<(KeyId, Arc<str>)
     Ok(passed)
 }
 
-fn findings(open: &mut Open) -> Result<Vec<Finding>, Fault> {
-    let mut select = open.connection.prepare_cached(
-        "SELECT text, reason, caller, missing, requests, first, last FROM findings JOIN rules USING (rule) \
-         ORDER BY text, last DESC, reason, caller, missing",
-    )?;
-    let found = select.query_map([], |row| {
-        let (reason, missing): (String, String) = (row.get(1)?, row.get(3)?);
-        Ok(Finding {
-            rule: row.get(0)?,
-            reason: reason.into(),
-            caller: caller(row, 2)?,
-            missing: missing.split_whitespace().map(str::to_owned).collect(),
-            requests: unsigned(row.get(4)?),
-            first: Timestamp::from_unix_ms(row.get(5)?),
-            last: Timestamp::from_unix_ms(row.get(6)?),
-        })
-    })?;
-    Ok(found.collect::<Result<_, _>>()?)
-}
-
 fn list_events(open: &mut Open, query: EventQuery) -> Result<Vec<UsageEvent>, Fault> {
     let mut select = open.connection.prepare_cached(
         "SELECT kind, id, address, at, detail FROM events WHERE ?1 IS NULL OR id = ?1 ORDER BY event DESC LIMIT ?2",
@@ -351,27 +309,6 @@ fn passage(row: &Row<'_>, column: usize) -> rusqlite::Result<Passage> {
     known.ok_or_else(|| strange(column, Type::Integer))
 }
 
-const LOCAL: &str = "local";
-
-fn caller_text(caller: FoundCaller) -> String {
-    match caller {
-        FoundCaller::Key(id) => id.to_string(),
-        FoundCaller::Network(network) => network.to_string(),
-        FoundCaller::Local => LOCAL.to_owned(),
-    }
-}
-
-fn caller(row: &Row<'_>, column: usize) -> rusqlite::Result<FoundCaller> {
-    let text: String = row.get(column)?;
-    if text == LOCAL {
-        return Ok(FoundCaller::Local);
-    }
-    if let Ok(id) = text.parse() {
-        return Ok(FoundCaller::Key(id));
-    }
-    text.parse().map(FoundCaller::Network).map_err(|_| strange(column, Type::Text))
-}
-
 fn text_of<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     parsed(row, column)?.ok_or_else(|| strange(column, Type::Text))
 }
@@ -382,7 +319,7 @@ fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T
 }
 
 /// A value that this file was never given.
-fn strange(column: usize, kind: Type) -> rusqlite::Error {
+pub(super) fn strange(column: usize, kind: Type) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(column, "a value of the usage file".to_owned(), kind)
 }
 
@@ -391,10 +328,10 @@ pub(super) fn rows(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }
 
-fn number(count: u64) -> i64 {
+pub(super) fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn unsigned(count: i64) -> u64 {
+pub(super) fn unsigned(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
