@@ -10,7 +10,7 @@ use super::query::Query;
 use crate::domain::KeyRecord;
 use crate::domain::time::span_of_text;
 use crate::manage::Desk;
-use crate::store::Store;
+use crate::store::{KeyQuery, Store};
 use crate::usage::{About, Period, ReportQuery, UNUSED_FOR, key_usage, report, report_json};
 
 /// Parameters of the use of one key.
@@ -41,10 +41,12 @@ pub(super) async fn show_report(call: &Call<'_>, store: &Store) -> Result<ApiAns
     };
     let sight = call.authority.sight();
     let sees = |record: &KeyRecord| sight.sees_key(record);
+    let mut among = KeyQuery::default();
+    let can_be = sight.narrow(&mut among);
     let about = if call.authority.is_operator() {
         About::Everything
     } else {
-        About::Keys { owner: sight.owner(), sees: &sees }
+        About::Keys { among: can_be.then_some(&among), sees: &sees }
     };
     let asked = ReportQuery { about, unused_for, now: call.now };
     let found = report(store, &call.settings.rules.settings, asked).await?;

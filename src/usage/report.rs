@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rules::rule_text;
-use crate::domain::{GrantedScope, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, Scope, Timestamp};
+use crate::domain::{GrantedScope, KeyId, KeyKind, KeyRecord, KeyState, Scope, Timestamp};
 use crate::gate::{Demand, Door, GateSettings, Mode};
 use crate::store::{EventQuery, Finding, FoundCaller, KeyQuery, MAX_EVENTS, Store, StoreError, Surplus, UsageEvent};
 
@@ -26,8 +26,8 @@ pub enum About<'a> {
     Everything,
     /// Only some, and nothing about clients without a key, nor about rules that none of these keys asked.
     Keys {
-        /// Whose they are; none: of nobody or of anybody.
-        owner: Option<OwnerId>,
+        /// What the store is asked for, from the first on; none: there can be no such keys.
+        among: Option<&'a KeyQuery>,
         /// Which of those.
         sees: &'a (dyn Fn(&KeyRecord) -> bool + Sync),
     },
@@ -38,11 +38,13 @@ impl About<'_> {
         matches!(self, Self::Everything)
     }
 
-    const fn owner(self) -> Option<OwnerId> {
-        match self {
-            Self::Everything => None,
-            Self::Keys { owner, .. } => owner,
-        }
+    /// The first page to read; none when there can be no keys.
+    fn first_page(self) -> Option<KeyQuery> {
+        let among = match self {
+            Self::Everything => KeyQuery::default(),
+            Self::Keys { among, .. } => among?.clone(),
+        };
+        Some(KeyQuery { limit: PAGE, ..among })
     }
 
     fn sees(self, record: &KeyRecord) -> bool {
@@ -204,7 +206,7 @@ async fn read_keys(
     report: &mut Report,
 ) -> Result<HashMap<KeyId, String>, StoreError> {
     let mut names = HashMap::new();
-    let mut wanted = KeyQuery { limit: PAGE, owner: query.about.owner(), ..KeyQuery::default() };
+    let Some(mut wanted) = query.about.first_page() else { return Ok(names) };
     loop {
         let page = store.reader().list_keys(wanted.clone()).await?;
         let ids: Vec<KeyId> = page.items.iter().map(|record| record.id).collect();

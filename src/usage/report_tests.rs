@@ -114,10 +114,14 @@ async fn owners_read_of_their_own_keys_alone() {
         report(&store, &settings(), query).await.unwrap()
     };
     let owner = Some(owner_id(1));
+    let among = KeyQuery { owner, ..KeyQuery::default() };
     let sees = |record: &KeyRecord| record.owner == owner;
-    let (all, own) = (ask(About::Everything).await, ask(About::Keys { owner, sees: &sees }).await);
-    let nobody = ask(About::Keys { owner: None, sees: &|_| false }).await;
+    let (all, own) = (ask(About::Everything).await, ask(About::Keys { among: Some(&among), sees: &sees }).await);
+    let nobody = ask(About::Keys { among: None, sees: &|_| true }).await;
     assert!(nobody.unused_keys.is_empty() && nobody.report_mode.is_empty() && nobody.excess_scopes.is_empty());
+    let without = KeyQuery { unowned: true, ..KeyQuery::default() };
+    let unowned = ask(About::Keys { among: Some(&without), sees: &|_| true }).await;
+    assert!(unowned.unused_keys.len() == 1 && unowned.unused_keys.iter().all(|key| key.owner.is_none()));
     assert_eq!((all.unused_keys.len(), own.unused_keys.len()), (2, 1));
     let rules = |report: &Report| {
         let trial = |trial: &Trial| format!("{} {} {}", trial.rule, trial.requests, trial.callers.len());
