@@ -156,7 +156,7 @@ const MAX_ROWS: usize = 1_000_000;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Another machine")]
 pub(super) struct ServerArgs {
-    /// The management API to use instead of the store here, as https://gate.example; its key is taken from the
+    /// The management API to use instead of the store here, such as `https://gate.example`; its key is taken from the
     /// environment variable PORTCULLIS_KEY
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
