@@ -97,6 +97,10 @@ fn operation(row: &Row, schemas: &mut Schemas, profile: ApiProfile) -> Value {
     let mut responses = Map::new();
     let (status, description, media_type, schema) = success(row, schemas);
     let schema = if media_type == "application/json" { enveloped(schema, row.name, profile) } else { schema };
+    if row.name == Name::ImportKeys {
+        let told = json!({ "description": "What would be imported (`dry_run`).", "content": { media_type: { "schema": schema } } });
+        responses.insert("200".to_owned(), told);
+    }
     responses.insert(
         status.to_owned(),
         json!({ "description": description, "content": { media_type: { "schema": schema } } }),

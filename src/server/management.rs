@@ -48,6 +48,9 @@ const OWNERS_BODIES: (usize, usize) = (1, 32);
 /// How long a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a body that nobody needs is taken.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Places for bodies: what all connections together hold of them is bounded.
 struct Rooms {
     operators: Room,
@@ -189,7 +192,10 @@ async fn answer(
         Foreseen::Work(sort) | Foreseen::Import(sort) => (MAX_BODY, Some(&rooms.of(sort).small)),
     };
     let collected = tokio::time::timeout(BODY_TIMEOUT, async {
-        let Some(places) = places else { return (Ok(Bytes::new()), None) };
+        let Some(places) = places else {
+            discard(body).await;
+            return (Ok(Bytes::new()), None);
+        };
         let place = places.acquire().await.ok();
         (Limited::new(body, most).collect().await.map(http_body_util::Collected::to_bytes), place)
     });
@@ -211,6 +217,22 @@ async fn answer(
         answer.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(stamped(answer, &request_id))
+}
+
+/// Takes a body away without keeping any of it, as far as is reasonable: a client that is cut off while it still sends may
+/// never see its answer.
+async fn discard(mut body: Incoming) {
+    let all = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > MAX_IMPORT_BODY {
+                return;
+            }
+        }
+    };
+    // What is left then is the client's to give up.
+    let _over = tokio::time::timeout(DISCARD_TIMEOUT, all).await;
 }
 
 /// A refusal of what cannot be read.

@@ -185,7 +185,7 @@ async fn only_an_import_by_who_may_import_is_large() {
     let done = shop.import_as(&shop.operator, "", "application/x-ndjson", large.clone()).await.expect(201).json();
     assert_eq!(done["imported"], 1_000);
     let reader = shop.make(json!({ "name": "r", "kind": "management", "scopes": ["portcullis:keys:read"] })).await;
-    shop.import_as(&reader, "", "application/x-ndjson", large.clone()).await.refused(413, "body_too_large");
+    shop.import_as(&reader, "", "application/x-ndjson", large.clone()).await.refused(403, "insufficient_scope");
     let other =
         shop.ask("POST", "/v1/keys").bearer(&shop.operator).header("content-type", "application/json").body(large);
     other.await.refused(413, "body_too_large");
