@@ -228,14 +228,17 @@ fn decision_now(answer: &Answer) -> Decision<'_> {
 /// Whether the decision changed, and that in words.
 fn compare(then: Decision<'_>, now: Decision<'_>) -> (Option<bool>, &'static str) {
     use Decision::{Failed, LetIn, Refused, Reported};
-    let is_let_in = matches!(now, LetIn | Reported(_));
     match then {
         Refused("unknown_key") if then == now => {
             (None, "The key was not known. It is not remembered: whether it is known now cannot be said.")
         }
-        Refused(reason) | Reported(reason) if BEYOND.contains(&reason) && is_let_in => (
+        Refused(reason) | Reported(reason) if BEYOND.contains(&reason) && !is_decided_before(now, reason) => (
             None,
             "What it was refused for lies in header fields or limits, which are not remembered: it may pass now or not.",
+        ),
+        _ if matches!(now, Refused(reason) | Reported(reason) if BEYOND.contains(&reason)) => (
+            None,
+            "What decides now lies in header fields or limits, which are not remembered: it may pass now or not.",
         ),
         Failed if now == LetIn => (
             Some(false),
@@ -247,6 +250,13 @@ fn compare(then: Decision<'_>, now: Decision<'_>) -> (Option<bool>, &'static str
             (Some(true), "The configuration or the key has changed since, and the answer with it.")
         }
     }
+}
+
+/// Whether what is refused now is refused for something that is looked at before `then`: then the fields and limits that
+/// are not remembered make no difference any more.
+fn is_decided_before(now: Decision<'_>, then: &str) -> bool {
+    let is_guard = matches!(then, "origin_not_allowed" | "secret_key_in_browser");
+    matches!(now, Decision::Refused(now) if JUDGED.contains(&now) && !(is_guard && now == "insufficient_scope"))
 }
 
 fn none_if_empty(text: &str) -> Option<&str> {

@@ -20,6 +20,12 @@ fn a_change_is_claimed_only_where_all_that_decides_is_remembered() {
         (Reported("rate_limited"), LetIn, None),
         (Refused("secret_key_in_browser"), LetIn, None),
         (Refused("rate_limited"), Refused("key_revoked"), Some(true)),
+        (Refused("rate_limited"), Refused("insufficient_scope"), Some(true)),
+        (Refused("secret_key_in_browser"), Refused("key_revoked"), Some(true)),
+        (Refused("secret_key_in_browser"), Refused("insufficient_scope"), None),
+        (Refused("origin_not_allowed"), Refused("origin_not_allowed"), None),
+        (LetIn, Refused("origin_not_allowed"), None),
+        (Refused("insufficient_scope"), Refused("origin_not_allowed"), None),
         (Failed, LetIn, Some(false)),
         (Failed, Refused("no_route"), None),
     ] {
