@@ -145,7 +145,7 @@ impl Reloader {
         let report = ReloadReport {
             ok: true,
             changed_routes: changed_routes(&self.settings.gate.routes, &settings.gate.routes),
-            losing_keys: gateway.live.losing_keys(&generation.rules, MAX_LOSING_KEYS),
+            losing_keys: gateway.live.losing_keys(&generation.rules, MAX_LOSING_KEYS, time::now()),
             problems: Vec::new(),
         };
         if dry_run {

@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 
 use super::headers::HeaderRules;
 use super::target::Upstream;
-use crate::cache::{Directory, KeySet, Publish};
+use crate::cache::{Directory, KeySet, KeySlot, Publish};
+use crate::domain::{KeyKind, KeyState, Timestamp};
 use crate::gate::{Rules, Snapshot};
 use crate::limit::LimitFields;
 use crate::reply::ErrorProfile;
@@ -98,12 +99,14 @@ impl Live {
         }
     }
 
-    /// The ids of at most `most` keys that pass some rule now and would not pass it under `next`.
-    pub(crate) fn losing_keys(&self, next: &Arc<Rules>, most: usize) -> Vec<String> {
+    /// The ids of at most `most` keys that are accepted at `now`, pass some rule and would not pass it under `next`.
+    /// Management keys ask no route.
+    pub(crate) fn losing_keys(&self, next: &Arc<Rules>, most: usize, now: Timestamp) -> Vec<String> {
         let current = self.current();
         let after = Snapshot::join(Arc::clone(next), Arc::clone(&current.gate.directory), None);
         let losing = current.gate.profiles_losing_access(&after);
-        let ids = self.keys.ids_where(most, |slot| losing.contains(&slot.profile));
+        let is_in_use = |slot: &KeySlot| slot.kind != KeyKind::Management && slot.state(now) == KeyState::Active;
+        let ids = self.keys.ids_where(most, |slot| losing.contains(&slot.profile) && is_in_use(slot));
         ids.iter().map(ToString::to_string).collect()
     }
 
