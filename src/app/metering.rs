@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use crate::domain::time::{self, monotonic_now};
 use crate::domain::{QuotaTerm, Timestamp};
 use crate::limit::{LimitSettings, Meters, Moment, Term};
-use crate::store::{QuotaBook, StoreError};
+use crate::store::{Outage, QuotaBook, StoreError};
 
 /// Between two turns of the sweep, each an eighth of the meters.
 const SWEEP_TURN: Duration = Duration::from_secs(1);
@@ -65,25 +65,14 @@ impl QuotaCounts {
         settings: Arc<ArcSwap<LimitSettings>>,
         mut stop: tokio::sync::oneshot::Receiver<()>,
     ) {
-        let mut away = false;
+        let mut outage = Outage::of("counts of quotas");
         loop {
             let every = settings.load().quota_flush;
             let told = tokio::select! {
                 () = tokio::time::sleep(every) => false,
                 _ = &mut stop => true,
             };
-            match self.flush().await {
-                Ok(()) if away => {
-                    away = false;
-                    tracing::info!("counts of quotas are written again");
-                }
-                Ok(()) => {}
-                Err(error) if !away || told => {
-                    away = true;
-                    tracing::warn!(%error, "counts of quotas cannot be written; they are kept and tried again");
-                }
-                Err(_) => {}
-            }
+            outage.note(self.flush().await, told);
             if told {
                 return;
             }

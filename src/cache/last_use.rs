@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::key_set::KeySet;
 use crate::domain::{KeyId, Timestamp, time};
-use crate::store::{Actor, Command, KeyWriter, Order, StoreError};
+use crate::store::{Actor, Command, KeyWriter, Order, Outage, StoreError};
 
 /// Most keys that one worker notes between two flushes.
 const MAX_PER_WORKER: usize = 65_536;
@@ -119,7 +119,7 @@ impl LastUse {
     /// Flushes at every interval, for ever, and sooner when many keys are used. Says once when the store goes away, and
     /// when it is back.
     pub async fn run(self: Arc<Self>, keys: Arc<KeySet>, writer: Arc<dyn KeyWriter>, every: Duration) {
-        let mut away = false;
+        let mut outage = Outage::of("last use");
         let mut waited = Duration::ZERO;
         loop {
             let step = LOOK.min(every);
@@ -130,18 +130,7 @@ impl LastUse {
                 continue;
             }
             waited = Duration::ZERO;
-            match self.flush(writer.as_ref()).await {
-                Ok(()) if away => {
-                    away = false;
-                    tracing::info!("last use is written again");
-                }
-                Ok(()) => {}
-                Err(error) if !away => {
-                    away = true;
-                    tracing::warn!(%error, "last use cannot be written; it is kept and tried again");
-                }
-                Err(_) => {}
-            }
+            outage.note(self.flush(writer.as_ref()).await, false);
         }
     }
 }

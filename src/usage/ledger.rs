@@ -13,7 +13,7 @@ use super::tally::{Counted, FindingCount, FindingName, Noted, Tally, Visit};
 use super::unusual::Refusals;
 use crate::domain::{KeyId, KeyKind, Timestamp, time, without_keys};
 use crate::store::{
-    EventKind, Finding, MAX_NETWORKS, NewEvent, NewNetwork, Passage, Sighting, StoreError, Surplus, UsageBook,
+    EventKind, Finding, MAX_NETWORKS, NewEvent, NewNetwork, Outage, Passage, Sighting, StoreError, Surplus, UsageBook,
     UsageCount, UsageEvent, UsageNotes,
 };
 use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
@@ -115,7 +115,7 @@ impl Ledger {
     /// Flushes at every interval until told to stop, and once more then; sooner when much is noted. Says once when the
     /// store goes away, and when it is back.
     pub async fn run(mut self, every: Duration, mut stop: tokio::sync::oneshot::Receiver<()>) {
-        let mut away = false;
+        let mut outage = Outage::of("usage");
         let mut waited = Duration::ZERO;
         loop {
             let step = LOOK.min(every);
@@ -128,18 +128,7 @@ impl Ledger {
                 continue;
             }
             waited = Duration::ZERO;
-            match self.flush(time::now()).await {
-                Ok(()) if away => {
-                    away = false;
-                    tracing::info!("usage is written again");
-                }
-                Ok(()) => {}
-                Err(error) if !away || told => {
-                    away = true;
-                    tracing::warn!(%error, "usage cannot be written; it is kept and tried again");
-                }
-                Err(_) => {}
-            }
+            outage.note(self.flush(time::now()).await, told);
             if told {
                 return;
             }
