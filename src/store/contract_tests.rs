@@ -7,48 +7,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::fixtures::{NOW, by, hash, key, key_id, keys, owner, owner_id};
+use super::fixtures::held_to_every_store;
+use super::fixtures::{NOW, Place, by, hash, key, key_id, keys, owner, owner_id};
 use super::*;
 use crate::domain::{
     Bounds, KeyId, KeyKind, KeyRecord, KeyState, OwnerRecord, Quota, QuotaHolder, QuotaPeriod, QuotaTerm, RateLimit,
     Revision, RevisionToken, StoreHead, Timestamp,
 };
-
-/// Opens the same store any number of times; a memory store only once.
-struct Place {
-    settings: StoreSettings,
-    _directory: tempfile::TempDir,
-}
-
-impl Place {
-    fn sqlite() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        Self { settings: StoreSettings::Sqlite { path: directory.path().join("portcullis.db") }, _directory: directory }
-    }
-
-    fn memory() -> Self {
-        Self { settings: StoreSettings::Memory, _directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn open(&self) -> Arc<Store> {
-        open(&self.settings, OpenMode::Create, AuditSeal::default()).unwrap()
-    }
-}
-
-macro_rules! held_to_every_store {
-    ($($claim:ident),* $(,)?) => {
-        held_to_every_store!(@ sqlite, $($claim),*);
-        held_to_every_store!(@ memory, $($claim),*);
-    };
-    (@ $store:ident, $($claim:ident),*) => {
-        mod $store {
-            $(#[tokio::test]
-            async fn $claim() {
-                super::$claim(super::Place::$store()).await;
-            })*
-        }
-    };
-}
 
 held_to_every_store!(
     a_new_store_is_empty_and_at_revision_zero,

@@ -1,8 +1,9 @@
 //! Records for tests of this room and of those above it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::Actor;
+use super::{Actor, AuditSeal, OpenMode, Store, StoreSettings};
 use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Revision, Timestamp};
 
 /// The moment at which tests happen unless they say otherwise.
@@ -88,3 +89,41 @@ pub(crate) fn owner(number: u32) -> OwnerRecord {
         revision: Revision::ZERO,
     }
 }
+
+/// Opens the same store any number of times; a memory store only once.
+pub(super) struct Place {
+    pub(super) settings: StoreSettings,
+    _directory: tempfile::TempDir,
+}
+
+impl Place {
+    pub(super) fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { settings: StoreSettings::Sqlite { path: directory.path().join("portcullis.db") }, _directory: directory }
+    }
+
+    pub(super) fn memory() -> Self {
+        Self { settings: StoreSettings::Memory, _directory: tempfile::tempdir().unwrap() }
+    }
+
+    pub(super) fn open(&self) -> Arc<Store> {
+        super::open(&self.settings, OpenMode::Create, AuditSeal::default()).unwrap()
+    }
+}
+
+/// A test of each claim for each store: a claim is a function that takes a [`Place`].
+macro_rules! held_to_every_store {
+    ($($claim:ident),* $(,)?) => {
+        held_to_every_store!(@ sqlite, $($claim),*);
+        held_to_every_store!(@ memory, $($claim),*);
+    };
+    (@ $store:ident, $($claim:ident),*) => {
+        mod $store {
+            $(#[tokio::test]
+            async fn $claim() {
+                super::$claim(super::Place::$store()).await;
+            })*
+        }
+    };
+}
+pub(super) use held_to_every_store;

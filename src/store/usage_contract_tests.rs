@@ -1,46 +1,10 @@
 //! The promises of the book of usage, held to every store.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixtures::{NOW, key_id};
+use super::fixtures::{NOW, Place, held_to_every_store, key_id};
 use super::*;
 use crate::domain::{KeyId, Timestamp, network_of};
-
-struct Place {
-    settings: StoreSettings,
-    _directory: tempfile::TempDir,
-}
-
-impl Place {
-    fn sqlite() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        Self { settings: StoreSettings::Sqlite { path: directory.path().join("portcullis.db") }, _directory: directory }
-    }
-
-    fn memory() -> Self {
-        Self { settings: StoreSettings::Memory, _directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn open(&self) -> Arc<Store> {
-        open(&self.settings, OpenMode::Create, AuditSeal::default()).unwrap()
-    }
-}
-
-macro_rules! held_to_every_store {
-    ($($claim:ident),* $(,)?) => {
-        held_to_every_store!(@ sqlite, $($claim),*);
-        held_to_every_store!(@ memory, $($claim),*);
-    };
-    (@ $store:ident, $($claim:ident),*) => {
-        mod $store {
-            $(#[tokio::test]
-            async fn $claim() {
-                super::$claim(super::Place::$store()).await;
-            })*
-        }
-    };
-}
 
 held_to_every_store!(
     an_empty_book_answers_with_nothing,
