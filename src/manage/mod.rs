@@ -4,6 +4,7 @@
 //! records are shown. Must not know HTTP, terminals or where rows come from. Start at [`Desk`].
 
 mod authority;
+mod checks;
 mod desk;
 mod draft;
 mod fault;

@@ -15,7 +15,7 @@ use crate::domain::key_text::KeyTextForm;
 use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, PresentedKey, Timestamp, did_you_mean};
 use crate::gate::GateSettings;
 use crate::manage::authority::Authority;
-use crate::manage::desk::{check_powers, checked_metadata, environment_of, networks, origins};
+use crate::manage::checks::{check_powers, checked_metadata, environment_of, networks, origins};
 use crate::manage::draft::{Draft, Stored};
 use crate::manage::fault::{Flaw, Refused};
 use crate::manage::vocabulary::{Vocabulary, check_description, check_name};
