@@ -5,11 +5,54 @@ use http::header;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::live::Current;
-use crate::domain::{FieldLines, Fields, Known};
-use crate::gate::{Cors, MethodSelector, RouteSettings};
+use crate::domain::{FieldLines, Fields, KeyKind, Known};
+use crate::gate::{Cors, MethodSelector, Outcome, RouteSettings, Snapshot, Verdict};
 use crate::route::RouteIx;
 
 const WILDCARD_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// What a page may read for the sake of a publishable key that names it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum PageOfKey {
+    /// Nothing: no such key names it, or none may ask for this.
+    Nothing,
+    /// Refusals of ours.
+    Refusals,
+    /// Whatever is answered: such a key has asked.
+    Everything,
+}
+
+impl PageOfKey {
+    /// For the page that sent a request with this `Origin`. What a secret key gets is for no page; and what an upstream
+    /// answers to anybody but a proven publishable key, in report mode for instance, is the upstream's own to share.
+    pub(super) fn of(origin: Option<&[u8]>, verdict: &Verdict<'_>, gate: &Snapshot, method: &Method) -> Self {
+        let (Some(origin), Some(rule)) = (origin, verdict.rule) else { return Self::Nothing };
+        if let Outcome::Preflight = verdict.outcome {
+            // It was looked at when the preflight was found to be one.
+            return Self::Refusals;
+        }
+        // Why its key may not do something, the page may read all the same.
+        let may_ask = |method| gate.page_may_ask(origin, rule, method);
+        if !may_ask(method) && !may_ask(&Method::GET) {
+            return Self::Nothing;
+        }
+        let is_publishable = verdict.caller.slot().map(|slot| slot.kind == KeyKind::Publishable);
+        match (&verdict.outcome, is_publishable) {
+            (_, Some(false)) => Self::Nothing,
+            (Outcome::Pass(_), Some(true)) => Self::Everything,
+            (_, Some(true) | None) => Self::Refusals,
+        }
+    }
+
+    /// Whether the page may read an answer, ours or an upstream's.
+    pub(super) const fn shares(self, is_ours: bool) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Refusals => is_ours,
+            Self::Everything => true,
+        }
+    }
+}
 
 /// Lets a page of `origin` read this answer, ours or the upstream's, where the route shares it with that origin, or a
 /// publishable key does. What the upstream said of it is replaced.

@@ -15,6 +15,8 @@ use super::answer::Answer;
 use super::asked::Asked;
 use super::body::Watched;
 use super::client::{ClientConnection, client_address};
+use super::cors::{self, PageOfKey};
+use super::echo;
 use super::headers::Peer;
 use super::live::{Current, CurrentRef, LiveReader};
 use super::observe::{Exchange, Observer, Told};
@@ -23,12 +25,11 @@ use super::pool::Pool;
 use super::request_id::{RequestId, RequestIds};
 use super::self_service::{AnswerCode, Inquiries, Question};
 use super::timer::Timers;
-use super::{cors, echo};
 use crate::cache::LastUse;
 use crate::credential::{self, Located};
 use crate::domain::key_text::KeyTextForm;
 use crate::domain::time::monotonic_now;
-use crate::domain::{KeyKind, Known, Timestamp};
+use crate::domain::{Known, Timestamp};
 use crate::gate::{self, Admission, Caller, Decided, Freshness, Identity, Keys, Outcome, RequestHead, Verdict};
 use crate::limit::{self, Meters, Moment, Standing};
 use crate::reply::{self, Audience, Failure, Refusal};
@@ -95,17 +96,6 @@ pub(crate) struct Forward {
     /// Until it goes on with the answer's body.
     exchange: Option<Exchange>,
     route: RouteIx,
-}
-
-/// What a page may read for the sake of a publishable key that names it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum PageOfKey {
-    /// Nothing: no such key names it, or none may ask for this.
-    Nothing,
-    /// Refusals of ours.
-    Refusals,
-    /// Whatever is answered: such a key has asked.
-    Everything,
 }
 
 /// Where an admitted request goes.
@@ -271,7 +261,7 @@ impl Context {
             is_upgrade: protocol.is_some(),
         };
         let mut verdict = self.judge(&head, now, &exchange);
-        self.page = self.page_of_key(&verdict, &head);
+        self.page = PageOfKey::of(self.origin.as_deref(), &verdict, &self.current.gate, &method);
         // What is refused takes from no meter, so this comes before them.
         if let (Some(failure), route) = (unacceptable(&asked, &verdict, &self.current), verdict.route) {
             let told = Told::of_outcome(&verdict);
@@ -339,27 +329,6 @@ impl Context {
             }
             (Err(failure), exchange) => self.refuse(Refusal::Failed(failure), Some(route), exchange),
             (Ok(_), None) => self.refuse(Refusal::Failed(Failure::Internal), Some(route), None),
-        }
-    }
-
-    /// See the field. What a secret key gets is for no page; and what an upstream answers to anybody but a proven publishable
-    /// key, in report mode for instance, is the upstream's own to share.
-    fn page_of_key(&self, verdict: &Verdict<'_>, head: &RequestHead<'_>) -> PageOfKey {
-        let (Some(origin), Some(rule)) = (&self.origin, verdict.rule) else { return PageOfKey::Nothing };
-        if let Outcome::Preflight = verdict.outcome {
-            // It was looked at when the preflight was found to be one.
-            return PageOfKey::Refusals;
-        }
-        // Why its key may not do something, the page may read all the same.
-        let may_ask = |method| self.current.gate.page_may_ask(origin, rule, method);
-        if !may_ask(head.method) && !may_ask(&Method::GET) {
-            return PageOfKey::Nothing;
-        }
-        let is_publishable = verdict.caller.slot().map(|slot| slot.kind == KeyKind::Publishable);
-        match (&verdict.outcome, is_publishable) {
-            (_, Some(false)) => PageOfKey::Nothing,
-            (Outcome::Pass(_), Some(true)) => PageOfKey::Everything,
-            (_, Some(true) | None) => PageOfKey::Refusals,
         }
     }
 
@@ -450,12 +419,7 @@ impl Context {
         limit::add_fields(&mut answer.lines, &self.standings, self.current.plan.limit_fields);
         if let (Some(origin), Some(route)) = (&self.origin, route) {
             let rules = self.current.gate.rules.route(route).settings.cors.as_ref();
-            let of_a_key = match self.page {
-                PageOfKey::Nothing => false,
-                PageOfKey::Refusals => is_ours,
-                PageOfKey::Everything => true,
-            };
-            cors::expose(&mut answer.lines, rules, of_a_key, origin);
+            cors::expose(&mut answer.lines, rules, self.page.shares(is_ours), origin);
         }
         answer
     }
