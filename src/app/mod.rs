@@ -6,6 +6,7 @@
 
 mod accounts;
 mod error;
+mod forgetting;
 mod generation;
 mod metering;
 mod operations;

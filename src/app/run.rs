@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::error::RunError;
+use super::forgetting;
 use super::generation::Generation;
 use super::metering::{self, QuotaCounts};
 use super::operations::{Process, node_name};
@@ -28,7 +29,7 @@ use crate::server::{
     Accepting, Acceptor, Bind, EdgeTls, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts,
     Workers, listen, serve_management, serve_pages,
 };
-use crate::store::{self, AuditExtent, AuditSettings, OpenMode, Store, Tidied, UsageSettings};
+use crate::store::{self, AuditSettings, OpenMode, Store, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
 use crate::usage::{Ledger, RuleNames, Tally};
 
@@ -163,7 +164,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         settings.sync.last_used_flush,
     ));
     let (audit, usage) = (watch::Sender::new(settings.audit), watch::Sender::new(settings.usage));
-    let forgetting = tokio::spawn(forget_hourly(Arc::clone(&store), audit.subscribe(), usage.subscribe()));
+    let forgetting = tokio::spawn(forgetting::forget_hourly(Arc::clone(&store), audit.subscribe(), usage.subscribe()));
     let quota_counts = QuotaCounts::new(Arc::clone(&meters), Arc::clone(store.quotas()));
     if let Err(error) = quota_counts.load().await {
         tracing::warn!(%error, "counts of quotas cannot be read; they are added as soon as the store can be written");
@@ -396,9 +397,6 @@ fn open_data_sockets(settings: &Settings, inherited: &mut Inherited) -> Result<V
         .collect()
 }
 
-/// Between two looks at what is old.
-const HOUR: Duration = Duration::from_secs(3600);
-
 /// How long connections wait in the sockets' backlogs for the key set. After that they are accepted, and what needs a
 /// key is answered 503.
 const LOAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -417,55 +415,6 @@ async fn wait_until_loaded(sync: &crate::cache::SyncHandle, signals: &mut Signal
         () = tokio::time::sleep(LOAD_PATIENCE) => {
             tracing::warn!("the key set is not loaded yet; what needs a key is answered 503 until it is");
         }
-    }
-}
-
-/// Logs the head of the audit trail, and every hour lets go of what is old. Trouble waits for the next hour.
-async fn forget_hourly(
-    store: Arc<Store>,
-    audit: watch::Receiver<AuditSettings>,
-    usage: watch::Receiver<UsageSettings>,
-) {
-    let mut told_of_eviction = false;
-    loop {
-        log_audit_head(&store).await;
-        tokio::time::sleep(HOUR).await;
-        let forgotten = store::forget_what_is_old(store.writer(), time::now()).await;
-        if let Err(error) = forgotten {
-            tracing::warn!(%error, "rows of keys revoked long ago were not dropped; it is tried again in an hour");
-        }
-        let retention = audit.borrow().retention;
-        match store::forget_old_entries(store.writer(), retention, time::now()).await {
-            Ok(0) => {}
-            Ok(entries) => tracing::info!(entries, "old entries of the audit trail were dropped"),
-            Err(error) => {
-                tracing::warn!(%error, "old entries of the audit trail were not dropped; it is tried again in an hour");
-            }
-        }
-        let retention = usage.borrow().retention;
-        match store::tidy_usage(store.usage(), retention, time::now()).await {
-            Ok(Tidied { evicted: 0, .. }) => {}
-            Ok(Tidied { evicted, .. }) if !told_of_eviction => {
-                told_of_eviction = true;
-                tracing::warn!(
-                    evicted,
-                    most = store::MAX_COUNTS,
-                    "there are more counts of usage than are kept; the oldest go first"
-                );
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "old usage was not dropped; it is tried again in an hour"),
-        }
-    }
-}
-
-/// Logs collected elsewhere make heads that an intruder on this machine cannot change.
-async fn log_audit_head(store: &Store) {
-    match store.audit().audit_extent().await {
-        Ok(AuditExtent { head, entries }) => {
-            tracing::info!(%head, entries, "audit head");
-        }
-        Err(error) => tracing::warn!(%error, "the head of the audit trail could not be read"),
     }
 }
 
