@@ -1,7 +1,7 @@
 //! The management API: from a request that has arrived whole to its answer.
 //!
-//! Owns the way to an endpoint (`endpoints` says what each does). Decides nothing itself about who may call (`door`) nor about who may do what to which key
-//! ([`crate::manage`]). Runs on the control runtime.
+//! Owns the way to an endpoint; `endpoints` says what each does. Decides nothing itself about who may call (`door`) nor
+//! about who may do what to which key ([`crate::manage`]). Runs on the control runtime.
 
 use std::sync::Arc;
 

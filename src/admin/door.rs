@@ -92,8 +92,8 @@ impl Door {
         let mut routes =
             rows.iter().map(|rows| rules_of(rows, &accept, names.as_ref())).collect::<Result<Vec<_>, _>>()?;
         // What narrows the route narrows each of its endpoints.
-        for (route, outer) in routes.iter_mut().zip(std::iter::repeat(outer)) {
-            if let Some(outer) = outer {
+        if let Some(outer) = outer {
+            for route in &mut routes {
                 route.environments.clone_from(&outer.environments);
                 route.allow_ips.clone_from(&outer.allow_ips);
             }

@@ -23,7 +23,6 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::tls::EdgeTls;
-
 use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance, Foreseen, MAX_IMPORT_BODY, Sort};
 use crate::domain::OwnedFields;
 
@@ -47,7 +46,6 @@ const OPERATORS_BODIES: (usize, usize) = (2, 64);
 const OWNERS_BODIES: (usize, usize) = (1, 32);
 /// How long a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How long a body that nobody needs is taken.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
