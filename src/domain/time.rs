@@ -37,6 +37,14 @@ impl Timestamp {
         Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// The first whole second that lies `span` or more after this moment: keys end at whole seconds, so this is never
+    /// less than what was asked for.
+    #[must_use]
+    pub fn whole_second_after(self, span: Duration) -> Self {
+        let later = self.plus(span);
+        Self::from_unix_seconds(later.unix_seconds().saturating_add(i64::from(later.0.rem_euclid(1000) != 0)))
+    }
+
     /// This moment moved earlier by `span`; saturates at the beginning of time.
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {

@@ -260,7 +260,7 @@ impl Desk<'_> {
         let command = Command::Rotate {
             successor: Box::new(record.clone()),
             seen: old.revision,
-            grace_until: self.now.plus(grace),
+            grace_until: if grace.is_zero() { self.now } else { self.now.whole_second_after(grace) },
         };
         Ok(Made { record, key, command })
     }

@@ -79,7 +79,7 @@ pub(super) fn run(registry: &dyn Registry, args: UpdateArgs, console: &mut Conso
         may_grant: list(args.may_grant),
         active: None,
         expires_at: match (args.expires_in, args.no_expiry) {
-            (Some(span), _) => Some(Some(Moment(now.plus(span).to_string()))),
+            (Some(span), _) => Some(Some(Moment(now.whole_second_after(span).to_string()))),
             (None, true) => Some(None),
             (None, false) => None,
         },

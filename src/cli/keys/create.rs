@@ -85,7 +85,7 @@ pub(super) fn run(registry: &dyn Registry, args: CreateArgs, console: &mut Conso
         scopes: list(args.scopes),
         roles: list(args.roles),
         may_grant: list(args.may_grant),
-        expires_at: args.expires_in.map(|span| Moment(now.plus(span).to_string())),
+        expires_at: args.expires_in.map(|span| Moment(now.whole_second_after(span).to_string())),
         allowed_ips: list(args.allowed_ips),
         allowed_origins: list(args.allowed_origins),
         rate_limit: args.rate_limit.map(Into::into),

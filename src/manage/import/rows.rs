@@ -102,6 +102,9 @@ fn read_csv(input: &mut dyn BufRead, mut take: impl FnMut(Row) -> bool) -> Resul
     if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
         return Err(format!("line 1: the column{} stands there twice", shown_name(twice)));
     }
+    if !seen.contains("name") {
+        return Err("line 1: it has no column `name`; the first line of CSV says what the columns are".to_owned());
+    }
     let mut record = csv::StringRecord::new();
     loop {
         let line = reader.position().line();

@@ -54,6 +54,7 @@ fn csv_rows_have_the_line_they_begin_on() {
     assert_eq!(found[1], (4, fields(&["name=\"c\"", "scopes=\"\""])));
     assert_eq!((found[2].0, found[2].1.is_err()), (5, true));
     assert!(rows(Format::Csv, "name,name\na,b\n").unwrap_err().contains("twice"));
+    assert!(rows(Format::Csv, "{}").unwrap_err().contains("no column `name`"), "also without any row");
     assert_eq!(rows(Format::Csv, "").unwrap(), []);
 }
 
@@ -74,7 +75,8 @@ fn an_array_counts_its_objects_and_quotes_nothing() {
 
 #[test]
 fn reading_ends_where_it_is_told_to() {
-    for (format, text) in [(Format::Json, "[{},{},{}]"), (Format::Jsonl, "{}\n{}\n{}\n"), (Format::Csv, "a\n1\n2\n3\n")]
+    for (format, text) in
+        [(Format::Json, "[{},{},{}]"), (Format::Jsonl, "{}\n{}\n{}\n"), (Format::Csv, "name\n1\n2\n3\n")]
     {
         let mut count = 0;
         read_rows(format, &mut text.as_bytes(), |_| {
@@ -102,7 +104,7 @@ fn a_row_without_end_is_not_read_into_memory() {
     for (format, text, place) in [
         (Format::Json, format!("[{{}},\n{{\"a\":[{numbers}0]}}]"), "row 2"),
         (Format::Json, format!("[{{}}, {}{{}}]", " ".repeat(400 * 1024)), "row 2"),
-        (Format::Csv, format!("a\n1\n{numbers}\n"), "line 3"),
+        (Format::Csv, format!("name\n1\n{numbers}\n"), "line 3"),
         (Format::Csv, numbers.clone(), "line 1"),
     ] {
         let problem = rows(format, &text).unwrap_err();
@@ -115,5 +117,5 @@ fn rows_within_the_bound_are_read_however_many_they_are() {
     let text = "x".repeat(200 * 1024);
     let row = format!("{{\"a\":\"{text}\"}}");
     assert_eq!(rows(Format::Json, &format!("[{row},{row},{row}]")).unwrap().len(), 3);
-    assert_eq!(rows(Format::Csv, &format!("a\n{text}\n{text}\n{text}\n")).unwrap().len(), 3);
+    assert_eq!(rows(Format::Csv, &format!("name\n{text}\n{text}\n{text}\n")).unwrap().len(), 3);
 }

@@ -90,9 +90,11 @@ async fn of_two_who_change_what_they_read_one_is_told_to_read_again() {
 async fn a_rotation_leaves_no_gap_and_ends_when_it_says() {
     let shop = Shop::open().await;
     let old = shop.make(json!({ "name": "erp", "scopes": ["read:orders"], "metadata": { "a": 1 } })).await;
-    let new = shop.tell("POST", &format!("/v1/keys/{}/rotate", old.id), &json!({ "grace": "1s" })).await.expect(201);
+    let new = shop.tell("POST", &format!("/v1/keys/{}/rotate", old.id), &json!({ "grace": "3s" })).await.expect(201);
     let new = shop.taken(new);
     assert_eq!((&new.record["replaces"], &new.record["metadata"]["a"]), (&json!(old.id), &json!(1)));
+    let until = shop.tell("GET", &format!("/v1/keys/{}", old.id), &Value::Null).await.expect(200).json()["grace_until"].take();
+    assert!(until.as_str().unwrap().ends_with(".000Z"), "a whole second, as the gateway counts: {until}");
     shop.gateway.get("/v1/orders/7").bearer(&old).await.expect(200);
     shop.gateway.get("/v1/orders/7").bearer(&new).await.expect(200);
     eventually!(
@@ -101,8 +103,6 @@ async fn a_rotation_leaves_no_gap_and_ends_when_it_says() {
     );
     shop.gateway.get("/v1/orders/7").bearer(&new).await.expect(200);
     shop.tell("POST", &format!("/v1/keys/{}/rotate", old.id), &Value::Null).await.refused(409, "conflict");
-    // The gateway counts in whole seconds, rounded down; the record says a fraction more.
-    tokio::time::sleep(Duration::from_secs(1)).await;
     let at_once = shop.tell("POST", &format!("/v1/keys/{}/rotate", new.id), &json!({ "grace": "0" })).await.expect(201);
     let newest = shop.taken(at_once);
     shop.gateway.get("/v1/orders/7").bearer(&new).await.refused(401, "invalid_key");
