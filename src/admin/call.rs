@@ -12,7 +12,7 @@ use super::query::Query;
 use super::table::Row;
 use crate::domain::{KeyId, OwnerId, Revision, Scope, Timestamp};
 use crate::gate::Snapshot;
-use crate::manage::{Authority, Caller, Desk};
+use crate::manage::{Authority, Caller, Desk, Object};
 use crate::store::Store;
 
 /// One request on its way through an endpoint.
@@ -72,7 +72,7 @@ impl<'a> Call<'a> {
         if !is_json || self.request.fields.named(&http::header::CONTENT_TYPE).next().is_none() {
             return Err(ApiError::MediaType { detail: "Send the body as application/json." });
         }
-        let read = match self.settings.profile {
+        let Object(read) = match self.settings.profile {
             ApiProfile::Standard => {
                 let mut json = serde_json::Deserializer::from_slice(self.request.body);
                 let value = serde_path_to_error::deserialize(&mut json).map_err(unreadable)?;

@@ -21,7 +21,7 @@ pub use draft::{Draft, Stored, mint};
 pub use fault::{Flaw, Refused};
 pub use import::{BadRow, Batch, Format, Row, RowReader, RowShape, read_rows};
 pub use origin::check_origin;
-pub use requests::{KeyChange, NewKey, NewOwner, OwnerChange, Retire, Rotation};
+pub use requests::{KeyChange, NewKey, NewOwner, Object, OwnerChange, Retire, Rotation};
 pub use shapes::{KeyShape, KindWord, Moment, OwnerShape, QuotaShape, Rate, Whole};
 pub use shown::{key_json, owner_json};
 pub use vocabulary::{Vocabulary, check_description, check_name, split_list};

@@ -1,8 +1,12 @@
 //! What can be asked for, as JSON says it. Reading is strict: a field that nobody knows is an error.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -53,10 +57,10 @@ pub struct NewKey {
     #[schemars(length(max = 100))]
     pub allowed_origins: Vec<String>,
     /// Its own rate limit. For operators.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,
     /// Its own quota. For operators.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaShape>,
     /// Notes of your own.
     #[serde(default)]
@@ -106,10 +110,10 @@ pub struct KeyChange {
     #[schemars(with = "Vec<String>", length(max = 100))]
     pub allowed_origins: Option<Vec<String>>,
     /// `null`: its environment's. For operators.
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given_object", skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Option<Rate>>,
     /// `null`: its environment's. For operators.
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given_object", skip_serializing_if = "Option::is_none")]
     pub quota: Option<Option<QuotaShape>>,
     /// In place of what it has.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
@@ -151,10 +155,10 @@ pub struct NewOwner {
     #[schemars(length(min = 1, max = 200))]
     pub name: String,
     /// What its keys may ask for together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,
     /// What its keys may ask for together in a day or a month.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaShape>,
     /// How many keys it may have that are not revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,10 +180,10 @@ pub struct OwnerChange {
     #[schemars(with = "String", length(min = 1, max = 200))]
     pub name: Option<String>,
     /// `null`: none.
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given_object", skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Option<Rate>>,
     /// `null`: none.
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given_object", skip_serializing_if = "Option::is_none")]
     pub quota: Option<Option<QuotaShape>>,
     /// `null`: as many as it likes.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
@@ -196,4 +200,37 @@ pub struct OwnerChange {
 /// A field that is there; `null` is whatever it means to the field itself.
 fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
+}
+
+fn given_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    object(deserializer).map(Some)
+}
+
+/// What is written as an object. Without it an array would do, its items taken for members in their order.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
 }

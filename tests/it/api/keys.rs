@@ -93,7 +93,8 @@ async fn a_rotation_leaves_no_gap_and_ends_when_it_says() {
     let new = shop.tell("POST", &format!("/v1/keys/{}/rotate", old.id), &json!({ "grace": "3s" })).await.expect(201);
     let new = shop.taken(new);
     assert_eq!((&new.record["replaces"], &new.record["metadata"]["a"]), (&json!(old.id), &json!(1)));
-    let until = shop.tell("GET", &format!("/v1/keys/{}", old.id), &Value::Null).await.expect(200).json()["grace_until"].take();
+    let until =
+        shop.tell("GET", &format!("/v1/keys/{}", old.id), &Value::Null).await.expect(200).json()["grace_until"].take();
     assert!(until.as_str().unwrap().ends_with(".000Z"), "a whole second, as the gateway counts: {until}");
     shop.gateway.get("/v1/orders/7").bearer(&old).await.expect(200);
     shop.gateway.get("/v1/orders/7").bearer(&new).await.expect(200);
@@ -272,7 +273,9 @@ async fn what_cannot_be_is_refused_by_the_name_of_its_field() {
         (json!({ "name": "x", "rate_limit": { "requests": 0, "per": "1s" } }), 422, "rate_limit"),
         (json!({ "name": "x", "rate_limit": { "requests": 1.5, "per": "1s" } }), 400, "rate_limit.requests"),
         (json!({ "name": "x", "rate_limit": { "requests": 1, "per": "1s", "by": "key" } }), 400, "by"),
+        (json!({ "name": "x", "rate_limit": [5, "1s", 5] }), 400, "rate_limit"),
         (json!({ "name": "x", "quota": {} }), 422, "quota"),
+        (json!({ "name": "x", "quota": [5, 6] }), 400, "quota"),
         (json!({ "name": "x", "metadata": { "a": "x".repeat(9000) } }), 422, "metadata"),
         (json!({ "name": "x", "metadata": [] }), 400, "metadata"),
     ] {
@@ -280,6 +283,8 @@ async fn what_cannot_be_is_refused_by_the_name_of_its_field() {
         let answer = shop.tell("POST", "/v1/keys", &body).await.refused(status, code).json();
         assert_eq!(answer["field"], field, "{body} -> {answer}");
     }
+    shop.tell("POST", "/v1/keys", &json!(["x"])).await.refused(400, "invalid_field");
+    shop.tell("POST", "/v1/config/reload", &json!([])).await.refused(400, "invalid_field");
     let whole = json!({ "name": "x", "rate_limit": { "requests": 5.0, "per": "1s" } });
     assert_eq!(shop.make(whole).await.record["rate_limit"]["requests"], 5);
     let key = shop.make(json!({ "name": "x" })).await;
