@@ -200,8 +200,9 @@ pub(super) fn lists(value: &[u8], token: &[u8]) -> bool {
     value.split(|&byte| byte == b',').any(|member| trim(member).eq_ignore_ascii_case(token))
 }
 
-/// Whether `bytes` is a host name, an IPv4 address or a bracketed IPv6 address, and at most a port behind it.
-pub(super) fn is_authority(bytes: &[u8]) -> bool {
+/// Whether `bytes` is a host name, an IPv4 address or a bracketed IPv6 address, and at most a port behind it
+/// (RFC 9110 §7.2, without what no server needs: percent-encoding, sub-delimiters, an empty port).
+pub fn is_authority(bytes: &[u8]) -> bool {
     let port = if let Some(rest) = bytes.strip_prefix(b"[") {
         let Some(close) = memchr::memchr(b']', rest) else { return false };
         let is_address = std::str::from_utf8(&rest[..close]).is_ok_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok());

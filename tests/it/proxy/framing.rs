@@ -156,7 +156,14 @@ async fn h2_heads_that_would_not_survive_a_translation_are_refused() {
     let head = [(":method", "GET"), (":scheme", "http"), (":path", "/open/x"), (":authority", "shop.test")];
     let with = |extra: &[(&'static str, &'static str)]| [head.as_slice(), extra].concat();
     let path = |path: &'static str| vec![head[0], head[1], (":path", path), head[3]];
+    let host = |host: &'static str| vec![head[0], head[1], head[2], (":authority", host)];
     let rows = [
+        // As over HTTP/1: what servers behind read differently.
+        ("a host with an empty port", host("shop.test:")),
+        ("a host with a port beyond all", host("shop.test:70000")),
+        ("a host in percent-encoding", host("shop%2etest")),
+        ("a host with a sub-delimiter", host("shop;test")),
+        ("a host in brackets that is no address", host("[::]]")),
         ("a CR LF in a value", with(&[("x-a", "1\r\nx-evil: 1")])),
         ("a NUL in a value", with(&[("x-a", "a\0b")])),
         ("a colon in a name", with(&[("x:a", "1")])),
