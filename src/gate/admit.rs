@@ -7,7 +7,7 @@ use super::judge::{Caller, Outcome, Verdict};
 use super::snapshot::Snapshot;
 use crate::authn::Authenticated;
 use crate::cache::{KeySet, KeySlot};
-use crate::limit::{Charge, Meters, Moment, Standing};
+use crate::limit::{Charge, Meters, Moment, Standings};
 
 /// Leave to forward one request. Without it nothing is forwarded; only [`admit`] makes one.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub struct Decided {
     /// What becomes of the request.
     pub admission: Admission,
     /// Where its caller stands with every limit that applies; empty where none does.
-    pub standings: Vec<Standing>,
+    pub standings: Standings,
 }
 
 /// Turns a decision into leave to forward: takes from every meter that applies, or from none. What is refused, or would
@@ -81,7 +81,7 @@ pub fn admit(
     meters: &Meters,
     now: Moment,
 ) -> Decided {
-    let untouched = |admission| Decided { admission, standings: Vec::new() };
+    let untouched = |admission| Decided { admission, standings: Standings::new() };
     match std::mem::replace(&mut verdict.outcome, Outcome::Deny(Denial::AuthUnavailable)) {
         Outcome::Deny(denial) => untouched(Admission::Refuse(snapshot.shielded(denial, client, meters, now))),
         Outcome::Preflight => untouched(Admission::Preflight),

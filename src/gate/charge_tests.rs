@@ -83,7 +83,7 @@ impl Scene {
             Admission::Refuse(denial) => Err(denial),
             Admission::Preflight => panic!("nobody asked for one"),
         };
-        (answer, decided.standings)
+        (answer, decided.standings.to_vec())
     }
 
     /// How many of a hundred requests are let through.

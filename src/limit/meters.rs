@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::gcra::{Bucket, Gcra, Level, seconds_up};
 use super::quota::{Left, Tally};
@@ -124,6 +124,9 @@ pub struct Standing {
     pub more_in_seconds: u32,
 }
 
+/// Where a caller stands with all limits that apply. One or two of them need no memory of their own.
+pub type Standings = SmallVec<[Standing; 2]>;
+
 /// Why a request is not let through, and where its caller stands; nothing was taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Exceeded {
@@ -132,7 +135,7 @@ pub struct Exceeded {
     /// Seconds until none is in the way any more, rounded up; at least 1.
     pub retry_after_seconds: u32,
     /// Where the caller stands with every limit that applies.
-    pub standings: Vec<Standing>,
+    pub standings: Standings,
 }
 
 /// See the module.
@@ -190,7 +193,7 @@ impl Meters {
     ///
     /// # Errors
     /// When a limit does not allow it now.
-    pub fn take(&self, charges: &[Charge], now: Moment) -> Result<Vec<Standing>, Exceeded> {
+    pub fn take(&self, charges: &[Charge], now: Moment) -> Result<Standings, Exceeded> {
         if let [Charge::Rate(policy, subject, rule, gcra)] = charges {
             return self.take_rate(*policy, (*subject, *rule), *gcra, self.reckoned(now));
         }
@@ -225,7 +228,7 @@ impl Meters {
         meter: (Subject, RuleId),
         gcra: Gcra,
         now: Reckoned,
-    ) -> Result<Vec<Standing>, Exceeded> {
+    ) -> Result<Standings, Exceeded> {
         let mut shard = self.parts[part_of(&meter.0, &self.hasher, PARTS)].0.lock();
         let taken = match shard.bucket_mut(meter) {
             Some(bucket) => bucket.take(gcra, now.ns),
@@ -240,10 +243,10 @@ impl Meters {
         };
         drop(shard);
         match taken {
-            Ok(level) => Ok(vec![Standing::of_rate(policy, gcra, level)]),
+            Ok(level) => Ok(smallvec![Standing::of_rate(policy, gcra, level)]),
             Err(wait_ns) => {
                 let level = Level { remaining: 0, next_ns: wait_ns };
-                let standings = vec![Standing::of_rate(policy, gcra, level)];
+                let standings = smallvec![Standing::of_rate(policy, gcra, level)];
                 Err(Exceeded { policy, retry_after_seconds: seconds_up(wait_ns).max(1), standings })
             }
         }
@@ -253,7 +256,7 @@ impl Meters {
     ///
     /// # Errors
     /// When a limit does not allow it now.
-    pub fn peek(&self, charges: &[Charge], now: Moment) -> Result<Vec<Standing>, Exceeded> {
+    pub fn peek(&self, charges: &[Charge], now: Moment) -> Result<Standings, Exceeded> {
         self.lock(charges).check(charges, self.reckoned(now)).map(|(_, checked)| checked.standings)
     }
 
@@ -330,7 +333,7 @@ struct Held<'m> {
 
 /// What a request that is let through leaves behind.
 struct Checked {
-    standings: Vec<Standing>,
+    standings: Standings,
     /// By charge.
     after: SmallVec<[After; 3]>,
 }
@@ -343,7 +346,7 @@ enum After {
 
 impl Held<'_> {
     fn check(mut self, charges: &[Charge], now: Reckoned) -> Result<(Self, Checked), Exceeded> {
-        let mut checked = Checked { standings: Vec::with_capacity(charges.len()), after: SmallVec::new() };
+        let mut checked = Checked { standings: Standings::new(), after: SmallVec::new() };
         for (charge, part) in charges.iter().zip(&self.part_of_charge) {
             let shard = &*self.parts[*part];
             match charge {
@@ -371,7 +374,7 @@ impl Held<'_> {
     /// Where the caller stands when at least one limit does not allow a request.
     #[cold]
     fn exceeded(&mut self, charges: &[Charge], now: Reckoned) -> Exceeded {
-        let mut standings = Vec::with_capacity(charges.len());
+        let mut standings = Standings::new();
         let mut longest = (0, Policy::Key);
         for (charge, part) in charges.iter().zip(&self.part_of_charge) {
             let shard = &mut *self.parts[*part];

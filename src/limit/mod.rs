@@ -15,7 +15,7 @@ mod subject;
 
 pub use gcra::{Bucket, Gcra, Level};
 pub use headers::{LimitFields, add_fields};
-pub use meters::{Charge, Charges, Exceeded, Meters, Moment, Policy, Standing};
+pub use meters::{Charge, Charges, Exceeded, Meters, Moment, Policy, Standing, Standings};
 pub use quota::Term;
 pub use settings::LimitSettings;
 pub use subject::{Network, RuleId, Subject};

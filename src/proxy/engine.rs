@@ -31,7 +31,7 @@ use crate::domain::key_text::KeyTextForm;
 use crate::domain::time::monotonic_now;
 use crate::domain::{Known, Timestamp};
 use crate::gate::{self, Admission, Caller, Decided, Freshness, Identity, Keys, Outcome, RequestHead, Verdict};
-use crate::limit::{self, Meters, Moment, Standing};
+use crate::limit::{self, Meters, Moment, Standings};
 use crate::reply::{self, Audience, Failure, Refusal};
 use crate::route::RouteIx;
 use crate::telemetry::RecallKind;
@@ -77,7 +77,7 @@ pub(super) struct Context {
     /// What the page with that origin may read for the sake of a publishable key that names it.
     pub(crate) page: PageOfKey,
     /// Where the caller stands with the limits that apply, for the answer, whoever gives it.
-    pub(crate) standings: Vec<Standing>,
+    pub(crate) standings: Standings,
 }
 
 /// How far a request comes without waiting.
@@ -184,7 +184,7 @@ impl Engine {
             is_grpc: asked.is_grpc(),
             origin: asked.fields.first(Known::Origin).map(Into::into),
             page: PageOfKey::Nothing,
-            standings: Vec::new(),
+            standings: Standings::new(),
             current,
             engine: Rc::clone(self),
         };
