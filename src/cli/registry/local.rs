@@ -47,9 +47,15 @@ impl Local {
         }
     }
 
+    /// Makes the store where there is none yet. Only for what puts something into it: whoever looks into a store that is
+    /// not there, by another configuration or as another user, is told so, and leaves no file behind.
+    fn create_store(&self) -> Result<(), Failure> {
+        self.vault(OpenMode::Create).map(|_| ())
+    }
+
     /// Does something at a desk.
     fn at_desk<T>(&self, work: impl AsyncFnOnce(Desk<'_>) -> Result<T, Refused>) -> Result<T, Failure> {
-        let vault = self.vault(OpenMode::Create)?;
+        let vault = self.vault(OpenMode::Existing)?;
         let settings = &self.site.settings.gate;
         let desk = Desk { store: vault.store(), settings, authority: &self.authority, now: time::now() };
         vault.wait(work(desk))
@@ -69,11 +75,12 @@ impl Registry for Local {
     fn create_key(&self, asked: NewKey) -> Result<Fresh, Failure> {
         let owner = asked.owner.as_deref().and_then(|owner| owner.parse().ok());
         let _plan = plan_key(asked.clone(), owner, &self.site.settings.gate, &self.authority, time::now())?;
+        self.create_store()?;
         self.make(async |desk| desk.make_key(asked).await)
     }
 
     fn sample_call(&self, id: KeyId) -> Result<Sample, Failure> {
-        let record = self.vault(OpenMode::Create)?.find(id)?;
+        let record = self.vault(OpenMode::Existing)?.find(id)?;
         Ok(match curl::try_key(&self.site.settings, &self.site.rules()?, &record, record.created_at) {
             Trial::Line(call) => Sample::Call(Box::new(call)),
             Trial::NoRoute => Sample::Nothing(format!("no route of {} lets this key in", self.site.path.display())),
@@ -95,7 +102,7 @@ impl Registry for Local {
     }
 
     fn key(&self, id: KeyId) -> Result<Value, Failure> {
-        Ok(key_json(&self.vault(OpenMode::Create)?.find(id)?, time::now()))
+        Ok(key_json(&self.vault(OpenMode::Existing)?.find(id)?, time::now()))
     }
 
     fn change_key(&self, id: KeyId, change: &KeyChange) -> Result<Value, Failure> {
@@ -113,7 +120,7 @@ impl Registry for Local {
 
     fn switch_key(&self, id: KeyId, switch: Switch) -> Result<Value, Failure> {
         let (by, now) = (local_actor(), time::now());
-        let revision = self.vault(OpenMode::Create)?.ask(|store| match switch {
+        let revision = self.vault(OpenMode::Existing)?.ask(|store| match switch {
             Switch::Enable => store.writer().set_active(id, true, by, now),
             Switch::Disable => store.writer().set_active(id, false, by, now),
             Switch::Revoke => store.writer().revoke(id, by, now),
@@ -125,7 +132,7 @@ impl Registry for Local {
         let key = PresentedKey::new(text).ok_or_else(|| Failure::usage("that is no key"))?;
         let (settings, now) = (&self.site.settings.gate, time::now());
         let form = key.form(&settings.brand);
-        let vault = self.vault(OpenMode::Create)?;
+        let vault = self.vault(OpenMode::Existing)?;
         let found = match form {
             // The gateway does not look these up either.
             KeyTextForm::BadChecksum => None,
@@ -163,6 +170,7 @@ impl Registry for Local {
         }
         let total = batch.len();
         (rows.progress)(Progress::Written(0, total));
+        self.create_store()?;
         self.at_desk(async |desk| desk.sort_out(&mut batch).await)?;
         if is_refused(&batch) {
             return Ok(Arrival::Refused(batch.into_bad()));
@@ -187,6 +195,7 @@ impl Registry for Local {
     }
 
     fn create_owner(&self, asked: NewOwner) -> Result<Value, Failure> {
+        self.create_store()?;
         let id = self.at_desk(async |desk| {
             let record = desk.make_owner(asked)?;
             let id = record.id;
@@ -197,7 +206,7 @@ impl Registry for Local {
     }
 
     fn list_owners(&self, see: See<'_>) -> Result<(), Failure> {
-        let owners = self.vault(OpenMode::Create)?.ask(|store| store.reader().list_owners())?;
+        let owners = self.vault(OpenMode::Existing)?.ask(|store| store.reader().list_owners())?;
         see(owners.iter().map(owner_json).collect())
     }
 
