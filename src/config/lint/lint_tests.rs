@@ -28,6 +28,7 @@ fn lints_warn_and_do_not_refuse() {
         ),
         (with("report: { known_bad: true }"), Code::Weakened, "1:22 report.known_bad", "revoked"),
         (with("sync: { on_stale: serve }"), Code::Weakened, "1:19 sync.on_stale", "revoked"),
+        (with("admin: { bind: \"0.0.0.0:9901\" }"), Code::Weakened, "1:16 admin.bind", "admin.tls"),
         (with("auth: { browser_guard: false }"), Code::Weakened, "1:24 auth.browser_guard", "web pages"),
         (with("auth: { trusted_proxies: [0.0.0.0/0] }"), Code::Weakened, "1:27 auth.trusted_proxies[0]", "any address"),
         (with("headers: { untrusted: [X-Forwarded-*] }"), Code::Weakened, "1:23 headers.untrusted", "20 of the fields"),

@@ -130,7 +130,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         usage: usage(file.usage.0.as_ref(), findings),
         rate_limits: limits::settings(file.rate_limits.0.as_ref(), findings),
         limits: limits(file.limits.0.as_ref(), findings),
-        admin: admin(file, &base, findings),
+        admin: admin(file, &base, &mut marks, findings),
         metrics: metrics(file.metrics.0.as_ref(), findings),
         logging: log_settings(logging),
         reload_watch: file.reload.0.as_ref().and_then(|reload| reload.watch).unwrap_or(false),
@@ -337,12 +337,17 @@ const ADMIN_BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LO
 /// Where metrics and health answer unless configured.
 const METRICS_BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9902);
 
-fn admin(file: &File, base: &Path, findings: &mut Findings) -> AdminSettings {
+fn admin(file: &File, base: &Path, marks: &mut Marks, findings: &mut Findings) -> AdminSettings {
     let known = file;
     let file: Option<&AdminFile> = file.admin.0.as_ref();
     let tls = file.and_then(|file| file.tls.as_ref());
     if let Some(tls) = tls {
         network::check_tls_name(known, tls, findings);
+    }
+    let bind = file.and_then(|file| file.bind.as_ref()).filter(|bind| tls.is_none() && !bind.value.ip().is_loopback());
+    if let Some(bind) = bind {
+        let why = "management keys are readable on the way to this address; name an entry of `tls` as `admin.tls`";
+        marks.weakened.push((bind.at, why.to_owned()));
     }
     AdminSettings {
         tls: tls.map(|tls| tls.value.clone()),
