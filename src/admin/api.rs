@@ -17,7 +17,8 @@ use super::table::{Effect, Name, Needs};
 use super::turns::Turns;
 use crate::authn::{Authenticated, Rejection};
 use crate::cache::{KeySet, LastUse, SyncHandle};
-use crate::domain::time::{self, monotonic_now};
+use crate::domain::clock::deciding_now;
+use crate::domain::time::monotonic_now;
 use crate::domain::{KeyState, Timestamp};
 use crate::gate::{
     self, Admission, Denial, Freshness, Identity, Keys, Outcome, RequestHead, Rules, Snapshot, SnapshotOutdated, admit,
@@ -115,7 +116,7 @@ impl Api {
         let age = self.keys.age(monotonic_now());
         let keys = Keys { set: &self.keys, freshness: age.map_or(Freshness::Unloaded, Freshness::Confirmed) };
         // A key that is too new for the snapshot is one all the same.
-        let Ok(verdict) = judge(&head_of(head), &snapshot, keys, time::now()) else {
+        let Ok(verdict) = judge(&head_of(head), &snapshot, keys, deciding_now()) else {
             return Foreseen::Work(Sort::Owner);
         };
         let sort = match verdict.caller.slot() {
@@ -133,7 +134,7 @@ impl Api {
     }
 
     async fn decide(&self, request: ApiRequest<'_>, settings: &ApiSettings) -> Result<ApiAnswer, ApiError> {
-        let now = time::now();
+        let now = deciding_now();
         let door = self.door(&request, &settings.rules)?;
         let mut snapshot = door.snapshot(&self.keys);
         let age = self.keys.age(monotonic_now());

@@ -6,7 +6,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
-use crate::domain::time::{self, monotonic_now};
+use crate::domain::clock::deciding_now;
+use crate::domain::time::monotonic_now;
 use crate::domain::{QuotaTerm, Timestamp};
 use crate::limit::{LimitSettings, Meters, Moment, Term};
 use crate::store::{Outage, QuotaBook, StoreError};
@@ -32,7 +33,7 @@ impl QuotaCounts {
     /// # Errors
     /// When the store cannot be read; the first [`Self::flush`] that works makes up for it.
     pub(super) async fn load(&self) -> Result<(), StoreError> {
-        let counts = self.book.current_counts(time::now()).await?;
+        let counts = self.book.current_counts(deciding_now()).await?;
         self.meters.settle(&counts, moment());
         Ok(())
     }
@@ -46,7 +47,7 @@ impl QuotaCounts {
         for (term, requests) in self.meters.take_unwritten() {
             *self.pending.entry(term).or_default() += requests;
         }
-        let now = time::now();
+        let now = deciding_now();
         self.pending.retain(|term, _| !is_over(*term, now));
         if self.pending.is_empty() {
             return Ok(());
@@ -72,7 +73,7 @@ impl QuotaCounts {
                 () = tokio::time::sleep(every) => false,
                 _ = &mut stop => true,
             };
-            outage.note(self.flush().await, told);
+            outage.attempt(self.flush(), told).await;
             if told {
                 return;
             }
@@ -85,7 +86,7 @@ fn is_over(term: QuotaTerm, now: Timestamp) -> bool {
 }
 
 fn moment() -> Moment {
-    Moment { monotonic: monotonic_now(), wall: time::now() }
+    Moment { monotonic: monotonic_now(), wall: deciding_now() }
 }
 
 /// Drops meters that are full again, for ever.

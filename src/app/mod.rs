@@ -5,6 +5,7 @@
 //! `ARCHITECTURE.md`, "Threads".
 
 mod accounts;
+mod clock;
 mod error;
 mod forgetting;
 mod generation;
@@ -14,6 +15,7 @@ mod reload;
 mod run;
 mod self_service;
 mod socket;
+mod tasks;
 mod vitals;
 
 pub use accounts::actor_of_user;

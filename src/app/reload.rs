@@ -1,19 +1,21 @@
 //! Taking over a new configuration: compile first, swap whole, keep the old one on any error and say so.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::error::RunError;
 use super::generation::{Generation, Previous};
 use super::run::{Gateway, Listeners, Signals, listener_keys, notify_supervisor};
 use crate::admin::{ApiSettings, ReloadReport};
-use crate::config::{self, Settings, Severity};
+use crate::config::{self, Loaded, Settings, Severity};
+use crate::domain::Timestamp;
 use crate::domain::time::{self, monotonic_now};
 use crate::gate::{Demand, MethodSelector, Mode, RouteSettings};
 use crate::server::{EdgeTls, Listener, listen};
@@ -22,8 +24,12 @@ use crate::telemetry::{Metrics, Reload};
 
 /// Most keys named by a dry run.
 const MAX_LOSING_KEYS: usize = 100;
-/// How long after the last change of a file a reload waits for more.
+/// How long nobody must have written to a file before what stands in it is believed to be all of it.
 const SETTLE: Duration = Duration::from_millis(200);
+/// How often a reload reads again because somebody still writes.
+const MAX_READINGS: usize = 50;
+/// How long a reload waits for its files to be read.
+const READ_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a reload waits for its audit row. It is written all the same when the store gets to it.
 const NOTE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often certificate files are read again.
@@ -47,6 +53,8 @@ pub(super) struct Reloader {
     triggers: mpsc::Sender<Trigger>,
     /// The watcher and what it watches.
     watcher: Option<(notify::RecommendedWatcher, Vec<PathBuf>)>,
+    /// The last reading, when it took too long.
+    hanging: Option<JoinHandle<(Loaded, bool)>>,
 }
 
 impl Reloader {
@@ -58,7 +66,7 @@ impl Reloader {
         inbox: mpsc::Receiver<Trigger>,
         triggers: mpsc::Sender<Trigger>,
     ) -> Self {
-        let mut reloader = Self { settings, source, tls, listeners, inbox, triggers, watcher: None };
+        let mut reloader = Self { settings, source, tls, listeners, inbox, triggers, watcher: None, hanging: None };
         reloader.watch();
         reloader
     }
@@ -77,7 +85,6 @@ impl Reloader {
                 }
                 Some(trigger) = self.inbox.recv() => match trigger {
                     Trigger::FileChanged => {
-                        tokio::time::sleep(SETTLE).await;
                         self.reload(gateway, itself(), false).await;
                     }
                     Trigger::Asked { by, dry_run, answer } => {
@@ -122,8 +129,11 @@ impl Reloader {
         report
     }
 
-    async fn take_over(&mut self, gateway: &Gateway, source: &std::path::Path, dry_run: bool) -> ReloadReport {
-        let loaded = config::load(source, &|name| std::env::var(name).ok());
+    async fn take_over(&mut self, gateway: &Gateway, source: &Path, dry_run: bool) -> ReloadReport {
+        let loaded = match self.read(source).await {
+            Ok(loaded) => loaded,
+            Err(problem) => return ReloadReport::refused(problem),
+        };
         let Some(settings) = loaded.settings else {
             let problems = loaded.diagnostics.iter().filter(|found| found.severity() == Severity::Error);
             return ReloadReport { problems: problems.map(ToString::to_string).collect(), ..ReloadReport::default() };
@@ -131,6 +141,38 @@ impl Reloader {
         match self.swap(gateway, settings, dry_run).await {
             Ok(report) => report,
             Err(error) => ReloadReport::refused(error.to_string()),
+        }
+    }
+
+    /// Reads the files beside everything else that control does, revocations first of all, and again as long as one of them
+    /// was written to just before: the beginning of a file is a file, too, and without its last rules it may let in whom
+    /// they keep out.
+    async fn read(&mut self, source: &Path) -> Result<Loaded, String> {
+        const HANGS: &str = "the files are not read to their end; the file system does not answer";
+        if self.hanging.as_ref().is_some_and(|reading| !reading.is_finished()) {
+            return Err(HANGS.to_owned());
+        }
+        self.hanging = None;
+        let mut readings = 1;
+        loop {
+            let source = source.to_owned();
+            let mut reading = tokio::task::spawn_blocking(move || {
+                let loaded = config::load(&source, &|name| std::env::var(name).ok());
+                let is_fresh = loaded.sources.files().iter().any(|file| is_fresh(&file.path));
+                (loaded, is_fresh)
+            });
+            match tokio::time::timeout(READ_PATIENCE, &mut reading).await {
+                Ok(Ok((_, true))) if readings < MAX_READINGS => {
+                    readings += 1;
+                    tokio::time::sleep(SETTLE).await;
+                }
+                Ok(Ok((loaded, _))) => return Ok(loaded),
+                Ok(Err(_)) => return Err("reading the files panicked".to_owned()),
+                Err(_) => {
+                    self.hanging = Some(reading);
+                    return Err(HANGS.to_owned());
+                }
+            }
         }
     }
 
@@ -255,7 +297,7 @@ impl Reloader {
             self.watcher = None;
             return;
         }
-        let of_tls = self.tls.values().flat_map(|tls| tls.files().into_iter().map(std::path::Path::to_owned));
+        let of_tls = self.tls.values().flat_map(|tls| tls.files().into_iter().map(Path::to_owned));
         let files: Vec<PathBuf> = self.settings.files.iter().map(|file| file.path.clone()).chain(of_tls).collect();
         // A watcher that is replaced loses what happens meanwhile: one that watches the same goes on.
         if self.watcher.as_ref().is_some_and(|(_, watched)| *watched == files) {
@@ -278,7 +320,7 @@ impl Reloader {
         directories.sort_unstable();
         directories.dedup();
         for directory in directories {
-            let directory = if directory.as_os_str().is_empty() { std::path::Path::new(".") } else { directory };
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
             if let Err(error) = watcher.watch(directory, notify::RecursiveMode::NonRecursive) {
                 tracing::warn!(%error, "changes in {} go unnoticed", directory.display());
             }
@@ -289,6 +331,17 @@ impl Reloader {
             let _queued = self.triggers.try_send(Trigger::FileChanged);
         }
     }
+}
+
+/// Whether somebody may still be writing to a file.
+fn is_fresh(path: &Path) -> bool {
+    let Ok(data) = path.metadata() else { return false };
+    let written = data.modified().ok().and_then(|moment| moment.duration_since(std::time::UNIX_EPOCH).ok());
+    let Some(written) = written.filter(|_| data.is_file()) else { return false };
+    let written = Timestamp::from_unix_ms(i64::try_from(written.as_millis()).unwrap_or(i64::MAX));
+    // A time in the future says nothing.
+    let now = time::now();
+    written <= now && now.since(written) < SETTLE
 }
 
 /// Who reloads when nobody asks by name: a signal, or a file that changed.

@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use super::clock;
 use super::error::RunError;
 use super::forgetting;
 use super::generation::Generation;
@@ -18,6 +19,7 @@ use super::operations::{Process, node_name};
 use super::reload::{self, Reloader};
 use super::self_service;
 use super::socket;
+use super::tasks::keep;
 use super::vitals::Health;
 use crate::admin::{Api, ApiSettings};
 use crate::cache::{KeySet, LastUse, SyncTask};
@@ -69,7 +71,10 @@ pub fn run(options: Options) -> Result<(), RunError> {
         .thread_name("control-blocking")
         .build()
         .map_err(system("start the control runtime"))?;
-    runtime.block_on(run_on_control(options))
+    let ended = runtime.block_on(run_on_control(options));
+    // A file system that does not answer keeps nobody from leaving.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 /// Everything that lives until the process has drained.
@@ -158,13 +163,20 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let (sync, sync_handle) =
         SyncTask::new(Arc::clone(store.feed()), Arc::clone(&keys), Arc::clone(&live) as _, &settings.sync);
     let syncing = tokio::spawn(sync.run());
-    let flushing = tokio::spawn(Arc::clone(&last_use).run(
-        Arc::clone(&keys),
-        Arc::clone(store.writer()),
-        settings.sync.last_used_flush,
-    ));
+    let flushing = {
+        let (last_use, keys, writer) = (Arc::clone(&last_use), Arc::clone(&keys), Arc::clone(store.writer()));
+        let every = settings.sync.last_used_flush;
+        keep("last use", Arc::clone(&metrics), move || {
+            Arc::clone(&last_use).run(Arc::clone(&keys), Arc::clone(&writer), every)
+        })
+    };
     let (audit, usage) = (watch::Sender::new(settings.audit), watch::Sender::new(settings.usage));
-    let forgetting = tokio::spawn(forgetting::forget_hourly(Arc::clone(&store), audit.subscribe(), usage.subscribe()));
+    let forgetting = {
+        let (store, audit, usage) = (Arc::clone(&store), audit.subscribe(), usage.subscribe());
+        keep("retention", Arc::clone(&metrics), move || {
+            forgetting::forget_hourly(Arc::clone(&store), audit.clone(), usage.clone())
+        })
+    };
     let quota_counts = QuotaCounts::new(Arc::clone(&meters), Arc::clone(store.quotas()));
     if let Err(error) = quota_counts.load().await {
         tracing::warn!(%error, "counts of quotas cannot be read; they are added as soon as the store can be written");
@@ -181,8 +193,11 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     );
     let (stop_noting, told_to_stop) = tokio::sync::oneshot::channel();
     let noting = tokio::spawn(ledger.run(settings.sync.last_used_flush, told_to_stop));
-    let sweeping = tokio::spawn(metering::sweep(Arc::clone(&meters)));
-    let freeing = tokio::spawn(Arc::clone(&live).free_replaced());
+    let swept = Arc::clone(&meters);
+    let clock_watch = keep("clock", Arc::clone(&metrics), clock::watch);
+    let sweeping = keep("meters", Arc::clone(&metrics), move || metering::sweep(Arc::clone(&swept)));
+    let replaced = Arc::clone(&live);
+    let freeing = keep("replaced rules", Arc::clone(&metrics), move || Arc::clone(&replaced).free_replaced());
     let draining = Arc::new(AtomicBool::new(false));
     let is_accepting = Arc::new(AtomicBool::new(false));
     let health = Arc::new(Health {
@@ -224,6 +239,9 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let admin_tls = Arc::new(ArcSwapOption::new(admin_tls(&settings, &generation.tls)?));
     let admin_address = serve_api(admin_socket, api, Arc::clone(&admin_tls))?;
     tracing::info!(role = "admin", address = %admin_address, "listening");
+    if settings.admin.tls.is_none() && !settings.admin.bind.ip().is_loopback() {
+        tracing::warn!(address = %admin_address, "management keys are readable on the way here: `admin.tls` is not set");
+    }
     metrics.set_report_mode_routes(generation.reporting_routes());
     reload::export_certificates(&metrics, &generation.tls);
     let mut signals = Signals::install().map_err(system("watch signals"))?;
@@ -302,6 +320,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         tracing::error!("noting usage had panicked");
     }
     syncing.abort();
+    clock_watch.abort();
     sweeping.abort();
     forgetting.abort();
     freeing.abort();

@@ -7,7 +7,8 @@ use http::StatusCode;
 
 use crate::cache::{KeySet, LastUse, SyncHandle};
 use crate::domain::KeyState;
-use crate::domain::time::{self, monotonic_now};
+use crate::domain::clock::deciding_now;
+use crate::domain::time::monotonic_now;
 use crate::limit::Meters;
 use crate::server::{Page, Pages};
 use crate::telemetry::{CONTENT_TYPE, Metrics};
@@ -44,7 +45,7 @@ impl Pages for Health {
 
 impl Health {
     fn scrape(&self) -> Result<String, String> {
-        let census = self.keys.census(time::now());
+        let census = self.keys.census(deciding_now());
         self.metrics.set_keys(census.iter().flat_map(|count| {
             let name = count.environment.as_ref();
             [

@@ -130,7 +130,7 @@ impl LastUse {
                 continue;
             }
             waited = Duration::ZERO;
-            outage.note(self.flush(writer.as_ref()).await, false);
+            outage.attempt(self.flush(writer.as_ref()), false).await;
         }
     }
 }

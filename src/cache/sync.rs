@@ -5,9 +5,11 @@
 //! the gate to say.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::apply::{LoadReason, Replica};
@@ -126,18 +128,23 @@ impl SyncTask {
         (task, SyncHandle { applied: see_applied, status: see_status })
     }
 
-    /// Follows the store for ever.
+    /// Follows the store for ever. A panic costs a whole load: nobody knows what it left half done.
     pub async fn run(mut self) {
         let mut pause = self.poll_interval;
         loop {
-            match self.step().await {
-                Ok(()) => pause = self.poll_interval,
-                Err(error) => {
-                    self.note_failure(&error);
-                    tokio::time::sleep(pause).await;
-                    pause = longer(pause, self.poll_interval);
+            match AssertUnwindSafe(self.step()).catch_unwind().await {
+                Ok(Ok(())) => {
+                    pause = self.poll_interval;
+                    continue;
+                }
+                Ok(Err(error)) => self.note_failure(&error),
+                Err(_) => {
+                    self.at = None;
+                    self.note_failure(&"following it panicked; everything is loaded anew");
                 }
             }
+            tokio::time::sleep(pause).await;
+            pause = longer(pause, self.poll_interval);
         }
     }
 
@@ -213,7 +220,7 @@ impl SyncTask {
         });
     }
 
-    fn note_failure(&self, error: &StoreError) {
+    fn note_failure(&self, error: &dyn fmt::Display) {
         self.status.send_modify(|status| {
             if status.store_up || status.failures == 0 {
                 tracing::error!(%error, "the store does not answer; requests are decided by the key set as it is");

@@ -156,14 +156,20 @@ async fn whoever_waits_learns_that_the_task_has_ended() {
 struct Wire {
     store: ArcSwap<Store>,
     is_cut: AtomicBool,
+    panics_once: AtomicBool,
 }
 
 impl Wire {
     fn to(store: Arc<Store>) -> Arc<Self> {
-        Arc::new(Self { store: ArcSwap::new(store), is_cut: AtomicBool::new(false) })
+        Arc::new(Self {
+            store: ArcSwap::new(store),
+            is_cut: AtomicBool::new(false),
+            panics_once: AtomicBool::new(false),
+        })
     }
 
     fn far(&self) -> Result<Arc<dyn ChangeFeed>, StoreError> {
+        assert!(!self.panics_once.swap(false, Ordering::Relaxed), "as told");
         if self.is_cut.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable { doing: "asking".to_owned(), source: "the wire is cut".into() });
         }
@@ -222,6 +228,22 @@ async fn known_keys_outlive_the_store_and_age_while_it_is_away() {
     assert_eq!(following.is_refused(1), Some(true));
     following.until("the store is up", |f| f.handle.status().store_up).await;
     assert_eq!(following.handle.status().loads, 1, "what changed meanwhile came as changes");
+}
+
+#[tokio::test]
+async fn a_panic_does_not_end_following() {
+    let store = memory_store();
+    store.writer().insert_keys(keys([1]), by(), NOW).await.unwrap();
+    let wire = Wire::to(store.clone());
+    let mut following = follow(wire.clone(), QUICK);
+    following.reach(Revision::new(1)).await;
+    wire.panics_once.store(true, Ordering::Relaxed);
+    following.until("the panic is noticed", |f| f.handle.status().failures == 1).await;
+    let revoked = store.writer().revoke(key_id(1), by(), NOW).await.unwrap().unwrap();
+    following.reach(revoked).await;
+    assert_eq!(following.is_refused(1), Some(true));
+    following.until("the store is believed again", |f| f.handle.status().store_up).await;
+    assert_eq!(following.handle.status().loads, 2, "nobody knows what a panic left half done");
 }
 
 #[test]

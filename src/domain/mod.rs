@@ -5,6 +5,7 @@
 //! Must not know how any of it is stored, matched, transported or configured.
 //! Start at [`key`] for what a key is and [`secret`] for where plaintext may exist.
 
+pub mod clock;
 pub mod field_lines;
 pub mod fields;
 pub mod id;

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::domain::Timestamp;
+use crate::domain::clock::deciding_now;
 use crate::domain::time::{self, monotonic_now};
 use crate::wire::CoarseClock;
 
@@ -40,7 +41,7 @@ const UNARMED: u64 = u64::MAX;
 impl Timers {
     /// A clock that stands at zero, without deadlines.
     pub(crate) fn new() -> Rc<Self> {
-        let (started, wall) = (monotonic_now(), time::now());
+        let (started, wall) = (monotonic_now(), deciding_now());
         Rc::new(Self {
             started,
             clock: CoarseClock::new(),
@@ -56,7 +57,8 @@ impl Timers {
         self.clock.now_ms()
     }
 
-    /// The wall clock at a moment of the monotonic one, without reading it again: a step of it shows up to a tick late.
+    /// The wall clock, as decisions see it, at a moment of the monotonic one, without reading it again: a step of it shows
+    /// up to a tick late.
     pub(crate) fn wall_at(&self, moment: Instant) -> Timestamp {
         let (then, wall) = self.wall.get();
         wall.plus(moment.saturating_duration_since(then))
@@ -76,8 +78,8 @@ impl Timers {
     pub(crate) fn tick(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.clock.set_ms(now);
+        self.wall.set((monotonic_now(), deciding_now()));
         let wall = time::now();
-        self.wall.set((monotonic_now(), wall));
         if self.date.borrow().0 != wall.unix_seconds() {
             *self.date.borrow_mut() = (wall.unix_seconds(), http_date(wall));
         }

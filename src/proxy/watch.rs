@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::live::LiveReader;
 use crate::authn::Authenticated;
+use crate::domain::clock::deciding_now;
 use crate::domain::time;
 use crate::gate::{self, Freshness, Keys};
 
@@ -26,7 +27,7 @@ impl KeyWatch {
         let current = self.live.current();
         let set = self.live.keys();
         let freshness = set.age(time::monotonic_now()).map_or(Freshness::Unloaded, Freshness::Confirmed);
-        gate::still_holds(&self.authenticated, &current.gate, Keys { set, freshness }, time::now())
+        gate::still_holds(&self.authenticated, &current.gate, Keys { set, freshness }, deciding_now())
     }
 
     /// How often to ask.

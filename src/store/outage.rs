@@ -1,5 +1,9 @@
 //! Telling that a store which is written to again and again went away, and that it is back: once each.
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
 use super::error::StoreError;
 
 /// Whether the last write of one sort failed.
@@ -13,6 +17,14 @@ impl Outage {
     /// Of writes of this sort, in the plural or as a thing that has none.
     pub const fn of(what: &'static str) -> Self {
         Self { what, is_away: false }
+    }
+
+    /// Writes, and takes note of it as [`Self::note`] does. A panic on the way is told, and the next write is tried as
+    /// after any other failure: nothing that is written again and again may stop because it panicked once.
+    pub async fn attempt(&mut self, write: impl Future<Output = Result<(), StoreError>>, is_last: bool) {
+        let written = AssertUnwindSafe(write).catch_unwind().await;
+        let panicked = |_| Err(StoreError::unavailable(format!("writing {}", self.what), "it panicked"));
+        self.note(written.unwrap_or_else(panicked), is_last);
     }
 
     /// Takes note of a write. What could not be written is kept by whoever wrote, who tries again; with `is_last` there is

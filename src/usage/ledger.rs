@@ -128,7 +128,7 @@ impl Ledger {
                 continue;
             }
             waited = Duration::ZERO;
-            outage.note(self.flush(time::now()).await, told);
+            outage.attempt(self.flush(time::now()), told).await;
             if told {
                 return;
             }

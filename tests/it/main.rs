@@ -16,6 +16,7 @@
 mod api;
 mod boot;
 mod cli;
+mod clock;
 mod config;
 #[path = "../conformance/mod.rs"]
 mod conformance;

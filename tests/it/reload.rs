@@ -119,6 +119,30 @@ async fn a_watched_file_is_read_again_when_it_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_being_written_is_not_believed() {
+    const SECRET: &str = "  - { path: \"/open/secret/**\", upstream: shop, auth: any_key }\n";
+    let (gateway, _origin) = scene::shop_with(SECRET, "reload: { watch: true }").await;
+    gateway.get("/open/x").await.expect(200);
+    let whole = std::fs::read_to_string(gateway.config_path()).unwrap();
+    let (most, last) = whole.split_at(whole.find(SECRET).unwrap());
+    for round in 0..3 {
+        // Its beginning is a file, too: one without the rule that keeps strangers out.
+        let mut file = std::fs::File::create(gateway.config_path()).unwrap();
+        let pieces = most.as_bytes().chunks(most.len().div_ceil(8));
+        for piece in
+            pieces.chain([format!("  - {{ path: /round{round}, upstream: shop, auth: none }}\n{last}").as_bytes()])
+        {
+            std::io::Write::write_all(&mut file, piece).unwrap();
+            gateway.hang_up();
+            tokio::time::sleep(Duration::from_millis(80)).await;
+            gateway.get("/open/secret/x").await.refused(401, "missing_credential");
+        }
+        eventually!("it is whole", gateway.get(&format!("/round{round}")).await.status == 200);
+        gateway.get("/open/secret/x").await.refused(401, "missing_credential");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn listeners_come_and_go_with_a_reload() {
     let (gateway, _origin) = scene::shop().await;
     let old = gateway.data();

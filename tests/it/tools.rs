@@ -19,6 +19,16 @@ pub fn find(program: &str) -> Option<PathBuf> {
     demand(program, found)
 }
 
+/// A shared library below `/usr/lib` or its directory for this machine, under the same rule.
+pub fn library(name: &str) -> Option<PathBuf> {
+    let machines = std::fs::read_dir("/usr/lib").into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let found = std::iter::once(PathBuf::from("/usr/lib"))
+        .chain(machines)
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file());
+    demand(name, found)
+}
+
 /// A Python that can import this module, under the same rule.
 pub async fn python_with(module: &str) -> Option<PathBuf> {
     let candidate = python_home().or_else(|| find("python3"))?;
