@@ -268,11 +268,15 @@ fn refusal(refusal: Refusal<'_>, request: &ApiRequest<'_>, settings: &ApiSetting
         is_grpc: false,
     };
     let code = refusal.facts().code;
+    let missing_scopes = match refusal {
+        Refusal::Denied(Denial::InsufficientScope { missing, .. }) => missing.clone(),
+        Refusal::Denied(_) | Refusal::Failed(_) => Vec::new(),
+    };
     let rendered = reply::render(refusal, &audience);
     let fields = rendered.lines.iter().filter_map(|(name, value)| {
         Some((http::HeaderName::from_bytes(name).ok()?, String::from_utf8(value.to_vec()).ok()?))
     });
     let fields = fields.filter(|(name, _)| name != "x-request-id").collect();
     let body = if *request.method == Method::HEAD { Vec::new() } else { rendered.body };
-    ApiAnswer { status: rendered.status, fields, body, code: Some(code) }
+    ApiAnswer { status: rendered.status, fields, body, code: Some(code), missing_scopes }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::door::Entrance;
 use super::profile::ApiProfile;
-use crate::domain::{Fields, Revision};
+use crate::domain::{Fields, Revision, Scope};
 use crate::manage::{BadRow, Flaw, Refused};
 use crate::store::StoreError;
 
@@ -45,6 +45,8 @@ pub struct ApiAnswer {
     pub body: Vec<u8>,
     /// The code of a refusal.
     pub code: Option<&'static str>,
+    /// Scopes that the caller lacks, as it knows them, where that is why.
+    pub missing_scopes: Vec<Scope>,
 }
 
 /// Why the API does not do what it is asked. Closed: every code has its page in `docs/errors.md`.
@@ -291,7 +293,7 @@ impl ApiAnswer {
             (http::header::CONTENT_TYPE, "application/json".to_owned()),
             (http::header::CACHE_CONTROL, "no-store".to_owned()),
         ];
-        Self { status, fields, body: format!("{body}\n").into_bytes(), code: None }
+        Self { status, fields, body: format!("{body}\n").into_bytes(), code: None, missing_scopes: Vec::new() }
     }
 
     /// A text.
@@ -300,7 +302,7 @@ impl ApiAnswer {
             (http::header::CONTENT_TYPE, media_type.to_owned()),
             (http::header::CACHE_CONTROL, "no-store".to_owned()),
         ];
-        Self { status: StatusCode::OK, fields, body: body.into(), code: None }
+        Self { status: StatusCode::OK, fields, body: body.into(), code: None, missing_scopes: Vec::new() }
     }
 
     /// With the entity tag of a record (RFC 9110 §8.8.3): its revision.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance};
 use crate::gate::ForwardSettings;
-use crate::proxy::{AnswerCode, Inquiry};
+use crate::proxy::{ApiRefusal, Inquiry};
 
 /// Answers until nobody asks any more. How many at one time is bounded where they are handed in.
 pub(super) async fn serve(mut inquiries: mpsc::Receiver<Inquiry>, api: Arc<Api>) {
@@ -34,12 +34,12 @@ async fn answer(api: &Api, inquiry: Inquiry) {
         client: inquiry.client,
         request_id: &inquiry.request_id,
     };
-    let ApiAnswer { status, fields, body, code } = api.answer(request).await;
+    let ApiAnswer { status, fields, body, code, missing_scopes } = api.answer(request).await;
     let forward = &inquiry.rules.route(inquiry.route).settings.forward;
     let mut answer = Response::new(Bytes::from(body));
     *answer.status_mut() = status;
     if let Some(code) = code {
-        answer.extensions_mut().insert(AnswerCode(code));
+        answer.extensions_mut().insert(ApiRefusal { code, missing_scopes });
     }
     for (name, value) in fields {
         let value = if name == LOCATION { outside(forward, &value) } else { value };

@@ -23,7 +23,7 @@ use super::observe::{Exchange, Observer, Told};
 use super::outgoing::{self, Outgoing};
 use super::pool::Pool;
 use super::request_id::{RequestId, RequestIds};
-use super::self_service::{AnswerCode, Inquiries, Question};
+use super::self_service::{ApiRefusal, Inquiries, Question};
 use super::timer::Timers;
 use crate::cache::LastUse;
 use crate::credential::{self, Located};
@@ -322,8 +322,10 @@ impl Context {
         };
         match (answered, exchange) {
             (Ok(answer), Some(mut exchange)) => {
-                if let Some(AnswerCode(code)) = answer.extensions().get() {
-                    exchange.set_code(code);
+                if let Some(refusal) = answer.extensions().get::<ApiRefusal>() {
+                    let now = self.engine.timers.wall_at(exchange.begun());
+                    let settings = &self.current.gate.rules.route(route).settings;
+                    exchange.refused_by_api(refusal, &self.request_id, settings, now);
                 }
                 self.with_request_id(self.with_route_fields(self.finish_whole(answer, exchange), Some(route), true))
             }
@@ -385,7 +387,7 @@ impl Context {
             exchange.set_refusal(refusal);
             if let Refusal::Failed(failure) = refusal {
                 let now = self.engine.timers.wall_at(exchange.begun());
-                exchange.remember_failure(failure, &self.request_id, route_settings, now);
+                exchange.remember_failure(failure.code(), &[], &self.request_id, route_settings, now);
             }
             exchange.finish_with(rendered.status, if self.is_head { 0 } else { rendered.body.len() as u64 });
         }

@@ -47,7 +47,7 @@ pub(crate) use headers::HeaderRules;
 pub(crate) use live::{Live, LiveReader, Plan};
 pub(crate) use noting::WorkerTally;
 pub(crate) use observe::Observer;
-pub(crate) use self_service::{AnswerCode, Inquiries, Inquiry};
+pub(crate) use self_service::{ApiRefusal, Inquiries, Inquiry};
 pub use settings::*;
 pub use target::UpstreamError;
 pub(crate) use target::{Target as LiveTarget, Upstream};

@@ -15,11 +15,12 @@ use super::client::ClientConnection;
 use super::live::Current;
 use super::noting::WorkerTally;
 use super::request_id::RequestId;
+use super::self_service::ApiRefusal;
 use super::target::Target;
 use crate::domain::redact::path_without_keys;
 use crate::domain::time::{self, monotonic_now};
 use crate::domain::{KeyId, Known, OwnerId, Timestamp};
-use crate::gate::{Admission, Denial, Identity, Mode, Outcome, RequestHead, Verdict};
+use crate::gate::{Admission, Denial, Identity, Mode, Outcome, RequestHead, RouteSettings, Verdict};
 use crate::limit::Policy;
 use crate::reply::Refusal;
 use crate::store::Passage;
@@ -382,11 +383,20 @@ impl Exchange {
     }
 
     /// Notes why the management API refuses a request that a route has let in.
-    pub(super) fn set_code(&mut self, code: &'static str) {
+    pub(super) fn refused_by_api(
+        &mut self,
+        refusal: &ApiRefusal,
+        request_id: &RequestId,
+        route: &RouteSettings,
+        now: Timestamp,
+    ) {
+        let ApiRefusal { code, missing_scopes } = refusal;
         if let Some(line) = &mut self.line {
             line.code = Some(code);
             line.reason = Some(code);
+            line.missing.clone_from(missing_scopes);
         }
+        self.remember_failure(code, missing_scopes, request_id, Some(route), now);
     }
 
     /// Lets the exchange see how much of the body was sent.

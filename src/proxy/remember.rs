@@ -11,7 +11,7 @@ use super::asked::Asked;
 use super::live::Current;
 use super::observe::{Exchange, Observer, Told};
 use super::request_id::RequestId;
-use crate::domain::{Known, Timestamp};
+use crate::domain::{Known, Scope, Timestamp};
 use crate::gate::{Denial, Mode, RequestHead, RouteSettings, Verdict};
 use crate::reply::{Failure, Refusal};
 use crate::telemetry::{ADMISSIONS_SAMPLED, DecisionMode, Noted, RecallKind};
@@ -20,7 +20,7 @@ impl Observer {
     /// Remembers a message that could not be read: there is no more to it than its answer. The connection is not known
     /// to those who answer it.
     pub(super) fn remember_unread(&self, request_id: &RequestId, failure: Failure, now: Timestamp) {
-        let ticket = self.recall.note(RecallKind::Refusal, &unread(request_id, failure, now));
+        let ticket = self.recall.note(RecallKind::Refusal, &unread(request_id, failure.code(), now));
         self.recall.ended(ticket, Refusal::Failed(failure).facts().status.as_u16(), None, Duration::ZERO);
     }
 }
@@ -115,7 +115,7 @@ impl Exchange {
             host: asked.authority.or(host),
             path: Some(asked.path),
             client_ip: self.connection.peer,
-            ..unread(request_id, failure, now)
+            ..unread(request_id, failure.code(), now)
         };
         self.ticket = Some(self.observer.recall.note(RecallKind::Refusal, &noted));
     }
@@ -124,28 +124,30 @@ impl Exchange {
     /// sample, host, path and key are known only where it gets an access line.
     pub(super) fn remember_failure(
         &mut self,
-        failure: Failure,
+        code: &'static str,
+        missing_scopes: &[Scope],
         request_id: &RequestId,
         route: Option<&RouteSettings>,
         now: Timestamp,
     ) {
         let recall = &self.observer.recall;
         if let Some(ticket) = self.ticket {
-            return recall.failed(ticket, failure.code());
+            return recall.failed(ticket, code);
         }
         let noted = self.with_line_facts(Noted {
             listener: &self.connection.listener_name,
             protocol: self.version,
             method: self.method.as_str(),
             route: route.map(|route| &*route.label),
-            ..unread(request_id, failure, now)
+            missing_scopes,
+            ..unread(request_id, code, now)
         });
         self.ticket = Some(recall.note(RecallKind::Refusal, &noted));
     }
 }
 
 /// What is known of a message that could not be read.
-fn unread(request_id: &RequestId, failure: Failure, ts: Timestamp) -> Noted<'_> {
+fn unread<'a>(request_id: &'a RequestId, code: &'static str, ts: Timestamp) -> Noted<'a> {
     Noted {
         ts,
         request_id: request_id.as_str(),
@@ -156,8 +158,8 @@ fn unread(request_id: &RequestId, failure: Failure, ts: Timestamp) -> Noted<'_> 
         path: None,
         route: None,
         rule: None,
-        code: Some(failure.code()),
-        reason: Some(failure.code()),
+        code: Some(code),
+        reason: Some(code),
         missing_scopes: &[],
         mode: None,
         key_id: None,

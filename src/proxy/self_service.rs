@@ -20,7 +20,7 @@ use super::headers::TrailerRule;
 use super::observe::Exchange;
 use super::outgoing::push_path;
 use crate::cache::OwnerIx;
-use crate::domain::{KeyId, OwnedFields};
+use crate::domain::{KeyId, OwnedFields, Scope};
 use crate::gate::{Admitted, Identity, Rules};
 use crate::reply::Failure;
 use crate::route::RouteIx;
@@ -124,9 +124,14 @@ pub(crate) struct Inquiry {
     _place: Place,
 }
 
-/// Beside an answer: the code of a refusal, for the access line.
-#[derive(Clone, Copy)]
-pub(crate) struct AnswerCode(pub(crate) &'static str);
+/// Beside an answer: why it is a refusal, for the access line and for whoever asks later.
+#[derive(Clone)]
+pub(crate) struct ApiRefusal {
+    /// The code in the body.
+    pub(crate) code: &'static str,
+    /// Scopes that the caller lacks, as it knows them.
+    pub(crate) missing_scopes: Vec<Scope>,
+}
 
 /// An inquiry whose body has not been read yet.
 pub(super) struct Question {

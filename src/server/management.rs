@@ -202,7 +202,7 @@ async fn answer(
         Ok((Err(_), _)) => return Ok(bare(StatusCode::PAYLOAD_TOO_LARGE, &request_id)),
         Err(_) => return Ok(bare(StatusCode::REQUEST_TIMEOUT, &request_id)),
     };
-    let ApiAnswer { status, fields, body, code: _ } = api.answer(ApiRequest { body: &body, ..head }).await;
+    let ApiAnswer { status, fields, body, .. } = api.answer(ApiRequest { body: &body, ..head }).await;
     let length = body.len();
     let mut answer = Response::new(Full::new(if is_head { Bytes::new() } else { Bytes::from(body) }));
     *answer.status_mut() = status;

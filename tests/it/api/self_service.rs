@@ -230,6 +230,29 @@ async fn the_access_line_says_why_a_customer_was_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_by_the_api_is_explained_by_its_request_id() {
+    let mall = Mall::open().await;
+    let plain = mall.key(json!({ "owner": mall.acme, "scopes": ["read:orders"] })).await;
+    let refused = mall.ask(&plain, "GET", "/account/keys", &Value::Null).await.refused(403, "insufficient_scope");
+    let id = refused.header("x-request-id").unwrap();
+    let told = mall.shop.gateway.cli(&["explain", id, "--output", "json"]).await.success().json();
+    let names = ["status", "code", "missing_scopes", "key_id", "path", "route"];
+    assert_eq!(
+        names.map(|name| told["request"][name].clone()),
+        [
+            json!(403),
+            json!("insufficient_scope"),
+            json!(["keys:manage"]),
+            json!(plain.id),
+            json!("/account/keys"),
+            json!("/account/**"),
+        ]
+    );
+    let line = mall.shop.gateway.access_line(&refused).await;
+    assert_eq!(line["missing_scopes"], json!(["keys:manage"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_customer_keeps_nobody_else_out() {
     let mall = Mall::open().await;
     let noisy = mall.key(json!({ "owner": mall.acme, "scopes": ["keys:manage"] })).await;
