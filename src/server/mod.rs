@@ -22,6 +22,7 @@ pub use listen::ListenError;
 pub(crate) use listen::{Inherited, Listening, listen};
 pub(crate) use management::serve_management;
 pub(crate) use pages::{Page, Pages, serve_pages};
+pub use proxy_protocol::{Announced, ProxyProtocolError, read_client_address};
 pub use settings::*;
 pub use staple::{StapleFault, StapleFaultKind, staple_fault};
 pub use tls::*;

@@ -22,16 +22,16 @@ const BINARY_PREFIX_BYTES: usize = 16;
 
 /// Both ends of a client's connection, as far as a balancer told them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Announced {
+pub struct Announced {
     /// The client; the balancer itself where it speaks for nobody, such as in its health checks.
-    pub(crate) client: SocketAddr,
+    pub client: SocketAddr,
     /// What the client connected to; none where it was not told.
-    pub(crate) destination: Option<SocketAddr>,
+    pub destination: Option<SocketAddr>,
 }
 
 /// Why a connection does not begin as its peer should begin it. The connection must be closed.
 #[derive(Debug)]
-pub(crate) enum ProxyProtocolError {
+pub enum ProxyProtocolError {
     /// The header did not come whole.
     Io(io::Error),
     /// There is no header.
@@ -86,7 +86,7 @@ impl From<io::Error> for ProxyProtocolError {
 ///
 /// # Errors
 /// See [`ProxyProtocolError`].
-pub(crate) async fn read_client_address<R>(
+pub async fn read_client_address<R>(
     stream: &mut R,
     peer: SocketAddr,
     listed: &[IpNet],

@@ -4,6 +4,10 @@
 
 // Always true in this binary; it tells the lints that these are tests.
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod route;
 
 /// `default` inputs, or as many as `PROPTEST_CASES` says. Failing inputs are printed, not written to files.

@@ -84,7 +84,7 @@ pub(super) enum Answer {
 }
 
 /// The path in normal form, or `None` where it must be refused whatever the route.
-pub(super) fn normal_form(raw: &str) -> Option<String> {
+pub(crate) fn normal_form(raw: &str) -> Option<String> {
     let parts: Vec<&str> = raw.strip_prefix('/')?.split('/').collect();
     let mut stack: Vec<String> = Vec::new();
     for (at, part) in parts.iter().enumerate() {

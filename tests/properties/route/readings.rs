@@ -27,7 +27,7 @@ fn six_ways(path: &str) -> Option<Vec<Reading>> {
 }
 
 /// Every one of the six readings of what is forwarded leads to a rule that was judged, and to the same upstream.
-fn check_six_ways(attack: &Attack, request: &Request, answered: Answer) -> Result<(), TestCaseError> {
+pub(super) fn check_six_ways(attack: &Attack, request: &Request, answered: Answer) -> Result<(), TestCaseError> {
     let Attack { routes, .. } = attack;
     let Answer::Rule(rule, also, forwarded) = answered else { return Ok(()) };
     prop_assert_eq!(normal_form(&forwarded), Some(forwarded.clone()), "what is forwarded is what was judged");
