@@ -11,6 +11,7 @@ mod forgetting;
 mod generation;
 mod metering;
 mod operations;
+mod panics;
 mod reload;
 mod run;
 mod self_service;

@@ -16,7 +16,7 @@ use super::run::{Gateway, Listeners, Signals, listener_keys, notify_supervisor};
 use crate::admin::{ApiSettings, ReloadReport};
 use crate::config::{self, Loaded, Settings, Severity};
 use crate::domain::Timestamp;
-use crate::domain::time::{self, monotonic_now};
+use crate::domain::time;
 use crate::gate::{Demand, MethodSelector, Mode, RouteSettings};
 use crate::server::{EdgeTls, Listener, listen};
 use crate::store::{Actor, Note};
@@ -381,14 +381,6 @@ pub(super) fn export_certificates(metrics: &Metrics, tls: &BTreeMap<String, Arc<
         certificates.map(move |certificate| (format!("{name}/{}", certificate.label()), certificate.not_after))
     });
     metrics.set_certificates(ends.collect::<Vec<_>>());
-}
-
-/// A panic is logged with its place. Its message may hold what it was about: it is left out.
-pub(super) fn install_panic_hook() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map_or_else(String::new, ToString::to_string);
-        tracing::error!(place, uptime = ?monotonic_now(), "a panic was caught");
-    }));
 }
 
 /// Routes whose demands differ, by path and name, each once.

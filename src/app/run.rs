@@ -16,6 +16,7 @@ use super::forgetting;
 use super::generation::Generation;
 use super::metering::{self, QuotaCounts};
 use super::operations::{Process, node_name};
+use super::panics;
 use super::reload::{self, Reloader};
 use super::self_service;
 use super::socket;
@@ -112,7 +113,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
             source: std::io::Error::other("they have a destination already"),
         });
     }
-    reload::install_panic_hook();
+    panics::install_panic_hook(&metrics);
     forbid_core_files();
     let rule_names = Arc::new(RuleNames::default());
     let mut generation = Generation::compile(&settings, &metrics, &rule_names, None)?;
@@ -166,16 +167,12 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let flushing = {
         let (last_use, keys, writer) = (Arc::clone(&last_use), Arc::clone(&keys), Arc::clone(store.writer()));
         let every = settings.sync.last_used_flush;
-        keep("last use", Arc::clone(&metrics), move || {
-            Arc::clone(&last_use).run(Arc::clone(&keys), Arc::clone(&writer), every)
-        })
+        keep("last use", move || Arc::clone(&last_use).run(Arc::clone(&keys), Arc::clone(&writer), every))
     };
     let (audit, usage) = (watch::Sender::new(settings.audit), watch::Sender::new(settings.usage));
     let forgetting = {
         let (store, audit, usage) = (Arc::clone(&store), audit.subscribe(), usage.subscribe());
-        keep("retention", Arc::clone(&metrics), move || {
-            forgetting::forget_hourly(Arc::clone(&store), audit.clone(), usage.clone())
-        })
+        keep("retention", move || forgetting::forget_hourly(Arc::clone(&store), audit.clone(), usage.clone()))
     };
     let quota_counts = QuotaCounts::new(Arc::clone(&meters), Arc::clone(store.quotas()));
     if let Err(error) = quota_counts.load().await {
@@ -194,10 +191,10 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let (stop_noting, told_to_stop) = tokio::sync::oneshot::channel();
     let noting = tokio::spawn(ledger.run(settings.sync.last_used_flush, told_to_stop));
     let swept = Arc::clone(&meters);
-    let clock_watch = keep("clock", Arc::clone(&metrics), clock::watch);
-    let sweeping = keep("meters", Arc::clone(&metrics), move || metering::sweep(Arc::clone(&swept)));
+    let clock_watch = keep("clock", clock::watch);
+    let sweeping = keep("meters", move || metering::sweep(Arc::clone(&swept)));
     let replaced = Arc::clone(&live);
-    let freeing = keep("replaced rules", Arc::clone(&metrics), move || Arc::clone(&replaced).free_replaced());
+    let freeing = keep("replaced rules", move || Arc::clone(&replaced).free_replaced());
     let draining = Arc::new(AtomicBool::new(false));
     let is_accepting = Arc::new(AtomicBool::new(false));
     let health = Arc::new(Health {

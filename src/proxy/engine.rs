@@ -25,6 +25,7 @@ use super::pool::Pool;
 use super::request_id::{RequestId, RequestIds};
 use super::self_service::{ApiRefusal, Inquiries, Question};
 use super::timer::Timers;
+use super::tripwire::Tripwire;
 use crate::cache::LastUse;
 use crate::credential::{self, Located};
 use crate::domain::key_text::KeyTextForm;
@@ -229,6 +230,7 @@ impl Forward {
 
 impl Context {
     fn step(mut self, asked: Asked<'_>, mut exchange: Exchange) -> Step {
+        Tripwire::Begin.sees(asked.fields.iter().map(|field| field.value));
         let now = self.engine.timers.wall_at(exchange.begun());
         if let Some(failure) = self.connection.h2_bounds.and_then(|bounds| bounds.exceeded_by(&asked)) {
             exchange.remember_unjudged(&self.request_id, &asked, failure, now);

@@ -27,6 +27,7 @@ mod settings;
 mod target;
 mod timer;
 mod tls;
+mod tripwire;
 mod tunnel;
 mod watch;
 

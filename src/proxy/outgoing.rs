@@ -18,6 +18,7 @@ use super::headers::{Peer, TrailerRule, is_hop_by_hop, is_nominated, nominates};
 use super::live::Current;
 use super::observe::Exchange;
 use super::settings::{HostPolicy, UpstreamSettings, UpstreamTimeouts};
+use super::tripwire::Tripwire;
 use super::watch::KeyWatch;
 use crate::credential::{self, Place, Stripped};
 use crate::domain::fields::Field;
@@ -211,6 +212,7 @@ impl Outgoing {
     /// The head of an HTTP/1.1 request, whole, for a target with this authority; and whether the body behind it goes out
     /// in chunks. Takes the head's memory along.
     pub(super) fn take_h1_head(&mut self, authority: &HeaderValue) -> (Vec<u8>, bool) {
+        Tripwire::Forward.sees([&self.head[..]]);
         let mut head = std::mem::take(&mut self.head);
         if !self.has_host {
             let line = [b"host: ", authority.as_bytes(), b"\r\n"].concat();

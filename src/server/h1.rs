@@ -148,7 +148,6 @@ impl Connection<'_> {
 
     /// A panic costs this request alone, and the connection it came over.
     fn panicked(&self, manner: &mut Manner) -> Answer {
-        self.engine.observer.metrics.panic_caught();
         manner.persists = false;
         self.engine.internal_error()
     }
@@ -186,7 +185,16 @@ impl Connection<'_> {
         let (body, mut unsaid) =
             if may_have_body { (answer.body, ReplyBody::Empty) } else { (ReplyBody::Empty, answer.body) };
         let mut writing = Writing { out: Outbox::new(head), body, is_chunked, is_over: false, is_broken: false };
-        let written = std::future::poll_fn(|cx| writing.poll(cx, self.wire)).await;
+        let written = std::future::poll_fn(|cx| {
+            let polled = std::panic::catch_unwind(AssertUnwindSafe(|| writing.poll(cx, self.wire)));
+            polled.unwrap_or_else(|_| {
+                if let ReplyBody::Download(download) = &mut writing.body {
+                    download.panicked();
+                }
+                Poll::Ready(Err(Cut))
+            })
+        })
+        .await;
         if written.is_ok()
             && let ReplyBody::Download(download) = if may_have_body { &mut writing.body } else { &mut unsaid }
         {

@@ -77,10 +77,6 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, std::convert::Infallible> {
     let engine = &worker.engine;
-    let panicked = || {
-        engine.observer.metrics.panic_caught();
-        engine.internal_error()
-    };
     let begun = {
         let (parts, incoming) = request.into_parts();
         let fields = OwnedFields::from(&parts.headers);
@@ -92,9 +88,9 @@ async fn answer(
         Ok(Step::Answered(answer)) => answer,
         Ok(Step::Forward(forward)) => {
             // Boxed, so that the task of a stream is a small piece of memory, and stays one while the answer streams.
-            Box::pin(AssertUnwindSafe(forward.run()).catch_unwind()).await.unwrap_or_else(|_| panicked())
+            Box::pin(AssertUnwindSafe(forward.run()).catch_unwind()).await.unwrap_or_else(|_| engine.internal_error())
         }
-        Err(_) => panicked(),
+        Err(_) => engine.internal_error(),
     };
     Ok(answer.into_h2())
 }

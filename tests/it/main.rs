@@ -28,6 +28,7 @@ mod key_pages;
 mod layering;
 mod limits;
 mod metrics;
+mod panics;
 mod proxy;
 mod rates;
 mod readme;

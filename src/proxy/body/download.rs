@@ -17,6 +17,7 @@ use crate::proxy::asked::trailers_of;
 use crate::proxy::observe::Exchange;
 use crate::proxy::pool::{H1Lease, Lease};
 use crate::proxy::timer::{Timer, Timers};
+use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
 
@@ -293,16 +294,17 @@ impl Download {
         Poll::Ready(())
     }
 
-    /// Waits for data: how many bytes of it there are; none at the end. A panic costs this answer, not the worker.
+    /// Gives it up because of a panic, which whoever polls it must catch: it costs this answer, not the connection's
+    /// others.
+    pub(crate) fn panicked(&mut self) {
+        self.end(Some(&BodyError::Panicked));
+    }
+
+    /// Waits for data: how many bytes of it there are; none at the end.
     ///
     /// # Errors
     /// Why there will be no more.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.poll_data_unguarded(cx)));
-        polled.unwrap_or_else(|_| self.broke(BodyError::Panicked))
-    }
-
-    fn poll_data_unguarded(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
         let now = self.timers.now_ms();
         self.asked_ms = now;
         if std::mem::replace(&mut self.was_asked, true) {
@@ -383,6 +385,10 @@ impl Download {
     /// Looks at the data that [`Download::poll_data`] found, and takes as much of it away as `look` says. The answer is
     /// over with its last byte, not when that is noticed.
     pub(crate) fn take<R>(&mut self, look: impl FnOnce(&[u8], &mut usize) -> R) -> R {
+        let look = |data: &[u8], taken: &mut usize| {
+            Tripwire::Download.sees([data]);
+            look(data, taken)
+        };
         let mut taken = 0;
         let looked = match (&mut self.incoming, &mut self.lease) {
             (Some(h2), _) => {
@@ -422,6 +428,14 @@ impl Download {
 
     /// The next frame, for HTTP/2.
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.poll_frame_unguarded(cx)));
+        polled.unwrap_or_else(|_| {
+            self.panicked();
+            Poll::Ready(Some(Err(BodyError::Panicked)))
+        })
+    }
+
+    fn poll_frame_unguarded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match ready!(self.poll_data(cx)) {
             Ok(Some(_)) => Poll::Ready(Some(Ok(Frame::data(self.take_bytes())))),
             Ok(None) => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),

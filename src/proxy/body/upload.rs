@@ -14,6 +14,7 @@ use super::{BodyError, failure_of, next_recheck};
 use crate::proxy::asked::{ClientBody, trailers_of};
 use crate::proxy::headers::TrailerRule;
 use crate::proxy::timer::{Timer, Timers};
+use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
 use crate::wire::{BodyFault, ClientWire, Outbox, UpstreamWire, push_chunk_end, push_chunk_head};
@@ -173,6 +174,10 @@ impl Upload {
 
     /// Looks at the data that [`Upload::poll_data`] found, and takes as much of it away as `look` says.
     pub(crate) fn take<R>(&mut self, look: impl FnOnce(&[u8], &mut usize) -> R) -> R {
+        let look = |data: &[u8], taken: &mut usize| {
+            Tripwire::Upload.sees([data]);
+            look(data, taken)
+        };
         let mut taken = 0;
         let looked = match &mut self.source {
             Source::H1(wire) => wire.take_body(|data, consumed| {

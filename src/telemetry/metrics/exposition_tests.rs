@@ -32,8 +32,8 @@ fn filled() -> (Metrics, Instant) {
     worker.upstream_request(shop, Duration::from_millis(2));
     worker.connection(public, ConnectionState::Idle);
     worker.upstream_connection(shop, UpstreamConnectionState::Idle);
-    worker.panic_caught();
-    metrics.panic_caught();
+    metrics.panicked();
+    metrics.panicked();
     metrics.set_upstream_targets([(shop, "http://127.0.0.1:9000".to_owned(), true)]);
     metrics.set_upstream_healthy(shop, "http://127.0.0.1:9000", false);
     metrics.set_upstream_healthy(shop, "http://never.listed", true);

@@ -79,7 +79,7 @@ families! {
     TLS_NOT_AFTER = GAUGE "portcullis_tls_certificate_not_after_timestamp_seconds" ["name"];
     /// Connections of clients, by what they are doing.
     CONNECTIONS = GAUGE "portcullis_connections" ["listener", "state"];
-    /// Panics that were caught and cost one request or task.
+    /// Panics: each cost one request, one connection or one task.
     PANICS = COUNTER "portcullis_panics_total" [];
     /// Log lines, access lines included, that were dropped because the output did not keep up.
     LOG_LINES_DROPPED = COUNTER "portcullis_log_lines_dropped_total" [];

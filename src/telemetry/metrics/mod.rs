@@ -70,7 +70,7 @@ impl Metrics {
             workers.push(cells);
             claim
         });
-        WorkerMetrics::new(claim, Arc::clone(&self.inner.shared.panics))
+        WorkerMetrics::new(claim)
     }
 
     /// The `route` label of this text: a route's `name` or `group`, else its pattern.
@@ -154,8 +154,8 @@ impl Metrics {
         }
     }
 
-    /// Counts a panic that was caught outside the workers.
-    pub fn panic_caught(&self) {
+    /// Counts a panic.
+    pub fn panicked(&self) {
         self.inner.shared.panics.add(1);
     }
 

@@ -19,7 +19,6 @@ use super::labels::{
     ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, ListenerLabel, MethodLabel,
     RouteLabel, UpstreamConnectionState, UpstreamLabel,
 };
-use super::shared::EventCount;
 
 /// Which number a cell holds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -120,7 +119,6 @@ impl WorkerCells {
 #[derive(Debug)]
 pub struct WorkerMetrics {
     claim: Arc<Claim>,
-    panics: Arc<EventCount>,
     auth_duration: Arc<Histogram>,
     /// By route.
     routes: RefCell<Vec<RouteCells>>,
@@ -148,11 +146,10 @@ fn request_key(listener: ListenerLabel, method: MethodLabel, status: StatusCode)
 }
 
 impl WorkerMetrics {
-    pub(super) fn new(claim: Claim, panics: Arc<EventCount>) -> Self {
+    pub(super) fn new(claim: Claim) -> Self {
         let auth_duration = claim.0.histogram(HistogramKey::Auth);
         Self {
             claim: Arc::new(claim),
-            panics,
             auth_duration,
             routes: RefCell::default(),
             upstream_durations: RefCell::default(),
@@ -285,11 +282,6 @@ impl WorkerMetrics {
                 .collect()
         });
         StateGauge::enter(Arc::clone(cells), Arc::clone(&self.claim), state)
-    }
-
-    /// Counts a panic that was caught.
-    pub fn panic_caught(&self) {
-        self.panics.add(1);
     }
 }
 

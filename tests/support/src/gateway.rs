@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub struct Gateway {
     readers: Mutex<Vec<JoinHandle<()>>>,
     pid: Pid,
     logs: Logs,
+    expected_panics: AtomicUsize,
 }
 
 /// An address that was taken, as the log announces it.
@@ -79,6 +81,7 @@ impl Site {
             child: Mutex::new(child),
             readers: Mutex::new(readers),
             logs,
+            expected_panics: AtomicUsize::new(0),
         }
     }
 }
@@ -299,6 +302,11 @@ impl Gateway {
         kib * 1024
     }
 
+    /// From now on this many panics are what the test is about: fewer fail it, and so do more. Without this, one does.
+    pub fn expect_panics(&self, count: usize) {
+        self.expected_panics.store(count, Ordering::Relaxed);
+    }
+
     fn finish_reading(&self) {
         for reader in self.readers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = reader.join();
@@ -333,10 +341,18 @@ impl Drop for Gateway {
             _ => None,
         };
         self.kill();
+        let counted_panics =
+            last_scrape.as_deref().map(|text| Metrics::parse(text).sum("portcullis_panics_total", &[]));
         let leaks = self.leaks(last_scrape);
         assert!(leaks.is_empty(), "secrets were found where they must not be: {leaks:#?}");
-        let panics: Vec<String> = self.logs.lines().into_iter().filter(|line| line.contains("panicked at")).collect();
-        assert!(panics.is_empty(), "the gateway panicked: {panics:#?}");
+        // Before it has a log, Rust's own words; then its own, and what it counted in case a line was lost.
+        let is_panic = |line: &String| line.contains("panicked at") || line.contains("a panic was caught");
+        let panics: Vec<String> = self.logs.lines().into_iter().filter(is_panic).collect();
+        let expected = self.expected_panics.load(Ordering::Relaxed);
+        assert_eq!(panics.len(), expected, "the gateway panicked: {panics:#?}");
+        if let Some(counted) = counted_panics {
+            assert_eq!(counted, expected as f64, "the gateway counted other panics than it logged");
+        }
     }
 }
 

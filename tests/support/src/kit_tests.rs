@@ -203,3 +203,37 @@ async fn a_client_complains_about_an_answer_without_request_id() {
 async fn what_never_happens_is_not_waited_for_without_end() {
     eventually!("pigs fly", within Duration::from_millis(20), false);
 }
+
+/// What the executable would have said, said by a shell.
+async fn a_gateway_that_says(line: &str) -> Gateway {
+    let gateway = Site::with("/bin/sh").prepare().launch(&["-c", &format!("echo '{line}' >&2")]);
+    assert_eq!(gateway.exited(Duration::from_secs(10)).await, 0);
+    gateway
+}
+
+#[tokio::test]
+#[should_panic(expected = "the gateway panicked")]
+async fn a_panic_before_there_is_a_log_fails_the_test() {
+    drop(a_gateway_that_says("thread main panicked at src/x.rs:1:1").await);
+}
+
+#[tokio::test]
+#[should_panic(expected = "the gateway panicked")]
+async fn a_panic_that_was_logged_fails_the_test() {
+    drop(a_gateway_that_says(r#"{"level":"ERROR","message":"a panic was caught","place":"src/x.rs:1:1"}"#).await);
+}
+
+#[tokio::test]
+#[should_panic(expected = "the gateway panicked")]
+async fn a_panic_that_was_expected_and_did_not_come_fails_the_test() {
+    let gateway = a_gateway_that_says("all is well").await;
+    gateway.expect_panics(1);
+    drop(gateway);
+}
+
+#[tokio::test]
+async fn a_panic_that_a_test_is_about_does_not_fail_it() {
+    let gateway = a_gateway_that_says(r#"{"message":"a panic was caught"}"#).await;
+    gateway.expect_panics(1);
+    drop(gateway);
+}
