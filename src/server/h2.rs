@@ -1,5 +1,6 @@
 //! HTTP/2 with one client: streams side by side, until either side has had enough.
 
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,8 +18,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::accept::Listener;
 use super::worker::{Entry, WorkerState};
 use crate::domain::OwnedFields;
-use crate::proxy::{Asked, ClientConnection, HeadBounds, LocalExecutor, ReplyBody, Step};
+use crate::proxy::{Asked, ClientConnection, HeadBounds, LocalExecutor, ReplyBody, Step, Timers};
 use crate::telemetry::{ConnectionGauge, ConnectionState};
+
+/// Streams that a client may have opened and reset before we looked at them; one more ends the connection
+/// (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// Streams that a client may make us reset by breaking a rule; one more ends the connection (CVE-2025-8671).
+const LOCAL_ERRORS: usize = 1024;
+/// Requests that a client may give up within [`PREMATURE_MS`]: so many, as long as more of them were answered.
+const GIVEN_UP: u32 = 500;
+/// Who gives up this soon has not waited.
+const PREMATURE_MS: u64 = 1_000;
 
 /// Serves one connection to its end.
 pub(super) async fn serve<S>(
@@ -41,8 +52,12 @@ pub(super) async fn serve<S>(
     let in_flight = Rc::clone(&entry.in_flight);
     let client = Rc::new(listener.client(peer, is_tls, Some(bounds), in_flight, &worker.draining));
     let service = {
-        let (client, worker) = (Rc::clone(&client), Rc::clone(worker));
-        service_fn(move |request| answer(Rc::clone(&worker), Rc::clone(&client), request))
+        let (client, worker, entry) = (Rc::clone(&client), Rc::clone(worker), Rc::clone(&entry));
+        let fates = Rc::new(Fates::default());
+        service_fn(move |request| {
+            let begun = Begun::new(Rc::clone(&fates), Rc::clone(&entry), Rc::clone(&worker.engine.timers));
+            answer(Rc::clone(&worker), Rc::clone(&client), request, begun)
+        })
     };
     let mut connection = http2::Builder::new(LocalExecutor)
         .max_concurrent_streams(limits.h2_max_streams)
@@ -51,6 +66,8 @@ pub(super) async fn serve<S>(
         // Lists up to this are read, so that the engine's refusal of what is larger than allowed has a body and an id.
         .max_header_list_size(limits.h2_header_list_bytes.saturating_mul(2))
         .max_send_buf_size(64 * 1024)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(LOCAL_ERRORS)
         .serve_connection(TokioIo::new(stream), service);
     let mut leaving = false;
     let ended = std::future::poll_fn(|cx| {
@@ -75,16 +92,17 @@ async fn answer(
     worker: Rc<WorkerState>,
     client: Rc<ClientConnection>,
     request: Request<Incoming>,
+    begun: Begun,
 ) -> Result<Response<ReplyBody>, std::convert::Infallible> {
     let engine = &worker.engine;
-    let begun = {
+    let step = {
         let (parts, incoming) = request.into_parts();
         let fields = OwnedFields::from(&parts.headers);
         let request = Request::from_parts(parts, ());
         let asked = Asked::h2(&request, fields.view(), incoming);
         std::panic::catch_unwind(AssertUnwindSafe(|| engine.begin(&client, asked)))
     };
-    let answer = match begun {
+    let answer = match step {
         Ok(Step::Answered(answer)) => answer,
         Ok(Step::Forward(forward)) => {
             // Boxed, so that the task of a stream is a small piece of memory, and stays one while the answer streams.
@@ -92,5 +110,50 @@ async fn answer(
         }
         Err(_) => engine.internal_error(),
     };
+    begun.answered();
     Ok(answer.into_h2())
+}
+
+/// What became of the requests of one connection.
+#[derive(Default)]
+struct Fates {
+    answered: Cell<u32>,
+    /// Reset by the client before there was an answer, and as good as at once.
+    given_up: Cell<u32>,
+}
+
+/// A request that has no answer yet. Dropped without one, the client has given it up.
+///
+/// Each costs us an upstream connection and the client a frame. So a client that does it all the time, slowly enough that
+/// every stream is accepted before it is reset, is not served any more.
+struct Begun {
+    fates: Rc<Fates>,
+    entry: Rc<Entry>,
+    timers: Rc<Timers>,
+    since_ms: u64,
+    is_answered: bool,
+}
+
+impl Begun {
+    fn new(fates: Rc<Fates>, entry: Rc<Entry>, timers: Rc<Timers>) -> Self {
+        Self { fates, entry, since_ms: timers.now_ms(), timers, is_answered: false }
+    }
+
+    fn answered(mut self) {
+        self.is_answered = true;
+        self.fates.answered.set(self.fates.answered.get().saturating_add(1));
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if self.is_answered || self.timers.now_ms().saturating_sub(self.since_ms) > PREMATURE_MS {
+            return;
+        }
+        let given_up = self.fates.given_up.get().saturating_add(1);
+        self.fates.given_up.set(given_up);
+        if given_up > GIVEN_UP && given_up > self.fates.answered.get() {
+            self.entry.cut_now();
+        }
+    }
 }

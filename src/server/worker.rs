@@ -159,6 +159,18 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// The connection ends at its next turn, whatever is under way.
+    pub(crate) fn cut_now(&self) {
+        self.cut.set(true);
+        // Taken out first: a waker may run code that comes back here.
+        let waker = self.waker.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
 impl WorkerState {
     /// Lets the sweeper see a connection for as long as its entry lives.
     pub(super) fn register(&self, entry: Entry) -> Rc<Entry> {

@@ -14,6 +14,7 @@
 )]
 
 mod api;
+mod besieged;
 mod boot;
 mod cli;
 mod clock;

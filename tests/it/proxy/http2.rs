@@ -210,23 +210,6 @@ async fn an_idle_connection_that_no_longer_listens_does_not_hold_up_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_of_resets_ends_its_connection_and_nobody_elses() {
-    let (gateway, origin) = scene::shop().await;
-    let (held, _latch) = Answer::ok("never").held();
-    origin.answer_at("/open/held", held);
-    let authority = gateway.data().to_string();
-    let head = [(":method", "GET"), (":scheme", "http"), (":path", "/open/held"), (":authority", authority.as_str())];
-    let mut storm = H2Peer::connect(gateway.data()).await;
-    for _ in 0..5_000 {
-        let id = storm.open(&head, true).await;
-        storm.reset(id).await;
-    }
-    gateway.get("/status").await.expect(200);
-    gateway.get("/status").h2().await.expect(200);
-    assert!(origin.count() < 5_000, "every reset stream reached the origin");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_h2_upstream_is_reached_over_tls_by_alpn() {
     let ca = portcullis_testkit::TestCa::new("test authority");
     let origin = Origin::tls(&ca, &["h2", "http/1.1"]).await;

@@ -1,6 +1,7 @@
 //! The way of a request to its upstream and of the answer back.
 
 mod credential_locations;
+mod floods;
 mod forwarding;
 mod framing;
 mod headers;

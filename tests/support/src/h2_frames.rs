@@ -3,21 +3,34 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::patience::patient;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+/// Frame types (RFC 9113 §6).
+pub const DATA: u8 = 0;
+/// `HEADERS`.
+pub const HEADERS: u8 = 1;
+/// `RST_STREAM`.
+pub const RST_STREAM: u8 = 3;
+/// `SETTINGS`.
+pub const SETTINGS: u8 = 4;
+/// `PING`.
+pub const PING: u8 = 6;
+/// `GOAWAY`.
+pub const GOAWAY: u8 = 7;
+/// `WINDOW_UPDATE`.
+pub const WINDOW_UPDATE: u8 = 8;
+/// `CONTINUATION`.
+pub const CONTINUATION: u8 = 9;
+/// The flag of the last frame of a stream.
+pub const END_STREAM: u8 = 1;
+/// The flag of an acknowledgement.
+pub const ACK: u8 = 1;
+/// The flag of the last frame of a header block.
+pub const END_HEADERS: u8 = 4;
 
 /// A connection that sends any frame it is told to.
 pub struct H2Peer {
@@ -34,6 +47,17 @@ pub enum H2Outcome {
     Reset(u32),
     /// The connection was given up with this error code, or closed (`None`).
     Gone(Option<u32>),
+}
+
+/// What became of a flood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flooded {
+    /// The connection was given up with this error code, or closed (`None`).
+    Ended(Option<u32>),
+    /// All of it was taken.
+    Taken,
+    /// The other side stopped reading.
+    Blocked,
 }
 
 impl H2Outcome {
@@ -70,12 +94,8 @@ impl H2Peer {
     pub async fn open(&mut self, fields: &[(&str, &str)], ends: bool) -> u32 {
         let id = self.next_stream;
         self.next_stream += 2;
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            literal(&mut block, name, value);
-        }
         let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
-        self.frame(HEADERS, flags, id, &block).await;
+        self.frame(HEADERS, flags, id, &block(fields)).await;
         id
     }
 
@@ -91,12 +111,37 @@ impl H2Peer {
 
     /// Sends any frame.
     pub async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).expect("test frames are short").to_be_bytes();
-        let mut bytes = vec![length[1], length[2], length[3], kind, flags];
-        bytes.extend_from_slice(&stream.to_be_bytes());
-        bytes.extend_from_slice(payload);
         // What the other side no longer wants to read is no fault of the test.
-        let _ = self.stream.write_all(&bytes).await;
+        let _ = self.stream.write_all(&frame(kind, flags, stream, payload)).await;
+    }
+
+    /// Sends what `next` gives, as fast as it is taken, until there is no more of it or the connection is given up;
+    /// reads meanwhile, and answers nothing.
+    pub async fn flood(&mut self, next: impl FnMut() -> Option<Vec<u8>>) -> Flooded {
+        let (mut reading, writing) = self.stream.split();
+        tokio::select! {
+            biased;
+            code = until_given_up(&mut reading) => Flooded::Ended(code),
+            flooded = pour(writing, next) => match flooded {
+                // What is still on its way may say why.
+                Flooded::Ended(_) => Flooded::Ended(until_given_up(&mut reading).await),
+                other => other,
+            },
+        }
+    }
+
+    /// The same, and reads nothing.
+    pub async fn flood_unread(&mut self, next: impl FnMut() -> Option<Vec<u8>>) -> Flooded {
+        pour(self.stream.split().1, next).await
+    }
+
+    /// Sends a ping and reads until it is answered: what was sent before it has been read by then. False when the
+    /// connection is given up instead.
+    pub async fn ping(&mut self) -> bool {
+        self.frame(PING, 0, 0, b"read yet").await;
+        tokio::time::timeout(patient(Duration::from_secs(15)), until_answered(&mut self.stream))
+            .await
+            .expect("a ping is answered, or the connection ends")
     }
 
     /// Reads until this stream, or the connection, is decided.
@@ -134,6 +179,78 @@ impl H2Peer {
                 HEADERS if stream == wanted => return H2Outcome::Answered(status(&payload)),
                 _ => {}
             }
+        }
+    }
+}
+
+/// The bytes of any frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("test frames are short").to_be_bytes();
+    let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// The header block of these fields, every one a literal.
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        literal(&mut block, name, value);
+    }
+    block
+}
+
+/// How much of a flood is written at a time.
+const POURED: usize = 32 * 1024;
+
+/// How long a flood may stand still before the other side counts as no longer reading.
+const STILL: Duration = Duration::from_secs(2);
+
+async fn pour(mut writing: impl AsyncWrite + Unpin, mut next: impl FnMut() -> Option<Vec<u8>>) -> Flooded {
+    let mut is_over = false;
+    while !is_over {
+        let mut bytes = Vec::with_capacity(POURED);
+        while bytes.len() < POURED && !is_over {
+            match next() {
+                Some(more) => bytes.extend_from_slice(&more),
+                None => is_over = true,
+            }
+        }
+        match tokio::time::timeout(patient(STILL), writing.write_all(&bytes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Flooded::Ended(None),
+            Err(_) => return Flooded::Blocked,
+        }
+    }
+    Flooded::Taken
+}
+
+async fn until_answered(reading: &mut (impl AsyncRead + Unpin)) -> bool {
+    loop {
+        match read_frame(reading).await {
+            Some((PING, ACK, _)) => return true,
+            Some((GOAWAY, ..)) | None => return false,
+            Some(_) => {}
+        }
+    }
+}
+
+/// The next frame: its type, its flags and its payload.
+async fn read_frame(reading: &mut (impl AsyncRead + Unpin)) -> Option<(u8, u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    reading.read_exact(&mut head).await.ok()?;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    let mut payload = vec![0; length];
+    reading.read_exact(&mut payload).await.ok()?;
+    Some((head[3], head[4], payload))
+}
+
+/// Reads until the connection is given up; the error code of its GOAWAY.
+async fn until_given_up(reading: &mut (impl AsyncRead + Unpin)) -> Option<u32> {
+    loop {
+        if let (GOAWAY, _, payload) = read_frame(reading).await? {
+            return number(&payload, 4);
         }
     }
 }
