@@ -6,6 +6,7 @@
 
 mod accounts;
 mod clock;
+mod core_files;
 mod error;
 mod forgetting;
 mod generation;
@@ -20,5 +21,6 @@ mod tasks;
 mod vitals;
 
 pub use accounts::actor_of_user;
+pub use core_files::forbid_core_files;
 pub use error::RunError;
 pub use run::{Options, Started, run};

@@ -114,7 +114,6 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         });
     }
     panics::install_panic_hook(&metrics);
-    forbid_core_files();
     let rule_names = Arc::new(RuleNames::default());
     let mut generation = Generation::compile(&settings, &metrics, &rule_names, None)?;
     let mut inherited = Inherited::from_environment();
@@ -452,17 +451,6 @@ fn be_nice() {
         // On Linux a thread has a priority of its own.
         if let Err(error) = rustix::process::nice(CONTROL_STEPS) {
             tracing::debug!(%error, "control work keeps the priority of requests");
-        }
-    }
-}
-
-/// A core file would hold credentials of requests under way.
-fn forbid_core_files() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-            tracing::warn!(%error, "core files of this process could hold credentials");
         }
     }
 }

@@ -40,6 +40,7 @@ use clap::{Parser, Subcommand};
 
 use self::console::Console;
 use self::failure::Failure;
+use crate::app::forbid_core_files;
 use crate::domain::without_keys;
 
 /// An authentication gateway: API keys and scopes in front of the APIs you already run.
@@ -94,6 +95,8 @@ enum Verb {
 
 /// Runs the command line `args`, the program's name first, and says how the process ends.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Before anything secret is read: most verbs see keys, or peppers, or the store's files.
+    forbid_core_files();
     let line = match CommandLine::try_parse_from(args) {
         Ok(line) => line,
         // Help and version are results; everything else is talk and exit code 2. Nobody may be there to read it.

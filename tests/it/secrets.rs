@@ -1,8 +1,11 @@
 //! The canary: a key is shown once and is then nowhere. Every test ends with this search; here it is provoked.
 
-use portcullis_testkit::{KeySpec, eventually};
+use std::time::Duration;
 
-use crate::scene;
+use portcullis_testkit::{Gateway, KeySpec, Site, eventually};
+use rustix::process::Signal;
+
+use crate::{scene, tools};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_used_in_every_way_are_found_nowhere_afterwards() {
@@ -85,4 +88,34 @@ routes: [{ path: "/**", upstream: shop, auth: any_key }]
     gateway.rewrite_config(&config.replace("any_key", "nobody"));
     let _ = gateway.cli(&["check"]).await.exit(3);
     let _ = gateway.cli(&["reload"]).await.exit(3);
+}
+
+/// Ends a process of this name in the way that leaves a core file, once it waits for something, and says whether it did.
+async fn leaves_a_core(process: &Gateway, name: &str) -> bool {
+    let waits = format!("({name}) S");
+    eventually!("it waits", {
+        std::fs::read_to_string(format!("/proc/{}/stat", process.process_id())).is_ok_and(|stat| stat.contains(&waits))
+    });
+    process.signal(Signal::ABORT);
+    process.exited(Duration::from_secs(10)).await;
+    process.left_a_core()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_leaves_no_core_file_of_a_gateway_or_of_a_verb() {
+    let Some(prlimit) = tools::find("prlimit") else { return };
+    let unlimited = ["--core=unlimited"];
+    let other = Site::with("/bin/sh").under(&prlimit, &unlimited).prepare().launch_waiting(&["-c", "read nothing"]);
+    if !leaves_a_core(&other, "sh").await {
+        // Nothing leaves one here, so this would show nothing.
+        return;
+    }
+    let origin = portcullis_testkit::Origin::start().await;
+    let site = scene::site(&scene::shop_config("", "")).upstream("shop", &origin).under(&prlimit, &unlimited).prepare();
+    let gateway = site.start().await;
+    assert!(!leaves_a_core(&gateway, "portcullis").await);
+    // It reads a key from its standard input, where none comes.
+    let config = site.config_path();
+    let verb = site.launch_waiting(&["-c", config.to_str().unwrap(), "keys", "verify"]);
+    assert!(!leaves_a_core(&verb, "portcullis").await);
 }

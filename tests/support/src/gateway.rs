@@ -61,11 +61,28 @@ impl Site {
 
     /// Starts the executable with these arguments and returns at once.
     pub fn launch(&self, args: &[&str]) -> Gateway {
-        let mut child = Command::new(self.binary())
+        self.launch_with(args, Stdio::null())
+    }
+
+    /// The same with a standard input on which nothing comes.
+    pub fn launch_waiting(&self, args: &[&str]) -> Gateway {
+        self.launch_with(args, Stdio::piped())
+    }
+
+    fn launch_with(&self, args: &[&str], input: Stdio) -> Gateway {
+        let mut command = match self.under() {
+            [] => Command::new(self.binary()),
+            [program, before @ ..] => {
+                let mut command = Command::new(program);
+                command.args(before).arg(self.binary());
+                command
+            }
+        };
+        let mut child = command
             .args(args)
             .current_dir(self.directory())
             .envs(self.env().iter().cloned())
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -287,6 +304,13 @@ impl Gateway {
     pub fn exit_code(&self) -> Option<i32> {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         child.try_wait().expect("our own child can be waited for").map(|status| status.code().unwrap_or(-1))
+    }
+
+    /// Whether it left a core file, or would have where the system collects them, once it has ended.
+    pub fn left_a_core(&self) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = child.try_wait().expect("our own child can be waited for");
+        std::os::unix::process::ExitStatusExt::core_dumped(&status.expect("it has ended"))
     }
 
     /// Its process id, for `/proc`.

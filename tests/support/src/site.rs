@@ -36,6 +36,7 @@ pub struct SiteBuilder {
     env: Vec<(String, String)>,
     files: Vec<(PathBuf, Vec<u8>)>,
     vault: Vault,
+    under: Vec<String>,
 }
 
 /// A directory with a configuration file, and the executable to run on it. Clones are the same place; the directory
@@ -52,6 +53,7 @@ struct Inner {
     fills: Mutex<Vec<(String, String)>>,
     env: Vec<(String, String)>,
     vault: Vault,
+    under: Vec<String>,
 }
 
 impl Site {
@@ -65,6 +67,7 @@ impl Site {
             env: Vec::new(),
             files: Vec::new(),
             vault: Vault::default(),
+            under: Vec::new(),
         }
     }
 
@@ -91,6 +94,11 @@ impl Site {
     /// The secrets used here.
     pub fn vault(&self) -> &Vault {
         &self.inner.vault
+    }
+
+    /// What a gateway is started by.
+    pub(crate) fn under(&self) -> &[String] {
+        &self.inner.under
     }
 
     /// Its environment variables.
@@ -249,6 +257,14 @@ impl SiteBuilder {
         self
     }
 
+    /// Gateways are started by this command, which must become what it is given (`prlimit(1)`).
+    #[must_use]
+    pub fn under(mut self, program: &Path, args: &[&str]) -> Self {
+        let program = program.to_str().expect("tools have UTF-8 paths").to_owned();
+        self.under = std::iter::once(program).chain(args.iter().map(|arg| (*arg).to_owned())).collect();
+        self
+    }
+
     /// Writes everything down; nothing runs yet.
     pub fn prepare(self) -> Site {
         let directory = tempfile::Builder::new().prefix("portcullis-").tempdir().expect("a temporary directory");
@@ -263,6 +279,7 @@ impl SiteBuilder {
                 fills: Mutex::new(fills),
                 env: self.env,
                 vault: self.vault,
+                under: self.under,
             }),
         };
         for (path, content) in &self.files {
