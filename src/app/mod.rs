@@ -7,6 +7,7 @@
 mod accounts;
 mod clock;
 mod core_files;
+mod descriptors;
 mod error;
 mod forgetting;
 mod generation;

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::clock;
+use super::descriptors;
 use super::error::RunError;
 use super::forgetting;
 use super::generation::Generation;
@@ -114,6 +115,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         });
     }
     panics::install_panic_hook(&metrics);
+    descriptors::raise_limit();
+    descriptors::warn_if_few(&settings);
     let rule_names = Arc::new(RuleNames::default());
     let mut generation = Generation::compile(&settings, &metrics, &rule_names, None)?;
     let mut inherited = Inherited::from_environment();
@@ -155,7 +158,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(system("start a worker thread"))?;
     let workers = Arc::new(workers);
-    let accept = AcceptThread::start(Acceptor::new(Arc::clone(&workers), Arc::clone(&limits)))
+    let accept = AcceptThread::start(Acceptor::new(Arc::clone(&workers), Arc::clone(&limits), Arc::clone(&metrics)))
         .map_err(system("start the accept thread"))?;
     // Threads take over the priority of the one that starts them: whatever starts from here on is control.
     be_nice();
@@ -242,6 +245,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     reload::export_certificates(&metrics, &generation.tls);
     let mut signals = Signals::install().map_err(system("watch signals"))?;
     wait_until_loaded(&sync_handle, &mut signals).await;
+    let keeping_room = keep("descriptors", descriptors::keep_room);
     let mut accepting = Listeners::new();
     let listener_keys = listener_keys(&settings.listeners);
     for ((listener, key), socket) in settings.listeners.iter().zip(&listener_keys).zip(sockets) {
@@ -318,6 +322,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     syncing.abort();
     clock_watch.abort();
     sweeping.abort();
+    keeping_room.abort();
     forgetting.abort();
     freeing.abort();
     Ok(())

@@ -15,7 +15,7 @@ use super::exec::LocalExecutor;
 use super::settings::Protocol;
 use super::target::Endpoint;
 use crate::telemetry::UpstreamConnectionGauge;
-use crate::wire::{Buffers, Socket, Stream, UpstreamWire};
+use crate::wire::{Buffers, Socket, SocketPlace, Stream, UpstreamWire};
 
 /// What an upgraded HTTP/1.1 connection leaves behind.
 pub(crate) struct Tunnel {
@@ -23,8 +23,8 @@ pub(crate) struct Tunnel {
     pub(crate) stream: Stream,
     /// Bytes of the new protocol that were read already.
     pub(crate) read: Vec<u8>,
-    /// The place under the target's cap, held for as long as the tunnel lives.
-    pub(crate) _permit: tokio::sync::OwnedSemaphorePermit,
+    /// Its places, held for as long as the tunnel lives.
+    pub(crate) _places: Places,
     /// Counts it among the connections to its upstream.
     pub(crate) _gauge: UpstreamConnectionGauge,
 }
@@ -35,14 +35,22 @@ pub(crate) struct H1Connection {
     pub(crate) wire: UpstreamWire,
     /// Counts it among the connections to its upstream.
     pub(crate) gauge: UpstreamConnectionGauge,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    places: Places,
+}
+
+/// What a connection takes up, and gives back when it ends.
+pub(crate) struct Places {
+    /// Under the cap of its target.
+    _permit: tokio::sync::OwnedSemaphorePermit,
+    /// Among the descriptors of the process.
+    _socket: SocketPlace,
 }
 
 impl H1Connection {
     /// What is left of it behind a 101.
     pub(crate) fn into_tunnel(self) -> Tunnel {
         let (stream, read) = self.wire.into_stream();
-        Tunnel { stream, read, _permit: self.permit, _gauge: self.gauge }
+        Tunnel { stream, read, _places: self.places, _gauge: self.gauge }
     }
 }
 
@@ -80,7 +88,8 @@ pub(crate) enum Opened {
 /// `permit` is held until the connection ends, so that the process-wide cap counts what the kernel counts.
 ///
 /// # Errors
-/// Any failure on the way; the target's name is not repeated in it.
+/// Any failure on the way; the target's name is not repeated in it. [`is_exhausted`](crate::wire::is_exhausted) tells
+/// those that say nothing about the target.
 pub(crate) async fn open(
     endpoint: &Endpoint,
     protocol: Protocol,
@@ -89,6 +98,7 @@ pub(crate) async fn open(
     now_ms: u64,
     buffers: Rc<Buffers>,
 ) -> io::Result<Opened> {
+    let places = Places { _permit: permit, _socket: SocketPlace::for_upstream()? };
     let tcp = dial(endpoint).await?;
     tcp.set_nodelay(true)?;
     let (stream, alpn_h2) = match &endpoint.tls {
@@ -102,12 +112,12 @@ pub(crate) async fn open(
         }
     };
     match protocol {
-        Protocol::H2c => h2(stream, permit, gauge, now_ms).await,
-        Protocol::H2 if alpn_h2 => h2(stream, permit, gauge, now_ms).await,
+        Protocol::H2c => h2(stream, places, gauge, now_ms).await,
+        Protocol::H2 if alpn_h2 => h2(stream, places, gauge, now_ms).await,
         Protocol::H2 => Err(io::Error::other("the upstream does not speak HTTP/2 (ALPN)")),
-        Protocol::Auto if alpn_h2 => h2(stream, permit, gauge, now_ms).await,
+        Protocol::Auto if alpn_h2 => h2(stream, places, gauge, now_ms).await,
         Protocol::Auto | Protocol::H1 => {
-            Ok(Opened::H1(Box::new(H1Connection { wire: UpstreamWire::new(stream, buffers), gauge, permit })))
+            Ok(Opened::H1(Box::new(H1Connection { wire: UpstreamWire::new(stream, buffers), gauge, places })))
         }
     }
 }
@@ -123,12 +133,7 @@ async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
     Err(last)
 }
 
-async fn h2(
-    stream: Stream,
-    permit: tokio::sync::OwnedSemaphorePermit,
-    gauge: UpstreamConnectionGauge,
-    now_ms: u64,
-) -> io::Result<Opened> {
+async fn h2(stream: Stream, places: Places, gauge: UpstreamConnectionGauge, now_ms: u64) -> io::Result<Opened> {
     let (sender, mut connection) = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
@@ -146,7 +151,7 @@ async fn h2(
             std::pin::Pin::new(&mut connection).poll(cx)
         })
         .await;
-        drop(permit);
+        drop(places);
     });
     Ok(Opened::H2(H2Connection {
         sender,

@@ -20,7 +20,7 @@ use super::target::Target;
 use super::timer::{Elapsed, Timers};
 use crate::reply::Failure;
 use crate::telemetry::{UpstreamConnectionState, UpstreamLabel};
-use crate::wire::Buffers;
+use crate::wire::{Buffers, is_exhausted};
 
 /// Most requests in flight on one HTTP/2 connection, whatever the peer would allow.
 const MAX_STREAMS: usize = 200;
@@ -249,6 +249,11 @@ impl Dial {
         let dial = connect::open(&target.endpoint, *protocol, permit, gauge, timers.now_ms(), buffers);
         let opened = match timers.timer().bound(self.connect_timeout, dial).await {
             Err(Elapsed) => Err(Failure::UpstreamTimeout),
+            Ok(Err(error)) if is_exhausted(&error) => {
+                // That is our trouble: nothing is known of the target.
+                tracing::warn!(upstream_target = %target.label, "no descriptor is left for an upstream connection");
+                return Err(Failure::UpstreamBusy);
+            }
             Ok(Err(error)) => {
                 tracing::warn!(upstream_target = %target.label, %error, "upstream connection failed");
                 Err(Failure::UpstreamUnreachable)

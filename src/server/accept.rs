@@ -5,17 +5,18 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
 use super::listen::Listening;
@@ -23,7 +24,8 @@ use super::settings::{Limits, ListenerSettings};
 use super::tls::EdgeTls;
 use super::worker::{Command, Worker};
 use crate::proxy::{ClientConnection, HeadBounds};
-use crate::telemetry::ListenerLabel;
+use crate::telemetry::{ListenerLabel, Metrics, Shed};
+use crate::wire::{SocketPlace, is_exhausted};
 
 /// A listener as its connections see it. Replaced by reloads; connections keep the one they came through.
 pub(crate) struct Listener {
@@ -108,6 +110,7 @@ type AddressCounts = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 /// Holds a connection's place in all counts.
 pub(super) struct Counted {
+    _place: SocketPlace,
     listener: Arc<Listener>,
     worker: Arc<AtomicUsize>,
     address: Option<(AddressCounts, IpAddr)>,
@@ -133,6 +136,7 @@ impl Drop for Counted {
 pub(crate) struct Acceptor {
     workers: Arc<Vec<Worker>>,
     limits: Arc<ArcSwap<Limits>>,
+    metrics: Arc<Metrics>,
     addresses: AddressCounts,
 }
 
@@ -174,8 +178,8 @@ enum Socket {
 
 impl Acceptor {
     /// An acceptor for these workers; at least one.
-    pub(crate) fn new(workers: Arc<Vec<Worker>>, limits: Arc<ArcSwap<Limits>>) -> Self {
-        Self { workers, limits, addresses: Arc::default() }
+    pub(crate) fn new(workers: Arc<Vec<Worker>>, limits: Arc<ArcSwap<Limits>>, metrics: Arc<Metrics>) -> Self {
+        Self { workers, limits, metrics, addresses: Arc::default() }
     }
 
     /// Begins to accept from `socket`. Must be called on the runtime that will accept.
@@ -194,6 +198,7 @@ impl Acceptor {
             current: Arc::clone(&current),
             workers: Arc::clone(&self.workers),
             limits: Arc::clone(&self.limits),
+            metrics: Arc::clone(&self.metrics),
             addresses: Arc::clone(&self.addresses),
         };
         Ok(Accepting { task: tokio::spawn(loop_.run()), current, address, unix_path })
@@ -205,15 +210,19 @@ struct AcceptLoop {
     current: Arc<ArcSwap<Listener>>,
     workers: Arc<Vec<Worker>>,
     limits: Arc<ArcSwap<Limits>>,
+    metrics: Arc<Metrics>,
     addresses: AddressCounts,
 }
 
 /// How long accepting pauses when the process has no descriptor left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// Most clients that are turned away before the next pause.
+const TURNED_AWAY: usize = 1024;
 
 impl AcceptLoop {
     async fn run(self) {
         let mut complained = false;
+        let mut spare = spare_descriptor();
         loop {
             match self.accept().await {
                 Ok(socket) => {
@@ -226,8 +235,29 @@ impl AcceptLoop {
                     if !std::mem::replace(&mut complained, true) {
                         tracing::error!(%error, "cannot accept connections; trying again");
                     }
+                    if is_exhausted(&error) {
+                        self.turn_away(&mut spare);
+                    }
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// Answers those who wait, one after the other, by the descriptor that was kept for it: without one they would wait
+    /// for as long as there is none.
+    fn turn_away(&self, spare: &mut Option<File>) {
+        for _ in 0..TURNED_AWAY {
+            drop(spare.take());
+            let waiting = self.accept().now_or_never();
+            if let Some(Ok(socket)) = &waiting {
+                self.shed(socket, &self.current.load(), Shed::Descriptors);
+            }
+            let is_over = !matches!(waiting, Some(Ok(_)));
+            drop(waiting);
+            *spare = spare_descriptor();
+            if is_over {
+                return;
             }
         }
     }
@@ -248,8 +278,11 @@ impl AcceptLoop {
     fn hand_over(&self, socket: RawSocket) {
         let listener = self.current.load_full();
         let limits = self.limits.load();
+        let Some(place) = SocketPlace::for_client() else {
+            return self.shed(&socket, &listener, Shed::Descriptors);
+        };
         if listener.connections.load(Ordering::Relaxed) >= limits.connections_per_listener {
-            return shed(socket, &listener);
+            return self.shed(&socket, &listener, Shed::Listener);
         }
         let address = match (&socket, limits.connections_per_address) {
             (RawSocket::Tcp(_, peer), Some(most)) => {
@@ -258,7 +291,7 @@ impl AcceptLoop {
                 let count = addresses.entry(address).or_default();
                 if *count >= most {
                     drop(addresses);
-                    return shed(socket, &listener);
+                    return self.shed(&socket, &listener, Shed::Address);
                 }
                 *count += 1;
                 Some((Arc::clone(&self.addresses), address))
@@ -268,28 +301,41 @@ impl AcceptLoop {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.connections()) else { return };
         listener.connections.fetch_add(1, Ordering::Relaxed);
         worker.connections.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted { listener: Arc::clone(&listener), worker: Arc::clone(&worker.connections), address };
+        let worker_count = Arc::clone(&worker.connections);
+        let counted = Counted { _place: place, listener: Arc::clone(&listener), worker: worker_count, address };
         worker.tell(Command::Serve(Accepted { socket, listener, counted }));
+    }
+
+    /// Tells a client in the clear that there is no room; a client that speaks TLS only sees the end.
+    fn shed(&self, socket: &RawSocket, listener: &Listener, reason: Shed) {
+        self.metrics.connection_shed(reason);
+        if listener.tls.is_some() {
+            return;
+        }
+        // It is only a courtesy: nothing is waited for.
+        let _sent = match socket {
+            RawSocket::Tcp(stream, _) => farewell(stream).and_then(|()| stream.shutdown(Shutdown::Write)),
+            RawSocket::Unix(stream) => farewell(stream).and_then(|()| stream.shutdown(Shutdown::Write)),
+        };
     }
 }
 
-/// Tells a client in the clear that there is no room; a client that speaks TLS only sees the end.
-fn shed(socket: RawSocket, listener: &Listener) {
-    if listener.tls.is_some() {
-        return;
-    }
-    const FULL: &[u8] =
-        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
-    if let RawSocket::Tcp(stream, _) = socket
-        && let Ok(mut stream) = tokio::net::TcpStream::from_std(stream)
-    {
-        drop(tokio::spawn(async move {
-            let farewell = async {
-                stream.write_all(FULL).await?;
-                stream.shutdown().await
-            };
-            // It is only a courtesy.
-            let _sent = tokio::time::timeout(Duration::from_secs(1), farewell).await;
-        }));
-    }
+/// What a client is told for which there is no room.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+
+/// Writes it to a fresh socket, which has room for it.
+fn farewell<S>(mut socket: &S) -> io::Result<()>
+where
+    for<'a> &'a S: Read + Write,
+{
+    // What was asked already is taken out of the way: closing with something unread would take the answer back.
+    let mut asked = [0; 4096];
+    let _read = socket.read(&mut asked);
+    socket.write_all(FULL)
+}
+
+/// A descriptor to give up when there is no other.
+fn spare_descriptor() -> Option<File> {
+    File::open("/dev/null").ok()
 }

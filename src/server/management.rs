@@ -27,7 +27,7 @@ use crate::admin::{Api, ApiAnswer, ApiRequest, Entrance, Foreseen, MAX_IMPORT_BO
 use crate::domain::OwnedFields;
 
 /// Most connections at one time.
-const MAX_CONNECTIONS: usize = 256;
+pub(super) const MAX_CONNECTIONS: usize = 256;
 /// Largest body, in bytes, save that of an import.
 const MAX_BODY: usize = 1 << 20;
 /// How long a request's head may take, idle time before it included.

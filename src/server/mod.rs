@@ -36,3 +36,6 @@ mod proxy_protocol_tests;
 mod staple_tests;
 #[cfg(test)]
 mod tls_tests;
+
+/// Most sockets of operators and of their machines at one time.
+pub(crate) const OPERATORS_SOCKETS: usize = pages::MAX_CONNECTIONS + management::MAX_CONNECTIONS;

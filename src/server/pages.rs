@@ -41,7 +41,7 @@ pub(crate) trait Pages: Send + Sync {
 }
 
 /// Most connections at one time.
-const MAX_CONNECTIONS: usize = 64;
+pub(super) const MAX_CONNECTIONS: usize = 64;
 /// How long a request's head may take, idle time before it included: silent peers must not keep probes out.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest life of a connection.

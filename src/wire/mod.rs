@@ -10,6 +10,7 @@ mod buffer;
 mod client;
 mod closing;
 mod cursor;
+mod descriptors;
 mod outbox;
 mod progress;
 mod stream;
@@ -17,6 +18,7 @@ mod upstream;
 
 pub use buffer::Buffers;
 pub use client::{Arrival, BodyFault, ClientWire};
+pub use descriptors::{SocketPlace, is_exhausted, open_sockets, set_room_for_sockets};
 pub use outbox::{Outbox, push_chunk_end, push_chunk_head};
 pub use progress::{CoarseClock, Patience, Phase, Progress, Swept};
 pub use stream::{Socket, Stream};

@@ -183,27 +183,6 @@ async fn a_client_that_does_not_read_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn few_descriptors_shed_clients_and_kill_nobody() {
-    let Some(prlimit) = crate::tools::find("prlimit") else { return };
-    let (gateway, _origin) = scene::shop().await;
-    let pid = gateway.process_id().to_string();
-    let (code, said) = crate::tools::run(&prlimit, &["--pid", &pid, "--nofile=96:96"], "").await;
-    assert_eq!(code, 0, "{said}");
-    let mut crowd = Vec::new();
-    for _ in 0..200 {
-        if let Ok(stream) = tokio::net::TcpStream::connect(gateway.data()).await {
-            crowd.push(stream);
-        }
-    }
-    assert!(gateway.exit_code().is_none());
-    drop(crowd);
-    eventually!(
-        "it recovers",
-        gateway.get("/status").facts(Facts::none()).attempt().await.is_ok_and(|answer| answer.status == 200)
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_idle_again_holds_no_buffer() {
     const CONNECTIONS: u64 = 500;
     let (gateway, _origin) = scene::shop_with("", "workers: 1").await;

@@ -22,6 +22,7 @@ mod config;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod control;
+mod descriptors;
 mod dev;
 mod gate;
 mod health;

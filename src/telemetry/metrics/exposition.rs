@@ -12,7 +12,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use super::Inner;
 use super::cells::{DECISION_BOUNDS, HistogramTotal};
 use super::families::{self, Family};
-use super::labels::{EventLabel, Reload};
+use super::labels::{EventLabel, Reload, Shed};
 use super::worker::{CellKey, HistogramKey};
 
 /// The media type of what [`Metrics::render`](super::Metrics::render) returns.
@@ -221,6 +221,9 @@ fn shared_values(inner: &Inner, now: Instant, page: &mut Page) {
     for outcome in Reload::ALL {
         let reloads = shared.reloads[outcome as usize].total();
         page.add(&families::CONFIG_RELOADS, [outcome.text()], count(reloads));
+    }
+    for reason in Shed::ALL {
+        page.add(&families::CONNECTIONS_SHED, [reason.text()], count(shared.shed[reason as usize].total()));
     }
     for event in EventLabel::ALL {
         page.add(&families::EVENTS, [event.text()], count(shared.events[event as usize].total()));

@@ -9,7 +9,8 @@ use http::{Method, StatusCode};
 
 use super::families::ALL;
 use super::{
-    ConnectionState, DecisionMode, DecisionResult, EventLabel, LimitLabel, Metrics, Reload, UpstreamConnectionState,
+    ConnectionState, DecisionMode, DecisionResult, EventLabel, LimitLabel, Metrics, Reload, Shed,
+    UpstreamConnectionState,
 };
 use crate::domain::time::monotonic_now;
 use crate::domain::{KeyState, Revision, Timestamp};
@@ -32,6 +33,7 @@ fn filled() -> (Metrics, Instant) {
     worker.upstream_request(shop, Duration::from_millis(2));
     worker.connection(public, ConnectionState::Idle);
     worker.upstream_connection(shop, UpstreamConnectionState::Idle);
+    metrics.connection_shed(Shed::Descriptors);
     metrics.panicked();
     metrics.panicked();
     metrics.set_upstream_targets([(shop, "http://127.0.0.1:9000".to_owned(), true)]);
@@ -86,6 +88,8 @@ fn every_value_that_a_room_sets_is_shown() {
         r#"portcullis_config_reloads_total{result="failure"} 1"#,
         "portcullis_config_last_reload_successful 0",
         r#"portcullis_tls_certificate_not_after_timestamp_seconds{name="edge"} 1800000000"#,
+        r#"portcullis_connections_shed_total{reason="descriptors"} 1"#,
+        r#"portcullis_connections_shed_total{reason="listener"} 0"#,
         "portcullis_panics_total 2",
         "portcullis_log_lines_dropped_total 4",
         "portcullis_last_use_marks_dropped_total 5",

@@ -79,6 +79,8 @@ families! {
     TLS_NOT_AFTER = GAUGE "portcullis_tls_certificate_not_after_timestamp_seconds" ["name"];
     /// Connections of clients, by what they are doing.
     CONNECTIONS = GAUGE "portcullis_connections" ["listener", "state"];
+    /// Connections of clients that were answered 503, or ended, before anything was read, by what was full.
+    CONNECTIONS_SHED = COUNTER "portcullis_connections_shed_total" ["reason"];
     /// Panics: each cost one request, one connection or one task.
     PANICS = COUNTER "portcullis_panics_total" [];
     /// Log lines, access lines included, that were dropped because the output did not keep up.

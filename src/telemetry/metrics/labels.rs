@@ -188,6 +188,17 @@ closed_set!(
     }
 );
 closed_set!(
+    /// Why a client's connection was not taken.
+    Shed {
+        /// Its listener has as many as it may.
+        Listener = "listener",
+        /// Its address has as many as it may.
+        Address = "address",
+        /// The process has no descriptor for it.
+        Descriptors = "descriptors",
+    }
+);
+closed_set!(
     /// What a connection to an upstream is doing.
     UpstreamConnectionState {
         /// It waits in the pool.

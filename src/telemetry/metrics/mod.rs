@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 pub use self::exposition::{CONTENT_TYPE, NotRendered};
 pub use self::labels::{
     ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, EventLabel, LimitLabel, ListenerLabel, Reload,
-    RouteLabel, UpstreamConnectionState, UpstreamLabel,
+    RouteLabel, Shed, UpstreamConnectionState, UpstreamLabel,
 };
 pub use self::shared::EventCount;
 pub use self::worker::{ConnectionGauge, GaugeState, StateGauge, UpstreamConnectionGauge, WorkerMetrics};
@@ -152,6 +152,11 @@ impl Metrics {
         if let Some(known) = self.inner.shared.upstream_targets.lock().get_mut(&(upstream, target.to_owned())) {
             *known = healthy;
         }
+    }
+
+    /// Counts a client's connection that was not taken.
+    pub fn connection_shed(&self, reason: Shed) {
+        self.inner.shared.shed[reason as usize].add(1);
     }
 
     /// Counts a panic.

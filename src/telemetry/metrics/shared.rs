@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::labels::{EnvironmentLabel, EventLabel, Reload, UpstreamLabel};
+use super::labels::{EnvironmentLabel, EventLabel, Reload, Shed, UpstreamLabel};
 use crate::domain::{KeyState, Revision, Timestamp};
 
 /// A count of rare events that any thread may add to.
@@ -38,6 +38,7 @@ pub(super) struct Shared {
     pub(super) usage_notes_dropped: Arc<EventCount>,
     pub(super) events: [EventCount; EventLabel::ALL.len()],
     pub(super) reloads: [EventCount; Reload::ALL.len()],
+    pub(super) shed: [EventCount; Shed::ALL.len()],
     pub(super) last_reload_applied: AtomicBool,
     pub(super) store_up: AtomicBool,
     pub(super) cache_entries: AtomicU64,
@@ -61,6 +62,7 @@ impl Shared {
             usage_notes_dropped: Arc::default(),
             events: Default::default(),
             reloads: Default::default(),
+            shed: Default::default(),
             last_reload_applied: AtomicBool::new(true),
             store_up: AtomicBool::new(false),
             cache_entries: AtomicU64::new(0),
