@@ -7,7 +7,7 @@ use super::error::RunError;
 use crate::config::Settings;
 use crate::domain::time;
 use crate::gate::{Mode, Rules};
-use crate::proxy::{HeaderRules, LiveTarget as Target, Plan, Upstream};
+use crate::proxy::{BodyPatience, HeaderRules, LiveTarget as Target, Plan, Upstream};
 use crate::server::EdgeTls;
 use crate::telemetry::Metrics;
 use crate::usage::RuleNames;
@@ -86,7 +86,7 @@ impl Generation {
             errors: settings.errors,
             error_type_base: ERROR_TYPE_BASE.to_owned(),
             limit_fields: settings.rate_limits.fields,
-            stall_timeout: settings.limits.stall_timeout,
+            patience: BodyPatience::new(settings.limits.stall_timeout, settings.limits.min_body_rate),
         };
         Ok(Self { rules: Arc::new(rules), plan: Arc::new(plan), tls })
     }

@@ -138,8 +138,7 @@ impl Engine {
     /// Looks after what no request looks after: connections that wait too long, answers that nobody takes.
     pub(crate) fn sweep(&self) {
         let current = self.live.current();
-        let stall = current.plan.stall_timeout.as_millis();
-        self.watched.sweep(u64::try_from(stall).unwrap_or(u64::MAX));
+        self.watched.sweep(&current.plan.patience);
         let targets = || current.plan.upstreams.iter().flat_map(|upstream| &upstream.targets);
         self.pool.sweep(|id| targets().any(|target| target.id == id));
     }

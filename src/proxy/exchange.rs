@@ -450,6 +450,9 @@ fn moved_of(progress: Option<&UploadProgress>) -> (u64, bool) {
 impl Context {
     /// A streaming answer's body, in the way the client's connection wants it.
     fn stream(&self, download: Download) -> ReplyBody {
+        if self.is_grpc {
+            download.at_any_pace();
+        }
         if self.connection.is_h2 {
             self.engine.watched.watch(download)
         } else {

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::body::BodyPatience;
 use super::headers::HeaderRules;
 use super::target::Upstream;
 use crate::cache::{Directory, KeySet, KeySlot, Publish};
@@ -38,8 +39,8 @@ pub(crate) struct Plan {
     pub(crate) error_type_base: String,
     /// What answers say about limits.
     pub(crate) limit_fields: LimitFields,
-    /// Longest pause of a client in a body.
-    pub(crate) stall_timeout: std::time::Duration,
+    /// What is expected of clients while a body is under way.
+    pub(crate) patience: BodyPatience,
 }
 
 /// One generation.

@@ -25,7 +25,7 @@ fn halves() -> (Arc<Rules>, Arc<Plan>) {
         errors: settings.errors,
         error_type_base: String::new(),
         limit_fields: settings.rate_limits.fields,
-        stall_timeout: settings.limits.stall_timeout,
+        patience: BodyPatience::new(settings.limits.stall_timeout, settings.limits.min_body_rate),
     };
     (Arc::new(Rules::compile(settings.gate, &["shop"]).unwrap()), Arc::new(plan))
 }

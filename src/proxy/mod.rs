@@ -38,7 +38,7 @@ mod tls_tests;
 
 pub(crate) use answer::{Answer, Length};
 pub(crate) use asked::Asked;
-pub(crate) use body::{Download, ReplyBody, failure_of};
+pub(crate) use body::{BodyPatience, Download, ReplyBody, failure_of};
 pub use certificate::TlsError;
 pub(crate) use certificate::{authorities_fault, pair_fault};
 pub(crate) use client::{ClientConnection, HeadBounds};

@@ -170,7 +170,7 @@ impl Question {
                 asked.body,
                 Some(forward.max_body.map_or(MAX_BODY, |max| max.min(MAX_BODY))),
                 &cx.engine.timers,
-                cx.current.plan.stall_timeout,
+                cx.current.plan.patience,
                 TrailerRule::Drop,
                 progress,
                 None,

@@ -95,6 +95,9 @@ pub struct Limits {
     pub keepalive_idle: Duration,
     /// Longest pause in a request body, and longest time a client may not take what it is sent. Default 30 s.
     pub stall_timeout: Duration,
+    /// Fewest bytes a second of a body that a client gives, or of an answer that it takes, over each `stall_timeout` that
+    /// it is waited for; below: 408, or the end. 0: any. Default 240.
+    pub min_body_rate: u64,
     /// TLS handshake, PROXY header included. Default 10 s.
     pub handshake_timeout: Duration,
     /// Most TLS handshakes of one worker that have begun; one more, and the one whose client has kept it waiting longest
@@ -124,6 +127,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             keepalive_idle: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(30),
+            min_body_rate: 240,
             handshake_timeout: Duration::from_secs(10),
             tls_handshakes: 4096,
             connections_per_listener: 20_000,

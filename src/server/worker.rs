@@ -19,7 +19,7 @@ use super::settings::Limits;
 use crate::limit::Meters;
 use crate::proxy::{Engine, Inquiries, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse, WorkerTally};
 use crate::telemetry::{AccessLog, Metrics, WorkerRecall};
-use crate::wire::{Buffers, Patience, Progress};
+use crate::wire::{Buffers, Floor, Patience, Progress};
 
 /// What a worker is told.
 pub(super) enum Command {
@@ -238,6 +238,7 @@ pub(super) fn patience(limits: &Limits) -> Patience {
         head_ms: milliseconds(limits.head_timeout),
         idle_ms: milliseconds(limits.keepalive_idle),
         stall_ms: milliseconds(limits.stall_timeout),
+        floor: Floor { bytes_per_second: limits.min_body_rate, window_ms: milliseconds(limits.stall_timeout) },
     }
 }
 

@@ -97,6 +97,7 @@ impl ClientWire {
                 match heads.read(inbox.buffer.data(), &mut inbox.table) {
                     Ok(Some(read)) => {
                         self.progress.enter(Phase::Exchange);
+                        self.progress.begin_exchange();
                         return Poll::Ready(Arrival::Request(read));
                     }
                     Ok(None) => self.progress.enter(Phase::Head),
@@ -179,6 +180,7 @@ impl ClientWire {
         let looked = look(&inbox.buffer.data()[..data], &mut taken);
         let was_full = inbox.buffer.is_full();
         cursor.consume(&mut inbox.buffer, taken.min(data));
+        self.progress.giving().moved(0, taken as u64);
         inbox.grow_if_full(was_full);
         looked
     }
@@ -236,13 +238,14 @@ impl ClientWire {
             return Poll::Ready(Ok(()));
         }
         let before = out.left().len();
-        let drained = self.noting(cx, |cx, stream| out.poll_drain(cx, stream));
-        if drained.is_pending() && out.left().len() < before {
+        let drained = self.noting(cx, |cx, stream| out.poll_drain(cx, stream).map_ok(|()| before));
+        let taken = before - out.left().len();
+        if drained.is_pending() && taken > 0 {
             // It took something, and has not taken the rest only since now.
-            self.progress.note_written();
+            self.progress.note_written(taken);
             self.progress.note_write_blocked();
         }
-        drained
+        drained.map_ok(drop)
     }
 
     /// Writes some of `data`; how much of it.
@@ -262,20 +265,21 @@ impl ClientWire {
         if !self.stream.borrow().is_tls() {
             return Poll::Ready(Ok(()));
         }
-        self.noting(cx, |cx, stream| Pin::new(stream).poll_flush(cx))
+        self.noting(cx, |cx, stream| Pin::new(stream).poll_flush(cx).map_ok(|()| 0)).map_ok(drop)
     }
 
-    fn noting<R>(
+    /// Lets `write` write, which says how many bytes were taken, and notes what came of it.
+    fn noting(
         &self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(&mut Context<'_>, &mut Stream) -> Poll<io::Result<R>>,
-    ) -> Poll<io::Result<R>> {
+        write: impl FnOnce(&mut Context<'_>, &mut Stream) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if self.progress.is_dropped() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let written = write(cx, &mut self.stream.borrow_mut());
         match &written {
-            Poll::Ready(_) => self.progress.note_written(),
+            Poll::Ready(taken) => self.progress.note_written(taken.as_ref().copied().unwrap_or_default()),
             Poll::Pending => self.progress.note_write_blocked(),
         }
         written

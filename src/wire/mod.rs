@@ -12,6 +12,7 @@ mod closing;
 mod cursor;
 mod descriptors;
 mod outbox;
+mod pace;
 mod progress;
 mod stream;
 mod upstream;
@@ -20,12 +21,15 @@ pub use buffer::Buffers;
 pub use client::{Arrival, BodyFault, ClientWire};
 pub use descriptors::{SocketPlace, is_exhausted, open_sockets, set_room_for_sockets};
 pub use outbox::{Outbox, push_chunk_end, push_chunk_head};
+pub use pace::{Floor, Pace};
 pub use progress::{CoarseClock, Patience, Phase, Progress, Swept};
 pub use stream::{Socket, Stream};
 pub use upstream::{AnswerFault, UpstreamAnswer, UpstreamWire};
 
 #[cfg(test)]
 mod client_tests;
+#[cfg(test)]
+mod pace_tests;
 #[cfg(test)]
 mod progress_tests;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
+use super::pace::{Floor, Pace};
 use crate::framing::Fault;
 
 /// Milliseconds since some moment, moved on by its owner; every clone shows the same.
@@ -56,6 +57,8 @@ pub struct Patience {
     pub idle_ms: u64,
     /// Between two pieces of a body while we wait for it, and until the client takes a piece of what it is sent.
     pub stall_ms: u64,
+    /// What it must move meanwhile, in either direction.
+    pub floor: Floor,
 }
 
 /// What [`Progress::sweep`] did.
@@ -92,6 +95,10 @@ pub struct Progress {
     phase: Cell<Phase>,
     since_ms: Cell<u64>,
     write_blocked_since: Cell<Option<u64>>,
+    /// How fast it gives us bodies.
+    giving: Pace,
+    /// How fast it takes what it is sent.
+    taking: Pace,
     wish: Cell<Wish>,
     waker: RefCell<Option<Waker>>,
 }
@@ -105,6 +112,8 @@ impl Progress {
             phase: Cell::new(Phase::Idle),
             since_ms,
             write_blocked_since: Cell::new(None),
+            giving: Pace::default(),
+            taking: Pace::default(),
             wish: Cell::new(Wish::Nothing),
             waker: RefCell::new(None),
         }
@@ -128,10 +137,33 @@ impl Progress {
     /// Notes what it is doing from now on; nothing changes when it is doing that already.
     #[inline]
     pub fn enter(&self, phase: Phase) {
-        if self.phase.get() != phase {
+        let before = self.phase.get();
+        if before != phase {
+            let now = self.clock.now_ms();
+            if before == Phase::Body {
+                self.giving.moved(now.saturating_sub(self.since_ms.get()), 0);
+            }
             self.phase.set(phase);
-            self.since_ms.set(self.clock.now_ms());
+            self.since_ms.set(now);
         }
+    }
+
+    /// Notes that another request begins: its body, and its answer, have a pace of their own.
+    #[inline]
+    pub fn begin_exchange(&self) {
+        self.giving.begin();
+        self.taking.begin();
+    }
+
+    /// How fast the client gives us the body of its request.
+    #[inline]
+    pub fn giving(&self) -> &Pace {
+        &self.giving
+    }
+
+    /// How fast it takes the answer.
+    pub fn taking(&self) -> &Pace {
+        &self.taking
     }
 
     /// Remembers the task that serves the connection, which every wish wakes. To be called whenever it is polled.
@@ -189,10 +221,12 @@ impl Progress {
         is_wished
     }
 
-    /// Notes that the client took something of what it is sent.
+    /// Notes that the client took so many bytes of what it is sent.
     #[inline]
-    pub fn note_written(&self) {
-        self.write_blocked_since.set(None);
+    pub fn note_written(&self, bytes: usize) {
+        if let Some(since) = self.write_blocked_since.take() {
+            self.taking.moved(self.clock.now_ms().saturating_sub(since), bytes as u64);
+        }
     }
 
     /// Notes that it takes nothing.
@@ -210,9 +244,12 @@ impl Progress {
             return Swept::InTime;
         }
         // Whatever else is wished: a client that takes nothing may never let it be seen.
-        if self.write_blocked_since.get().is_some_and(|since| now_ms.saturating_sub(since) > patience.stall_ms) {
-            self.drop_connection();
-            return Swept::Dropped;
+        if let Some(since) = self.write_blocked_since.get() {
+            let blocked = now_ms.saturating_sub(since);
+            if blocked > patience.stall_ms || self.taking.is_below(&patience.floor, blocked) {
+                self.drop_connection();
+                return Swept::Dropped;
+            }
         }
         if self.wish.get() != Wish::Nothing {
             return Swept::InTime;
@@ -223,7 +260,7 @@ impl Progress {
                 self.request_close(Fault::HeadTimeout);
                 Swept::Refused(Fault::HeadTimeout)
             }
-            Phase::Body if waited > patience.stall_ms => {
+            Phase::Body if waited > patience.stall_ms || self.giving.is_below(&patience.floor, waited) => {
                 self.request_close(Fault::BodyTimeout);
                 Swept::Refused(Fault::BodyTimeout)
             }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 
-use super::{CoarseClock, Patience, Phase, Progress, Swept};
+use super::{CoarseClock, Floor, Patience, Phase, Progress, Swept};
 use crate::framing::Fault;
 
-const PATIENCE: Patience = Patience { head_ms: 10, idle_ms: 75, stall_ms: 30 };
+const PATIENCE: Patience =
+    Patience { head_ms: 10, idle_ms: 75, stall_ms: 30, floor: Floor { bytes_per_second: 1_000, window_ms: 30 } };
 
 fn progress() -> (Progress, CoarseClock) {
     let clock = CoarseClock::new();
@@ -65,7 +66,7 @@ fn a_client_that_takes_nothing_is_dropped_and_one_that_takes_something_again_is_
     progress.note_write_blocked();
     assert_eq!(progress.write_blocked_since(), Some(7));
     assert_eq!(progress.sweep(37, &PATIENCE), Swept::InTime);
-    progress.note_written();
+    progress.note_written(1_000);
     assert_eq!(progress.sweep(38, &PATIENCE), Swept::InTime);
     clock.set_ms(40);
     progress.note_write_blocked();
@@ -93,4 +94,40 @@ fn every_wish_wakes_the_task_that_serves_the_connection() {
         wish(&progress);
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
+}
+
+#[test]
+fn a_body_that_drips_is_refused_although_it_never_stalls() {
+    let clock = CoarseClock::new();
+    let progress = Progress::new(clock.clone());
+    progress.begin_exchange();
+    for at in [0, 10, 20, 30] {
+        progress.enter(Phase::Body);
+        clock.set_ms(at + 10);
+        let swept = progress.sweep(at + 10, &PATIENCE);
+        if at < 30 {
+            assert_eq!(swept, Swept::InTime);
+        } else {
+            assert_eq!(swept, Swept::Refused(Fault::BodyTimeout));
+        }
+        progress.enter(Phase::Exchange);
+        progress.giving().moved(0, 1);
+    }
+}
+
+#[test]
+fn a_client_that_sips_is_dropped_although_it_never_stops() {
+    let clock = CoarseClock::new();
+    let progress = Progress::new(clock.clone());
+    progress.begin_exchange();
+    progress.enter(Phase::Exchange);
+    for at in [0, 10, 20] {
+        progress.note_write_blocked();
+        clock.set_ms(at + 10);
+        assert_eq!(progress.sweep(at + 10, &PATIENCE), Swept::InTime);
+        progress.note_written(1);
+    }
+    progress.note_write_blocked();
+    clock.set_ms(40);
+    assert_eq!(progress.sweep(40, &PATIENCE), Swept::Dropped);
 }

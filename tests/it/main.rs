@@ -24,6 +24,7 @@ mod conformance;
 mod control;
 mod descriptors;
 mod dev;
+mod dripping;
 mod gate;
 mod health;
 mod key_pages;

@@ -297,6 +297,7 @@ fn limits(limits: &Limits, failures: Option<RateLimit>) -> Value {
         ("head_timeout", span(limits.head_timeout)),
         ("keepalive_idle", span(limits.keepalive_idle)),
         ("stall_timeout", span(limits.stall_timeout)),
+        ("min_body_rate", size(limits.min_body_rate)),
         ("handshake_timeout", span(limits.handshake_timeout)),
         ("tls_handshakes", count(limits.tls_handshakes)),
         ("connections_per_listener", count(limits.connections_per_listener)),

@@ -277,6 +277,9 @@ shape! {
         keepalive_idle: Option<At<Duration>> = "75s",
         /// Longest pause in a request body, and longest time a client may not take what it is sent. 1s to 1h.
         stall_timeout: Option<At<Duration>> = "30s",
+        /// Fewest bytes a second of a body that a client gives, or of an answer that it takes, over each `stall_timeout`
+        /// that it is waited for; below, it is given up. gRPC and tunnels may be slower. 0B to 1MiB; 0B: any.
+        min_body_rate: Option<At<ByteSize>> = "240B",
         /// TLS handshake, PROXY header included. 100ms to 5m.
         handshake_timeout: Option<At<Duration>> = "10s",
         /// Most TLS handshakes of one worker that have begun; beyond, the one whose client is slowest goes. 16 to 65536.

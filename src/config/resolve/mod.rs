@@ -293,6 +293,7 @@ fn limits(file: Option<&LimitsFile>, findings: &mut Findings) -> Limits {
         head_timeout: span(file.head_timeout.as_ref(), usual.head_timeout, 100 * MS..=5 * MINUTE, findings),
         keepalive_idle: span(file.keepalive_idle.as_ref(), usual.keepalive_idle, SECOND..=HOUR, findings),
         stall_timeout: span(file.stall_timeout.as_ref(), usual.stall_timeout, SECOND..=HOUR, findings),
+        min_body_rate: size(file.min_body_rate.as_ref(), usual.min_body_rate, 0..=kib(1024), findings),
         handshake_timeout: span(
             file.handshake_timeout.as_ref(),
             usual.handshake_timeout,

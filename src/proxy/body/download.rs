@@ -12,7 +12,7 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming};
 
 use super::upload::Sending;
-use super::{BodyError, ReplyBody, as_ms, next_recheck};
+use super::{BodyError, BodyPatience, ReplyBody, as_ms, next_recheck};
 use crate::proxy::asked::trailers_of;
 use crate::proxy::observe::Exchange;
 use crate::proxy::pool::{H1Lease, Lease};
@@ -20,6 +20,7 @@ use crate::proxy::timer::{Timer, Timers};
 use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
+use crate::wire::Pace;
 
 /// Answers over HTTP/2 under way. HTTP/2 asks for the next piece only when the client has room for it, so a client that
 /// gives none would hold an upstream connection for ever, and a key that is gone would not be noticed.
@@ -47,16 +48,16 @@ impl Watched {
         ReplyBody::Watched(shared)
     }
 
-    /// Gives up answers that nobody has asked for in `stall_ms`, and those whose key no longer holds. Their upstream
+    /// Gives up answers that nobody has asked for in time, and those whose key no longer holds. Their upstream
     /// connections are closed; their streams end in an error once the client listens again.
-    pub(crate) fn sweep(&self, stall_ms: u64) {
+    pub(crate) fn sweep(&self, patience: &BodyPatience) {
         self.0.borrow_mut().retain(|entry| {
             let Some(download) = entry.upgrade() else { return false };
             let mut download = download.borrow_mut();
             if download.state != State::Running {
                 return false;
             }
-            download.sweep(stall_ms);
+            download.sweep(patience);
             true
         });
     }
@@ -77,6 +78,8 @@ pub(crate) struct Download {
     /// Whether it goes out over HTTP/2, where what is left of the request is sent by tasks.
     is_watched: bool,
     asked_ms: u64,
+    /// How fast it is asked for, over HTTP/2; over HTTP/1 the connection knows.
+    taking: Pace,
     /// Whether the request had been taken whole when the answer began. Otherwise the upstream may not have read it
     /// all, and the next request would wait behind the rest.
     was_sent_whole: bool,
@@ -178,6 +181,7 @@ impl Download {
             rest: None,
             is_watched,
             asked_ms: timers.now_ms(),
+            taking: Pace::default(),
             was_sent_whole,
             bytes: 0,
             counted: 0,
@@ -196,6 +200,11 @@ impl Download {
             download.end(None);
         }
         download
+    }
+
+    /// Whoever takes it may be as slow as it likes, as long as it takes something.
+    pub(crate) fn at_any_pace(&self) {
+        self.taking.exempt();
     }
 
     /// Notes that its end did not come together with its head.
@@ -248,10 +257,13 @@ impl Download {
     }
 
     /// Looks at an answer that may not be asked for.
-    fn sweep(&mut self, stall_ms: u64) {
+    fn sweep(&mut self, patience: &BodyPatience) {
         let now = self.timers.now_ms();
         // While it waits for the upstream, it was asked and its own timer runs.
-        let is_stalled = self.waiting_since_ms.is_none() && now.saturating_sub(self.asked_ms) > stall_ms;
+        let is_stalled = self.waiting_since_ms.is_none() && {
+            let unasked = now.saturating_sub(self.asked_ms);
+            unasked > as_ms(patience.stall) || self.taking.is_below(&patience.floor, unasked)
+        };
         let is_gone = now >= self.next_recheck_ms && self.recheck.as_ref().is_some_and(|key| !key.still_holds());
         let reason = match (is_stalled, is_gone) {
             (true, _) => BodyError::Client(Failure::RequestTimeout),
@@ -306,6 +318,9 @@ impl Download {
     /// Why there will be no more.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
         let now = self.timers.now_ms();
+        if self.is_watched && self.waiting_since_ms.is_none() {
+            self.taking.moved(now.saturating_sub(self.asked_ms), 0);
+        }
         self.asked_ms = now;
         if std::mem::replace(&mut self.was_asked, true) {
             self.waits();
@@ -335,8 +350,10 @@ impl Download {
                 }
                 match found {
                     Ok(Some(len)) => {
-                        self.bytes += (len - self.counted.min(len)) as u64;
+                        let more = (len - self.counted.min(len)) as u64;
+                        self.bytes += more;
                         self.counted = len;
+                        self.taking.moved(0, more);
                         Poll::Ready(Ok(Some(len)))
                     }
                     Ok(None) => {

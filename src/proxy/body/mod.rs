@@ -19,6 +19,28 @@ use super::timer::Timers;
 use super::watch::KeyWatch;
 use crate::framing::Fault;
 use crate::reply::Failure;
+use crate::wire::Floor;
+
+/// What is expected of a client while a body is under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyPatience {
+    /// Longest pause.
+    pub(super) stall: Duration,
+    /// What it must move meanwhile.
+    pub(super) floor: Floor,
+}
+
+impl BodyPatience {
+    /// Pauses up to `stall`, and no fewer bytes a second than this over each such time; 0: any.
+    pub(crate) fn new(stall: Duration, bytes_per_second: u64) -> Self {
+        Self { stall, floor: Floor { bytes_per_second, window_ms: as_ms(stall) } }
+    }
+
+    /// The same for messages whose sides agree between themselves on how fast they come.
+    pub(super) fn at_any_pace(self) -> Self {
+        Self { floor: Floor { bytes_per_second: 0, ..self.floor }, ..self }
+    }
+}
 
 /// Why a body stopped before its end. The text is for logs.
 #[derive(Debug)]

@@ -4,20 +4,19 @@ use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::{BodyError, failure_of, next_recheck};
+use super::{BodyError, BodyPatience, failure_of, next_recheck};
 use crate::proxy::asked::{ClientBody, trailers_of};
 use crate::proxy::headers::TrailerRule;
 use crate::proxy::timer::{Timer, Timers};
 use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
-use crate::wire::{BodyFault, ClientWire, Outbox, UpstreamWire, push_chunk_end, push_chunk_head};
+use crate::wire::{BodyFault, ClientWire, Outbox, Pace, UpstreamWire, push_chunk_end, push_chunk_head};
 
 /// What the engine sees of an upload while it is sent.
 #[derive(Default)]
@@ -71,36 +70,43 @@ enum Source {
     H2 {
         incoming: Incoming,
         at_hand: Bytes,
-        trailers: Option<HeaderMap>,
+        trailers: Option<Box<HeaderMap>>,
         stall: Timer,
-        stall_after: Duration,
-        waiting: bool,
+        patience: BodyPatience,
+        pace: Pace,
+        waiting_since_ms: Option<u64>,
     },
 }
 
 impl Upload {
     /// Streams `body`; none where there is none. Polling it is what invites a client that waits for `100 Continue`.
     ///
-    /// `stall_after` is the longest pause of an HTTP/2 client.
+    /// `patience` is had with an HTTP/2 client; with one of HTTP/1 its connection has it, unless any pace will do.
     pub(crate) fn new(
         body: ClientBody,
         max_bytes: Option<u64>,
         timers: &Rc<Timers>,
-        stall_after: Duration,
+        patience: BodyPatience,
         trailers: TrailerRule,
         progress: Rc<UploadProgress>,
         recheck: Option<KeyWatch>,
     ) -> Option<Self> {
         let source = match body {
             ClientBody::None => return None,
-            ClientBody::H1(wire, _) => Source::H1(wire),
+            ClientBody::H1(wire, _) => {
+                if patience.floor.bytes_per_second == 0 {
+                    wire.progress().giving().exempt();
+                }
+                Source::H1(wire)
+            }
             ClientBody::H2(incoming) => Source::H2 {
                 incoming,
                 at_hand: Bytes::new(),
                 trailers: None,
                 stall: timers.timer(),
-                stall_after,
-                waiting: false,
+                patience,
+                pace: Pace::default(),
+                waiting_since_ms: None,
             },
         };
         let next_recheck_ms = next_recheck(recheck.as_ref(), timers);
@@ -129,26 +135,34 @@ impl Upload {
                 Err(BodyFault::Fault(fault)) => return self.fail(failure_of(fault)),
                 Err(BodyFault::Gone) => return Poll::Ready(Err(BodyError::ClientGone)),
             },
-            Source::H2 { incoming, at_hand, trailers, stall, stall_after, waiting } => loop {
+            Source::H2 { incoming, at_hand, trailers, stall, patience, pace, waiting_since_ms } => loop {
                 if !at_hand.is_empty() {
                     break Some(at_hand.len());
                 }
                 let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
-                    if !std::mem::replace(waiting, true) {
-                        stall.arm(*stall_after);
+                    if waiting_since_ms.is_none() {
+                        *waiting_since_ms = Some(self.timers.now_ms());
+                        stall.arm(patience.stall);
                     }
                     ready!(stall.poll_elapsed(cx));
                     return self.fail(Failure::RequestTimeout);
                 };
-                if std::mem::take(waiting) {
+                if let Some(since) = waiting_since_ms.take() {
                     stall.disarm();
+                    pace.moved(self.timers.now_ms().saturating_sub(since), 0);
                 }
                 match frame {
                     None => break None,
                     Some(Err(_)) => return Poll::Ready(Err(BodyError::ClientGone)),
                     Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) => *at_hand = data,
-                        Err(frame) => *trailers = frame.into_trailers().ok(),
+                        Ok(data) => {
+                            pace.moved(0, data.len() as u64);
+                            if pace.is_below(&patience.floor, 0) {
+                                return self.fail(Failure::RequestTimeout);
+                            }
+                            *at_hand = data;
+                        }
+                        Err(frame) => *trailers = frame.into_trailers().ok().map(Box::new),
                     },
                 }
             },
@@ -222,7 +236,7 @@ impl Upload {
     fn take_trailers(&mut self) -> Option<HeaderMap> {
         let trailers = match &mut self.source {
             Source::H1(wire) => wire.with_trailers(trailers_of),
-            Source::H2 { trailers, .. } => trailers.take(),
+            Source::H2 { trailers, .. } => trailers.take().map(|trailers| *trailers),
         };
         trailers.and_then(|trailers| self.trailers.clean(trailers))
     }
