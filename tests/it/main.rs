@@ -16,6 +16,7 @@
 mod api;
 mod besieged;
 mod boot;
+mod bounds;
 mod cli;
 mod clock;
 mod config;
