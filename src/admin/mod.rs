@@ -90,6 +90,7 @@ mod tests {
             Failure::UpstreamUnreachable,
             Failure::UpstreamTimeout,
             Failure::UpstreamBusy,
+            Failure::Overloaded,
             Failure::Internal,
         ];
         let refusals = denials.iter().map(Refusal::Denied).chain(failures.into_iter().map(Refusal::Failed));

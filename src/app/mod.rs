@@ -11,6 +11,7 @@ mod descriptors;
 mod error;
 mod forgetting;
 mod generation;
+mod memory;
 mod metering;
 mod operations;
 mod panics;

@@ -15,6 +15,7 @@ use super::descriptors;
 use super::error::RunError;
 use super::forgetting;
 use super::generation::Generation;
+use super::memory;
 use super::metering::{self, QuotaCounts};
 use super::operations::{Process, node_name};
 use super::panics;
@@ -30,8 +31,8 @@ use crate::domain::time;
 use crate::limit::{LimitSettings, Meters};
 use crate::proxy::{Inquiries, Live, WorkerLastUse, WorkerTally};
 use crate::server::{
-    Accepting, Acceptor, Bind, EdgeTls, Inherited, Listener, ListenerSettings, Listening, Pages, Worker, WorkerParts,
-    Workers, listen, serve_management, serve_pages,
+    Accepting, Acceptor, Bind, EdgeTls, Inherited, Listener, ListenerSettings, Listening, Memory, Pages, Worker,
+    WorkerParts, Workers, listen, serve_management, serve_pages,
 };
 use crate::store::{self, AuditSettings, OpenMode, Store, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
@@ -140,6 +141,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let meters = Arc::new(Meters::new(settings.rate_limits.max_meters, time::monotonic_now()));
     let limit_settings = Arc::new(ArcSwap::from_pointee(settings.rate_limits));
     let (inquiries, asked) = Inquiries::channel();
+    let memory = Memory::new(worker_count, memory::for_this_process());
     let workers = (0..worker_count)
         .map(|worker| {
             let parts = WorkerParts {
@@ -152,14 +154,20 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
                 tally: WorkerTally { shared: Arc::clone(&tally), worker },
                 meters: Arc::clone(&meters),
                 inquiries: inquiries.clone(),
+                memory: Arc::clone(&memory),
             };
             Worker::start(worker, parts)
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(system("start a worker thread"))?;
     let workers = Arc::new(workers);
-    let accept = AcceptThread::start(Acceptor::new(Arc::clone(&workers), Arc::clone(&limits), Arc::clone(&metrics)))
-        .map_err(system("start the accept thread"))?;
+    let accept = AcceptThread::start(Acceptor::new(
+        Arc::clone(&workers),
+        Arc::clone(&limits),
+        Arc::clone(&metrics),
+        Arc::clone(&memory),
+    ))
+    .map_err(system("start the accept thread"))?;
     // Threads take over the priority of the one that starts them: whatever starts from here on is control.
     be_nice();
     let store = store::open(&settings.store, OpenMode::Create, settings.audit_seal()).map_err(RunError::Store)?;
@@ -208,6 +216,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         meters: Arc::clone(&meters),
         draining: Arc::clone(&draining),
         accepting: Arc::clone(&is_accepting),
+        memory,
+        limits: Arc::clone(&limits),
     });
     let metrics_address = serve_operators("metrics", metrics_socket, health)?;
     let rules = Arc::clone(&generation.rules);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use http::StatusCode;
 
 use crate::cache::{KeySet, LastUse, SyncHandle};
@@ -10,7 +11,7 @@ use crate::domain::KeyState;
 use crate::domain::clock::deciding_now;
 use crate::domain::time::monotonic_now;
 use crate::limit::Meters;
-use crate::server::{Page, Pages};
+use crate::server::{Limits, Memory, Page, Pages};
 use crate::telemetry::{CONTENT_TYPE, Metrics};
 
 /// The gateway as seen from outside its data path.
@@ -24,6 +25,8 @@ pub(super) struct Health {
     pub(crate) draining: Arc<AtomicBool>,
     /// Set once every listener accepts.
     pub(crate) accepting: Arc<AtomicBool>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) limits: Arc<ArcSwap<Limits>>,
 }
 
 impl Pages for Health {
@@ -65,6 +68,7 @@ impl Health {
         let dropped = self.last_use.dropped();
         let counted = self.counted_drops.swap(dropped, Ordering::Relaxed);
         self.metrics.last_use_marks_dropped().add(dropped.saturating_sub(counted));
+        self.metrics.set_memory(self.memory.held(), self.memory.limit(&self.limits.load()));
         self.metrics.set_rate_meters(self.meters.len(), self.meters.evicted());
         self.metrics.render(now).map_err(|error| error.to_string())
     }

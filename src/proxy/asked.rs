@@ -8,7 +8,7 @@ use hyper::body::{Body, Incoming};
 use crate::domain::{Fields, Known};
 use crate::framing::{self, RequestRead};
 use crate::reply::Failure;
-use crate::wire::ClientWire;
+use crate::wire::{ClientWire, Held};
 
 /// A request whose head was read. Everything but the body is borrowed from where it arrived.
 pub(crate) struct Asked<'a> {
@@ -34,8 +34,8 @@ pub(crate) enum ClientBody {
     None,
     /// On an HTTP/1 connection; how long it is, when that is known.
     H1(Rc<ClientWire>, Option<u64>),
-    /// On a stream of an HTTP/2 connection.
-    H2(Incoming),
+    /// On a stream of an HTTP/2 connection; with what its window may come to hold.
+    H2(Incoming, Held),
 }
 
 impl ClientBody {
@@ -49,7 +49,7 @@ impl ClientBody {
         match self {
             Self::None => Some(0),
             Self::H1(_, len) => *len,
-            Self::H2(incoming) => incoming.size_hint().exact(),
+            Self::H2(incoming, _) => incoming.size_hint().exact(),
         }
     }
 }
@@ -94,8 +94,13 @@ impl<'a> Asked<'a> {
         Ok(Self { method, version, authority, path, query, fields, body })
     }
 
-    /// A request of an HTTP/2 stream, whose fields are copied to `fields` already.
-    pub(crate) fn h2(request: &'a Request<()>, fields: Fields<'a>, incoming: Incoming) -> Self {
+    /// A request of an HTTP/2 stream, whose fields are copied to `fields` already; `hold` says what a body may hold.
+    pub(crate) fn h2(
+        request: &'a Request<()>,
+        fields: Fields<'a>,
+        incoming: Incoming,
+        hold: impl FnOnce() -> Held,
+    ) -> Self {
         let uri = request.uri();
         Self {
             method: request.method().clone(),
@@ -104,7 +109,7 @@ impl<'a> Asked<'a> {
             path: uri.path(),
             query: uri.query(),
             fields,
-            body: if incoming.is_end_stream() { ClientBody::None } else { ClientBody::H2(incoming) },
+            body: if incoming.is_end_stream() { ClientBody::None } else { ClientBody::H2(incoming, hold()) },
         }
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct ClientConnection {
     pub(crate) h2_bounds: Option<HeadBounds>,
     /// Requests under way on it.
     pub(crate) in_flight: Rc<Cell<usize>>,
+    /// Whether the next request is refused because too much is held already.
+    pub(crate) is_overloaded: Cell<bool>,
     draining: Rc<Cell<bool>>,
     listener_leaving: Arc<AtomicBool>,
     /// The peer's address as it stands in `X-Forwarded-For`.
@@ -86,6 +88,7 @@ impl ClientConnection {
             is_h2: h2_bounds.is_some(),
             h2_bounds,
             in_flight,
+            is_overloaded: Cell::new(false),
             draining,
             listener_leaving,
             address: peer.map_or_else(|| "unknown".to_owned(), |address| address.to_string()),

@@ -119,6 +119,7 @@ impl Engine {
         inquiries: Inquiries,
         buffers: Rc<Buffers>,
     ) -> Rc<Self> {
+        let watched = Watched::new(buffers.memory().clone());
         Rc::new(Self {
             pool: Pool::new(Rc::clone(&timers), Rc::clone(&observer), Rc::clone(&buffers)),
             timers,
@@ -128,7 +129,7 @@ impl Engine {
             last_use,
             meters,
             inquiries,
-            watched: Watched::default(),
+            watched,
             drain_began_ms: Cell::new(0),
             ids: RequestIds::seeded(),
             next_target: Cell::new(0),
@@ -234,6 +235,10 @@ impl Context {
         if let Some(failure) = self.connection.h2_bounds.and_then(|bounds| bounds.exceeded_by(&asked)) {
             exchange.remember_unjudged(&self.request_id, &asked, failure, now);
             return Step::Answered(self.refuse(Refusal::Failed(failure), None, exchange));
+        }
+        if self.connection.is_overloaded.get() {
+            exchange.remember_unjudged(&self.request_id, &asked, Failure::Overloaded, now);
+            return Step::Answered(self.refuse(Refusal::Failed(Failure::Overloaded), None, exchange));
         }
         let host = match asked.host() {
             Ok(host) => host,

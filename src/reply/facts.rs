@@ -241,6 +241,15 @@ fn of_failure(failure: Failure) -> Facts<'static> {
                 "All connections to the service behind this address are in use. Try again.",
             )
         },
+        Failure::Overloaded => Facts {
+            retry_after_seconds: Some(1),
+            ..plain(
+                S::SERVICE_UNAVAILABLE,
+                code,
+                "There is too much to do",
+                "More is under way than there is room for. Try again.",
+            )
+        },
         Failure::Internal => plain(
             S::INTERNAL_SERVER_ERROR,
             code,

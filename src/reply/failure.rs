@@ -26,6 +26,8 @@ pub enum Failure {
     UpstreamTimeout,
     /// All connections to the upstream are in use.
     UpstreamBusy,
+    /// What is under way holds nearly as much memory as there is for it.
+    Overloaded,
     /// A bug of ours, caught.
     Internal,
 }
@@ -44,6 +46,7 @@ impl Failure {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamBusy => "upstream_busy",
+            Self::Overloaded => "overloaded",
             Self::Internal => "internal_error",
         }
     }

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::listen::Listening;
+use super::memory::Memory;
 use super::settings::{Limits, ListenerSettings};
 use super::tls::EdgeTls;
 use super::worker::{Command, Worker};
@@ -137,6 +138,7 @@ pub(crate) struct Acceptor {
     workers: Arc<Vec<Worker>>,
     limits: Arc<ArcSwap<Limits>>,
     metrics: Arc<Metrics>,
+    memory: Arc<Memory>,
     addresses: AddressCounts,
 }
 
@@ -178,8 +180,13 @@ enum Socket {
 
 impl Acceptor {
     /// An acceptor for these workers; at least one.
-    pub(crate) fn new(workers: Arc<Vec<Worker>>, limits: Arc<ArcSwap<Limits>>, metrics: Arc<Metrics>) -> Self {
-        Self { workers, limits, metrics, addresses: Arc::default() }
+    pub(crate) fn new(
+        workers: Arc<Vec<Worker>>,
+        limits: Arc<ArcSwap<Limits>>,
+        metrics: Arc<Metrics>,
+        memory: Arc<Memory>,
+    ) -> Self {
+        Self { workers, limits, metrics, memory, addresses: Arc::default() }
     }
 
     /// Begins to accept from `socket`. Must be called on the runtime that will accept.
@@ -199,6 +206,7 @@ impl Acceptor {
             workers: Arc::clone(&self.workers),
             limits: Arc::clone(&self.limits),
             metrics: Arc::clone(&self.metrics),
+            memory: Arc::clone(&self.memory),
             addresses: Arc::clone(&self.addresses),
         };
         Ok(Accepting { task: tokio::spawn(loop_.run()), current, address, unix_path })
@@ -211,6 +219,7 @@ struct AcceptLoop {
     workers: Arc<Vec<Worker>>,
     limits: Arc<ArcSwap<Limits>>,
     metrics: Arc<Metrics>,
+    memory: Arc<Memory>,
     addresses: AddressCounts,
 }
 
@@ -281,6 +290,9 @@ impl AcceptLoop {
         let Some(place) = SocketPlace::for_client() else {
             return self.shed(&socket, &listener, Shed::Descriptors);
         };
+        if self.memory.is_nearly_full(&limits) {
+            return self.shed(&socket, &listener, Shed::Memory);
+        }
         if listener.connections.load(Ordering::Relaxed) >= limits.connections_per_listener {
             return self.shed(&socket, &listener, Shed::Listener);
         }

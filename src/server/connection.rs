@@ -9,6 +9,7 @@ use std::task::Poll;
 use tokio::io::AsyncReadExt;
 
 use super::accept::{Accepted, Listener, RawSocket};
+use super::memory::TLS_CONNECTION;
 use super::proxy_protocol::read_client_address;
 use super::worker::{Entry, WorkerState};
 use super::{h1, h2};
@@ -41,6 +42,7 @@ pub(super) async fn serve(accepted: Accepted, worker: Rc<WorkerState>) {
         }
     }
     let Opened { stream, peer, protocol, read } = opened;
+    let _held = stream.is_tls().then(|| worker.memory.own.hold(TLS_CONNECTION));
     match protocol {
         Spoken::H2 if read.is_empty() => Box::pin(h2::serve(stream, peer, true, &listener, &worker, &gauge)).await,
         Spoken::H2 => {

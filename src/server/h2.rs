@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::accept::Listener;
+use super::memory::{H2_CONNECTION, H2_STREAM};
 use super::worker::{Entry, WorkerState};
 use crate::domain::OwnedFields;
 use crate::proxy::{Asked, ClientConnection, HeadBounds, LocalExecutor, ReplyBody, Step, Timers};
@@ -43,6 +44,7 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let limits = worker.limits.load_full();
+    let _held = worker.memory.own.hold(H2_CONNECTION);
     let entry = worker.register(Entry { leaving: listener.leaving(), ..Entry::default() });
     let bounds = HeadBounds {
         list_bytes: limits.h2_header_list_bytes as usize,
@@ -95,11 +97,16 @@ async fn answer(
     begun: Begun,
 ) -> Result<Response<ReplyBody>, std::convert::Infallible> {
     let engine = &worker.engine;
+    let _held = worker.memory.own.hold(H2_STREAM);
+    let limits = worker.limits.load();
+    client.is_overloaded.set(worker.memory.is_nearly_full(&limits));
+    let window = limits.h2_stream_window as usize;
+    drop(limits);
     let step = {
         let (parts, incoming) = request.into_parts();
         let fields = OwnedFields::from(&parts.headers);
         let request = Request::from_parts(parts, ());
-        let asked = Asked::h2(&request, fields.view(), incoming);
+        let asked = Asked::h2(&request, fields.view(), incoming, || worker.memory.own.hold(window));
         std::panic::catch_unwind(AssertUnwindSafe(|| engine.begin(&client, asked)))
     };
     let answer = match step {

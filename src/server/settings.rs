@@ -104,6 +104,9 @@ pub struct Limits {
     /// is dropped. Default 4096: a worker begins some thousands in a second, so under the worst flood clients still have
     /// about a second to answer; each takes some 15 KB meanwhile, all of them 60 MB.
     pub tls_handshakes: usize,
+    /// Most memory that clients may make all workers together hold, in bytes; at nine tenths of it new connections and
+    /// streams are answered 503. None: three quarters of what the process has.
+    pub memory: Option<u64>,
     /// Most connections of one listener. Default 20,000.
     pub connections_per_listener: usize,
     /// Most connections of one client address; none: unbounded.
@@ -130,6 +133,7 @@ impl Default for Limits {
             min_body_rate: 240,
             handshake_timeout: Duration::from_secs(10),
             tls_handshakes: 4096,
+            memory: None,
             connections_per_listener: 20_000,
             connections_per_address: None,
             h2_max_streams: 100,

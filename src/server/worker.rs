@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::accept::Accepted;
 use super::connection;
 use super::handshake::Handshakes;
+use super::memory::{Memory, WorkerMemory};
 use super::settings::Limits;
 use crate::limit::Meters;
 use crate::proxy::{Engine, Inquiries, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse, WorkerTally};
@@ -51,6 +52,8 @@ pub(crate) struct WorkerParts {
     pub(crate) inquiries: Inquiries,
     /// Where it notes usage.
     pub(crate) tally: WorkerTally,
+    /// How much memory all workers hold.
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// A running data-plane thread.
@@ -79,7 +82,7 @@ impl Worker {
                 Ok(runtime) => {
                     // The starter waits for this; it is gone only if it was itself ended.
                     let _told = ready.send(Ok(()));
-                    runtime.block_on(run(parts, inbox));
+                    runtime.block_on(run(number, parts, inbox));
                     // What is left was given its time; nothing waits for it any longer.
                     runtime.shutdown_background();
                 }
@@ -118,6 +121,8 @@ pub(super) struct WorkerState {
     pub(crate) limits: Arc<ArcSwap<Limits>>,
     /// Where TLS handshakes take turns.
     pub(super) handshakes: Rc<Handshakes>,
+    /// How much memory is held.
+    pub(super) memory: WorkerMemory,
     /// Whether the process drains; shared with every connection.
     pub(crate) draining: Rc<Cell<bool>>,
     entries: RefCell<Vec<Weak<Entry>>>,
@@ -187,17 +192,19 @@ impl WorkerState {
         let limits = self.limits.load();
         let now = self.engine.timers.now_ms();
         let patience = patience(&limits);
+        let is_full = self.memory.is_full(&limits);
         self.entries.borrow_mut().retain(|entry| {
             let Some(entry) = entry.upgrade() else { return false };
             let is_removed = entry.leaving.load(Ordering::Relaxed);
             match &entry.progress {
                 Some(progress) => {
                     progress.sweep(now, &patience);
-                    if is_removed || self.draining.get() && now > self.drain_idle_from() {
+                    if is_removed || is_full || self.draining.get() && now > self.drain_idle_from() {
                         progress.close_idle();
                     }
                 }
                 None if is_removed || self.draining.get() => entry.ask_to_leave(now),
+                None if is_full && entry.in_flight.get() == 0 => entry.ask_to_leave(now),
                 None if entry.in_flight.get() > 0 => entry.idle_since_ms.set(now),
                 None if now.saturating_sub(entry.idle_since_ms.get()) > patience.idle_ms => entry.ask_to_leave(now),
                 None => {}
@@ -242,10 +249,11 @@ pub(super) fn patience(limits: &Limits) -> Patience {
     }
 }
 
-async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<Command>) {
+async fn run(number: usize, parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let timers = Timers::new();
     let observer = Observer::new(&parts.metrics, parts.access, parts.recall, parts.tally);
     let live = LiveReader::new(parts.live);
+    let memory = parts.memory.worker(number);
     let state = Rc::new(WorkerState {
         engine: Engine::new(
             live,
@@ -254,10 +262,11 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<Command>) {
             parts.last_use,
             parts.meters,
             parts.inquiries,
-            Rc::new(Buffers::default()),
+            Rc::new(Buffers::counted_in(memory.own.clone())),
         ),
         limits: parts.limits,
         handshakes: Handshakes::start(),
+        memory,
         draining: Rc::default(),
         entries: RefCell::default(),
     });
@@ -281,6 +290,7 @@ async fn tick(state: Rc<WorkerState>) {
     for turn in 0u64.. {
         interval.tick().await;
         state.engine.timers.tick();
+        state.memory.look();
         if turn.is_multiple_of(2) && state.engine.observer.access.has_waiting() {
             state.engine.observer.access.flush();
         }

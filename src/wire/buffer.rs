@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::memory::MemorySum;
 use crate::domain::fields::FieldTable;
 
 /// What a connection reads into: large enough for nearly every message whole.
@@ -26,6 +27,8 @@ const KEPT_OUT_BYTES: usize = 8 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     bytes: Box<[u8]>,
+    /// How much of it counts as held.
+    counted: usize,
     start: usize,
     end: usize,
 }
@@ -159,6 +162,7 @@ impl Drop for Inbox {
 /// One worker's spare memory.
 #[derive(Debug, Default)]
 pub struct Buffers {
+    memory: MemorySum,
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Large>,
     tables: RefCell<Vec<FieldTable>>,
@@ -172,11 +176,22 @@ struct Large {
 }
 
 impl Buffers {
+    /// Buffers that count as held by `memory` while they are lent.
+    pub fn counted_in(memory: MemorySum) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
+    /// What they are counted in.
+    pub fn memory(&self) -> &MemorySum {
+        &self.memory
+    }
+
     #[inline]
     fn lend(&self, buffer: &mut Buffer) {
         if !buffer.has_memory() {
-            let spare = self.small.borrow_mut().pop();
-            *buffer = Buffer { bytes: spare.unwrap_or_else(|| vec![0; BYTES].into_boxed_slice()), start: 0, end: 0 };
+            let bytes = self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; BYTES].into_boxed_slice());
+            self.memory.add(BYTES);
+            *buffer = Buffer { bytes, counted: BYTES, start: 0, end: 0 };
         }
     }
 
@@ -196,12 +211,14 @@ impl Buffers {
         };
         drop(large);
         self.take_back(buffer);
-        *buffer = Buffer { bytes, start: 0, end: 0 };
+        self.memory.add(LARGE_BYTES);
+        *buffer = Buffer { bytes, counted: LARGE_BYTES, start: 0, end: 0 };
     }
 
     #[inline]
     fn take_back(&self, buffer: &mut Buffer) {
-        let Buffer { bytes, .. } = std::mem::take(buffer);
+        let Buffer { bytes, counted, .. } = std::mem::take(buffer);
+        self.memory.remove(counted);
         match bytes.len() {
             BYTES if self.small.borrow().len() < KEPT => self.small.borrow_mut().push(bytes),
             LARGE_BYTES => {

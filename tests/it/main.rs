@@ -31,6 +31,7 @@ mod health;
 mod key_pages;
 mod layering;
 mod limits;
+mod memory;
 mod metrics;
 mod panics;
 mod proxy;

@@ -32,7 +32,7 @@ audit: { retention: 30d }
 usage: { retention: 10d }
 sync: { poll_interval: 1s, on_stale: serve, max_staleness: 48h }
 rate_limits: { headers: false, legacy_headers: true, max_meters: 20000, quota_flush: 2s }
-limits: { connections_per_address: 7, head_size: 64KiB, failures: { requests: 9, per: 1m, burst: 12 } }
+limits: { connections_per_address: 7, memory: 1GiB, min_body_rate: 0B, head_size: 64KiB, failures: { requests: 9, per: 1m, burst: 12 } }
 errors: { profile: success }
 logging: { format: json, level: debug, access: { enabled: false }, mask_addresses: true }
 reload: { watch: true }

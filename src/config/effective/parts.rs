@@ -300,6 +300,7 @@ fn limits(limits: &Limits, failures: Option<RateLimit>) -> Value {
         ("min_body_rate", size(limits.min_body_rate)),
         ("handshake_timeout", span(limits.handshake_timeout)),
         ("tls_handshakes", count(limits.tls_handshakes)),
+        ("memory", limits.memory.and_then(size)),
         ("connections_per_listener", count(limits.connections_per_listener)),
         ("connections_per_address", limits.connections_per_address.and_then(count)),
         ("failures", failures.map(|limit| rate_limit(limit, None))),

@@ -284,6 +284,10 @@ shape! {
         handshake_timeout: Option<At<Duration>> = "10s",
         /// Most TLS handshakes of one worker that have begun; beyond, the one whose client is slowest goes. 16 to 65536.
         tls_handshakes: Option<At<u64>> = 4096,
+        /// Most memory that clients may make the process hold, in buffers, windows and streams. At nine tenths of it new
+        /// connections and HTTP/2 streams are answered 503, beyond it idle connections are closed. 32MiB to 1024GiB.
+        /// Without it: three quarters of what the machine, or its control group, has.
+        memory: Option<At<ByteSize>>,
         /// Most connections of one listener. 1 to 1000000.
         connections_per_listener: Option<At<u64>> = 20000,
         /// Most connections of one client address. Without it: unbounded.

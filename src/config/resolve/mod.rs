@@ -306,6 +306,10 @@ fn limits(file: Option<&LimitsFile>, findings: &mut Findings) -> Limits {
             16..=65_536,
             findings,
         )),
+        memory: file
+            .memory
+            .as_ref()
+            .map(|field| size(Some(field), kib(32 * 1024), kib(32 * 1024)..=kib(1024 * 1024 * 1024), findings)),
         connections_per_listener: to_usize(count(
             file.connections_per_listener.as_ref(),
             usual.connections_per_listener as u64,

@@ -20,22 +20,31 @@ use crate::proxy::timer::{Timer, Timers};
 use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
-use crate::wire::Pace;
+use crate::wire::{MemorySum, Pace};
 
 /// Answers over HTTP/2 under way. HTTP/2 asks for the next piece only when the client has room for it, so a client that
 /// gives none would hold an upstream connection for ever, and a key that is gone would not be noticed.
-#[derive(Default)]
-pub(crate) struct Watched(RefCell<Vec<Weak<RefCell<Download>>>>);
+pub(crate) struct Watched {
+    answers: RefCell<Vec<Weak<RefCell<Download>>>>,
+    /// Where what is sent counts until it has been.
+    memory: MemorySum,
+}
 
 impl Watched {
+    /// No answer is under way; what is sent of those to come counts in `memory` until it has been.
+    pub(crate) fn new(memory: MemorySum) -> Self {
+        Self { answers: RefCell::default(), memory }
+    }
+
     /// Watches an answer. What is left of its request is sent by a task of its own, because nobody asks for an answer
     /// whose client has no room.
     pub(crate) fn watch(&self, mut download: Download) -> ReplyBody {
         // Whether the client has room is not known yet.
         download.waits();
+        download.memory = Some(self.memory.clone());
         let is_sending = download.sending.is_some();
         let shared = Rc::new(RefCell::new(download));
-        self.0.borrow_mut().push(Rc::downgrade(&shared));
+        self.answers.borrow_mut().push(Rc::downgrade(&shared));
         if is_sending {
             let answer = Rc::downgrade(&shared);
             let task = tokio::task::spawn_local(std::future::poll_fn(move |cx| match answer.upgrade() {
@@ -51,7 +60,7 @@ impl Watched {
     /// Gives up answers that nobody has asked for in time, and those whose key no longer holds. Their upstream
     /// connections are closed; their streams end in an error once the client listens again.
     pub(crate) fn sweep(&self, patience: &BodyPatience) {
-        self.0.borrow_mut().retain(|entry| {
+        self.answers.borrow_mut().retain(|entry| {
             let Some(download) = entry.upgrade() else { return false };
             let mut download = download.borrow_mut();
             if download.state != State::Running {
@@ -80,6 +89,8 @@ pub(crate) struct Download {
     asked_ms: u64,
     /// How fast it is asked for, over HTTP/2; over HTTP/1 the connection knows.
     taking: Pace,
+    /// Where what it hands to HTTP/2 counts.
+    memory: Option<MemorySum>,
     /// Whether the request had been taken whole when the answer began. Otherwise the upstream may not have read it
     /// all, and the next request would wait behind the rest.
     was_sent_whole: bool,
@@ -182,6 +193,7 @@ impl Download {
             is_watched,
             asked_ms: timers.now_ms(),
             taking: Pace::default(),
+            memory: None,
             was_sent_whole,
             bytes: 0,
             counted: 0,
@@ -454,7 +466,14 @@ impl Download {
 
     fn poll_frame_unguarded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match ready!(self.poll_data(cx)) {
-            Ok(Some(_)) => Poll::Ready(Some(Ok(Frame::data(self.take_bytes())))),
+            Ok(Some(_)) => {
+                let data = self.take_bytes();
+                let data = match &self.memory {
+                    Some(sum) => sum.counted(data),
+                    None => data,
+                };
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
             Ok(None) => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
             Err(error) => Poll::Ready(Some(Err(error))),
         }

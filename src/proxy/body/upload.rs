@@ -16,7 +16,7 @@ use crate::proxy::timer::{Timer, Timers};
 use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
-use crate::wire::{BodyFault, ClientWire, Outbox, Pace, UpstreamWire, push_chunk_end, push_chunk_head};
+use crate::wire::{BodyFault, ClientWire, Held, Outbox, Pace, UpstreamWire, push_chunk_end, push_chunk_head};
 
 /// What the engine sees of an upload while it is sent.
 #[derive(Default)]
@@ -69,6 +69,8 @@ enum Source {
     H1(Rc<ClientWire>),
     H2 {
         incoming: Incoming,
+        /// What it may hold in the meantime.
+        _held: Held,
         at_hand: Bytes,
         trailers: Option<Box<HeaderMap>>,
         stall: Timer,
@@ -99,8 +101,9 @@ impl Upload {
                 }
                 Source::H1(wire)
             }
-            ClientBody::H2(incoming) => Source::H2 {
+            ClientBody::H2(incoming, held) => Source::H2 {
                 incoming,
+                _held: held,
                 at_hand: Bytes::new(),
                 trailers: None,
                 stall: timers.timer(),
@@ -135,7 +138,7 @@ impl Upload {
                 Err(BodyFault::Fault(fault)) => return self.fail(failure_of(fault)),
                 Err(BodyFault::Gone) => return Poll::Ready(Err(BodyError::ClientGone)),
             },
-            Source::H2 { incoming, at_hand, trailers, stall, patience, pace, waiting_since_ms } => loop {
+            Source::H2 { incoming, at_hand, trailers, stall, patience, pace, waiting_since_ms, .. } => loop {
                 if !at_hand.is_empty() {
                     break Some(at_hand.len());
                 }

@@ -237,6 +237,8 @@ fn shared_values(inner: &Inner, now: Instant, page: &mut Page) {
     page.add_plain(&families::CACHE_REVISION, count(shared.cache_revision.load(Relaxed)));
     page.add_plain(&families::REPORT_MODE_ROUTES, count(shared.report_mode_routes.load(Relaxed)));
     page.add_plain(&families::CONFIG_LAST_RELOAD_SUCCESSFUL, flag(shared.last_reload_applied.load(Relaxed)));
+    page.add_plain(&families::MEMORY_HELD, count(shared.memory_held.load(Relaxed)));
+    page.add_plain(&families::MEMORY_LIMIT, count(shared.memory_limit.load(Relaxed)));
     page.add_plain(&families::PANICS, count(shared.panics.total()));
     page.add_plain(&families::LOG_LINES_DROPPED, count(shared.log_lines_dropped.total()));
     page.add_plain(&families::LAST_USE_MARKS_DROPPED, count(shared.last_use_marks_dropped.total()));

@@ -34,6 +34,7 @@ fn filled() -> (Metrics, Instant) {
     worker.connection(public, ConnectionState::Idle);
     worker.upstream_connection(shop, UpstreamConnectionState::Idle);
     metrics.connection_shed(Shed::Descriptors);
+    metrics.set_memory(13, 14);
     metrics.panicked();
     metrics.panicked();
     metrics.set_upstream_targets([(shop, "http://127.0.0.1:9000".to_owned(), true)]);
@@ -90,6 +91,8 @@ fn every_value_that_a_room_sets_is_shown() {
         r#"portcullis_tls_certificate_not_after_timestamp_seconds{name="edge"} 1800000000"#,
         r#"portcullis_connections_shed_total{reason="descriptors"} 1"#,
         r#"portcullis_connections_shed_total{reason="listener"} 0"#,
+        "portcullis_memory_held_bytes 13",
+        "portcullis_memory_limit_bytes 14",
         "portcullis_panics_total 2",
         "portcullis_log_lines_dropped_total 4",
         "portcullis_last_use_marks_dropped_total 5",

@@ -81,6 +81,10 @@ families! {
     CONNECTIONS = GAUGE "portcullis_connections" ["listener", "state"];
     /// Connections of clients that were answered 503, or ended, before anything was read, by what was full.
     CONNECTIONS_SHED = COUNTER "portcullis_connections_shed_total" ["reason"];
+    /// Bytes that connections and streams of clients hold, or may come to hold at any moment by the bounds they have.
+    MEMORY_HELD = GAUGE "portcullis_memory_held_bytes" [];
+    /// Bytes that they may hold; from nine tenths on new ones are answered 503.
+    MEMORY_LIMIT = GAUGE "portcullis_memory_limit_bytes" [];
     /// Panics: each cost one request, one connection or one task.
     PANICS = COUNTER "portcullis_panics_total" [];
     /// Log lines, access lines included, that were dropped because the output did not keep up.

@@ -196,6 +196,8 @@ closed_set!(
         Address = "address",
         /// The process has no descriptor for it.
         Descriptors = "descriptors",
+        /// What is under way holds nearly as much memory as it may.
+        Memory = "memory",
     }
 );
 closed_set!(

@@ -159,6 +159,12 @@ impl Metrics {
         self.inner.shared.shed[reason as usize].add(1);
     }
 
+    /// How much memory clients hold, and how much they may, in bytes.
+    pub fn set_memory(&self, held: u64, limit: u64) {
+        self.inner.shared.memory_held.store(held, Relaxed);
+        self.inner.shared.memory_limit.store(limit, Relaxed);
+    }
+
     /// Counts a panic.
     pub fn panicked(&self) {
         self.inner.shared.panics.add(1);

@@ -135,11 +135,21 @@ impl H2Peer {
         pour(self.stream.split().1, next).await
     }
 
-    /// Sends a ping and reads until it is answered: what was sent before it has been read by then. False when the
-    /// connection is given up instead.
+    /// Sends a ping and reads until it is answered: what was sent before it has been read by then, and the other side's
+    /// settings hold. False when the connection is given up instead.
     pub async fn ping(&mut self) -> bool {
         self.frame(PING, 0, 0, b"read yet").await;
-        tokio::time::timeout(patient(Duration::from_secs(15)), until_answered(&mut self.stream))
+        let answered = async {
+            loop {
+                match read_frame(&mut self.stream).await {
+                    Some((PING, ACK, _)) => return true,
+                    Some((SETTINGS, 0, _)) => self.frame(SETTINGS, ACK, 0, &[]).await,
+                    Some((GOAWAY, ..)) | None => return false,
+                    Some(_) => {}
+                }
+            }
+        };
+        tokio::time::timeout(patient(Duration::from_secs(15)), answered)
             .await
             .expect("a ping is answered, or the connection ends")
     }
@@ -224,16 +234,6 @@ async fn pour(mut writing: impl AsyncWrite + Unpin, mut next: impl FnMut() -> Op
         }
     }
     Flooded::Taken
-}
-
-async fn until_answered(reading: &mut (impl AsyncRead + Unpin)) -> bool {
-    loop {
-        match read_frame(reading).await {
-            Some((PING, ACK, _)) => return true,
-            Some((GOAWAY, ..)) | None => return false,
-            Some(_) => {}
-        }
-    }
 }
 
 /// The next frame: its type, its flags and its payload.
