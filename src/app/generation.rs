@@ -73,8 +73,8 @@ impl Generation {
             .collect::<Result<_, RunError>>()?;
         metrics.set_upstream_targets(upstreams.iter().flat_map(|upstream| {
             let label = metrics.upstream(&upstream.settings.name);
-            let answers = |target: &Target| target.answers.load(std::sync::atomic::Ordering::Relaxed);
-            upstream.targets.iter().map(move |target| (label, target.label.clone(), answers(target)))
+            let is_healthy = |target: &Target| target.standing.is_healthy(&upstream.settings.ejection);
+            upstream.targets.iter().map(move |target| (label, target.label.clone(), is_healthy(target)))
         }));
         metrics.set_max_routes(settings.metrics.max_routes);
         let labels = rules.routes.iter().map(|route| metrics.route(&route.settings.label)).collect();

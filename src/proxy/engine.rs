@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::answer::Answer;
 use super::asked::Asked;
+use super::balance::Turns;
 use super::body::Watched;
 use super::client::{ClientConnection, client_address};
 use super::cors::{self, PageOfKey};
@@ -60,7 +61,8 @@ pub(crate) struct Engine {
     /// When draining began, on the coarse clock.
     pub(crate) drain_began_ms: Cell<u64>,
     pub(super) ids: RequestIds,
-    pub(super) next_target: Cell<usize>,
+    /// Whose turn it is, upstream by upstream.
+    pub(super) turns: Turns,
 }
 
 /// What is known of one request while it is being answered.
@@ -132,7 +134,7 @@ impl Engine {
             watched,
             drain_began_ms: Cell::new(0),
             ids: RequestIds::seeded(),
-            next_target: Cell::new(0),
+            turns: Turns::default(),
         })
     }
 
@@ -205,7 +207,8 @@ impl Forward {
                 return Box::pin(cx.serve_self(question.take(), exchange.take(), *route)).await;
             }
         };
-        let upstream = &cx.current.plan.upstreams[upstream];
+        let number = upstream;
+        let upstream = &cx.current.plan.upstreams[number];
         let failure = if upstream.targets.is_empty() {
             let answer = Box::pin(echo::answer(outgoing)).await;
             match exchange.take() {
@@ -219,7 +222,7 @@ impl Forward {
                 None => Failure::Internal,
             }
         } else {
-            match outgoing.send(cx, upstream, exchange).await {
+            match outgoing.send(cx, (number, upstream), exchange).await {
                 Ok(answer) => return cx.with_request_id(cx.with_route_fields(answer, Some(*route), false)),
                 Err(failure) => failure,
             }

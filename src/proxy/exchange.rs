@@ -1,6 +1,7 @@
 //! A prepared request's way to an upstream and back: the exchange, what may be tried again, and the answer's beginning.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -10,14 +11,16 @@ use hyper::body::Incoming;
 
 use super::answer::{Answer, Length, pass_fields};
 use super::body::{BodyError, Download, DownloadParts, ReplyBody, RequestBody, SendError, Sending, UploadProgress};
+use super::course::{Broken, Course, Next};
 use super::engine::Context;
 use super::observe::Exchange;
 use super::outgoing::Outgoing;
-use super::pool::{H1Lease, H2Lease, Lease};
-use super::settings::UpstreamTimeouts;
+use super::pool::{H1Lease, H2Lease, Lease, Wanted};
+use super::settings::{Balance, UpstreamTimeouts};
 use super::target::{Target, Upstream};
 use super::timer::Timer;
 use super::tunnel::PendingTunnel;
+use crate::domain::time::monotonic_now;
 use crate::domain::{FieldLines, Known, OwnedFields};
 use crate::framing::{AnswerRead, Asked};
 use crate::reply::Failure;
@@ -26,47 +29,49 @@ use crate::wire::AnswerFault;
 impl Outgoing {
     /// Sends it and begins the answer.
     ///
-    /// Retried are only requests of which the upstream cannot have seen anything, and, once, those without body whose
-    /// repetition is harmless (RFC 9110 §9.2.2) on a connection that the upstream was about to close anyway.
+    /// A target that cannot be connected to, in its share of the time for that, hands the request on to another. Retried
+    /// are only requests of which the upstream cannot have seen anything, and, once, those without body whose repetition
+    /// is harmless (RFC 9110 §9.2.2) on a connection that the upstream was about to close anyway, or at a target that was
+    /// on trial. Each takes from the upstream's budget.
     ///
     /// With the answer's beginning `exchange` goes on with its body; after a failure it is still there.
     pub(super) async fn send(
         &mut self,
         cx: &Context,
-        upstream: &Upstream,
+        (number, upstream): (usize, &Arc<Upstream>),
         exchange: &mut Option<Exchange>,
     ) -> Result<Answer, Failure> {
-        let first = cx.engine.next_target.get();
-        cx.engine.next_target.set(first.wrapping_add(1));
+        let is_bodiless = self.upload.is_none();
+        let is_harmless = is_bodiless && self.method.is_idempotent() && self.wants_tunnel.is_none();
+        let begun = exchange.as_ref().map_or_else(monotonic_now, Exchange::begun);
+        let choice = cx.engine.turns.begin(number, upstream, is_harmless, begun, cx.engine.timers.now_ms());
+        let mut course = Course::new(number, upstream, choice);
         if let Some(exchange) = exchange {
             exchange.reached_upstream(&upstream.settings.name);
         }
-        let mut tries = 0;
-        let mut repeated = false;
-        let is_bodiless = self.upload.is_none();
         loop {
-            let target = &upstream.targets[(first + tries) % upstream.targets.len()];
+            let target = &upstream.targets[course.choice.at];
+            if let (Balance::LeastRequests, Some(exchange)) = (upstream.settings.balance, &mut *exchange) {
+                exchange.loads(target);
+            }
             let protocol = target.protocol_for(upstream.settings.protocol, cx.is_grpc);
-            let leased = match cx.engine.pool.lease_idle(target, &upstream.settings, protocol) {
+            let wanted = Wanted { upstream, target, protocol, is_trial: course.choice.is_trial };
+            let leased = match cx.engine.pool.lease_idle(wanted) {
                 Some(lease) => Ok(lease),
                 // Boxed: it is large and rare, and would make every request's future as large.
-                None => {
-                    Box::pin(cx.engine.pool.lease(target, &upstream.settings, protocol, self.timeouts.connect)).await
-                }
+                None => Box::pin(cx.engine.pool.lease(wanted, course.dial_time(self.timeouts.connect))).await,
             };
             let lease = match leased {
                 Ok(lease) => lease,
-                Err(Failure::UpstreamUnreachable) if tries + 1 < upstream.targets.len() => {
-                    tries += 1;
-                    continue;
+                Err(failure @ (Failure::UpstreamUnreachable | Failure::UpstreamTimeout)) => {
+                    if course.has_time() && course.go_on(cx, Next::Other) {
+                        continue;
+                    }
+                    return Err(failure);
                 }
                 Err(failure) => return Err(failure),
             };
-            let may_repeat = !repeated
-                && lease.was_used_before()
-                && self.method.is_idempotent()
-                && is_bodiless
-                && self.wants_tunnel.is_none();
+            let was_used = lease.was_used_before();
             let broken = match lease {
                 Lease::H1(mut lease) => {
                     let (head, is_chunked) = self.take_h1_head(&target.authority);
@@ -76,6 +81,7 @@ impl Outgoing {
                     match asking.ask(self, &timer).await {
                         Ok(read) => {
                             let sending = asking.sending;
+                            course.note_answer(cx, read.status);
                             if let Some(exchange) = exchange {
                                 exchange.head_arrived(read.status, &upstream.settings.name);
                             }
@@ -94,6 +100,7 @@ impl Outgoing {
                     // Boxed like dialing.
                     match Box::pin(self.ask_h2(cx, &mut lease, sent, body)).await {
                         Ok(answer) => {
+                            course.note_answer(cx, answer.status().as_u16());
                             if let Some(exchange) = exchange {
                                 exchange.head_arrived(answer.status().as_u16(), &upstream.settings.name);
                             }
@@ -103,12 +110,11 @@ impl Outgoing {
                     }
                 }
             };
-            match broken {
-                Broken::Unsent if tries < MAX_UNSENT => tries += 1,
-                Broken::Unsent => return Err(Failure::UpstreamUnreachable),
-                Broken::Closed if may_repeat => repeated = true,
-                Broken::Closed => return Err(Failure::UpstreamUnreachable),
-                Broken::Sent(failure) => return Err(failure),
+            course.note_failure(cx, &broken, was_used);
+            let next = course.after(&broken, was_used, is_harmless);
+            match next {
+                Some(next) if course.go_on(cx, next) => {}
+                Some(_) | None => return Err(broken.failure()),
             }
         }
     }
@@ -343,21 +349,8 @@ fn length_is_absent(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// How often a request that was never written is tried again on another connection.
-const MAX_UNSENT: usize = 3;
-
 /// Tunnels are allowed to be silent for longer than answers.
 const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
-
-/// Why an exchange broke before the answer's head.
-enum Broken {
-    /// The upstream has seen nothing of it.
-    Unsent,
-    /// It closed the connection without a byte: as if it had been about to, request or not.
-    Closed,
-    /// It may have.
-    Sent(Failure),
-}
 
 /// A request on its way over one HTTP/1.1 connection.
 struct H1Asking<'a> {

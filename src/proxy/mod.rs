@@ -5,11 +5,13 @@
 
 mod answer;
 mod asked;
+mod balance;
 mod body;
 pub(crate) mod certificate;
 mod client;
 mod connect;
 mod cors;
+mod course;
 mod echo;
 mod engine;
 mod exchange;
@@ -24,6 +26,7 @@ mod remember;
 mod request_id;
 mod self_service;
 mod settings;
+mod standing;
 mod target;
 mod timer;
 mod tls;

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Version};
@@ -16,7 +15,8 @@ use super::live::Current;
 use super::noting::WorkerTally;
 use super::request_id::RequestId;
 use super::self_service::ApiRefusal;
-use super::target::Target;
+use super::standing::{Change, InFlight};
+use super::target::{Target, Upstream};
 use crate::domain::redact::path_without_keys;
 use crate::domain::time::{self, monotonic_now};
 use crate::domain::{KeyId, Known, OwnerId, Timestamp};
@@ -99,6 +99,7 @@ impl Observer {
             line,
             ticket: None,
             counted: None,
+            load: None,
             over: false,
         }
     }
@@ -113,10 +114,20 @@ impl Observer {
         label
     }
 
-    /// Notes whether a target could be connected to. Costs one exchange of an atomic unless it changed.
-    pub(crate) fn upstream_answers(&self, upstream: UpstreamLabel, target: &Target, answers: bool) {
-        if target.answers.swap(answers, Ordering::Relaxed) != answers {
-            self.shared.set_upstream_healthy(upstream, &target.label, answers);
+    /// Notes that a target could not be connected to, or broke off before an answer. `is_trial`: it had been left out, and
+    /// this was to show whether it still should be.
+    #[cold]
+    pub(crate) fn target_failed(&self, upstream: &Upstream, target: &Target, is_trial: bool) {
+        let change = upstream.failed(target, is_trial, monotonic_now());
+        tell_change(&self.shared, upstream, target, change);
+    }
+
+    /// Notes that a target answers.
+    #[inline]
+    pub(crate) fn target_answered(&self, upstream: &Upstream, target: &Target) {
+        let change = target.standing.answered(&upstream.settings.ejection);
+        if change != Change::None {
+            tell_change(&self.shared, upstream, target, change);
         }
     }
 
@@ -130,6 +141,28 @@ impl Observer {
         known.push((name.to_owned(), label));
         label
     }
+}
+
+/// Says in metrics and log what became of a target's standing.
+#[cold]
+pub(super) fn tell_change(metrics: &Metrics, upstream: &Upstream, target: &Target, change: Change) {
+    let (name, url) = (&upstream.settings.name, &target.label);
+    match change {
+        Change::None => return,
+        Change::Fails => {
+            tracing::warn!(upstream = %name, upstream_target = %url, "a target fails, and there is no other to be asked");
+        }
+        Change::Ejected(span) => {
+            tracing::warn!(upstream = %name, upstream_target = %url, out_for = ?span, "a target fails and is left out");
+        }
+        Change::Recovered => tracing::info!(upstream = %name, upstream_target = %url, "a target answers again"),
+    }
+    if matches!(change, Change::Ejected(_)) {
+        metrics.count_ejection(metrics.upstream(name), url);
+    }
+    // Asked while nobody else says it, so that what is said last is what holds.
+    let is_healthy = || target.standing.is_healthy(&upstream.settings.ejection);
+    metrics.set_upstream_healthy(metrics.upstream(name), url, is_healthy);
 }
 
 /// What became of a request, in the words of metrics and logs.
@@ -278,10 +311,17 @@ pub(crate) struct Exchange {
     pub(super) ticket: Option<Ticket>,
     /// What it is counted by, when it came with a key that is known.
     counted: Option<Counted>,
+    /// The target that it is under way at, where requests are balanced by how many are.
+    load: Option<InFlight>,
     over: bool,
 }
 
 impl Exchange {
+    /// Counts it among the requests under way at a target, until it ends.
+    pub(super) fn loads(&mut self, target: &Arc<Target>) {
+        self.load = Some(InFlight::begin(target));
+    }
+
     /// Notes who the client is.
     pub(crate) fn set_client(&mut self, client: Option<IpAddr>) {
         if let Some(line) = &mut self.line {

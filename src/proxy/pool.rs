@@ -16,10 +16,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use super::connect::{self, H1Connection, H2Connection, Opened, Tunnel};
 use super::observe::Observer;
 use super::settings::{Protocol, UpstreamSettings};
-use super::target::Target;
+use super::target::{Target, Upstream};
 use super::timer::{Elapsed, Timers};
+use crate::domain::time::monotonic_now;
 use crate::reply::Failure;
-use crate::telemetry::{UpstreamConnectionState, UpstreamLabel};
+use crate::telemetry::UpstreamConnectionState;
 use crate::wire::{Buffers, is_exhausted};
 
 /// Most requests in flight on one HTTP/2 connection, whatever the peer would allow.
@@ -63,6 +64,28 @@ struct Idle {
     idle_since_ms: u64,
 }
 
+/// Whom a connection is wanted to.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// The upstream.
+    pub(crate) upstream: &'a Arc<Upstream>,
+    /// One of its targets.
+    pub(crate) target: &'a Arc<Target>,
+    /// Which HTTP.
+    pub(crate) protocol: Protocol,
+    /// Whether the target had been left out and this shows whether it still should be.
+    pub(crate) is_trial: bool,
+}
+
+/// How long opening a connection may take.
+#[derive(Clone, Copy)]
+pub(crate) struct DialTime {
+    /// In all. It goes on when the request that began it does not wait for it any longer, and goes to the pool.
+    pub(crate) most: Duration,
+    /// So long the request waits for it.
+    pub(crate) patience: Duration,
+}
+
 /// A connection in use by one request.
 pub(crate) enum Lease {
     /// An HTTP/1.1 connection of one's own. Given back, or closed when dropped.
@@ -96,31 +119,25 @@ impl Pool {
         Self { timers, observer, buffers, targets: RefCell::default() }
     }
 
-    /// An idle HTTP/1.1 connection to `target`, if there is one that can be used. Never waits.
-    pub(crate) fn lease_idle(
-        &self,
-        target: &Arc<Target>,
-        settings: &UpstreamSettings,
-        protocol: Protocol,
-    ) -> Option<Lease> {
-        let pool = self.target_pool(target, settings);
-        if pool.wants_h2(protocol) { None } else { pool.take_idle(self.timers.now_ms()) }
+    /// An idle HTTP/1.1 connection, if there is one that can be used. Never waits.
+    pub(crate) fn lease_idle(&self, wanted: Wanted<'_>) -> Option<Lease> {
+        let pool = self.target_pool(wanted.target, &wanted.upstream.settings);
+        if pool.wants_h2(wanted.protocol) { None } else { pool.take_idle(self.timers.now_ms()) }
     }
 
-    /// A connection to `target`, idle or newly opened.
+    /// A connection, idle or newly opened.
     ///
     /// # Errors
     /// [`Failure::UpstreamBusy`] when all are in use for `queue_timeout`, [`Failure::UpstreamTimeout`] when opening
-    /// takes longer than `connect_timeout`, [`Failure::UpstreamUnreachable`] when it fails.
-    pub(crate) async fn lease(
-        &self,
-        target: &Arc<Target>,
-        settings: &UpstreamSettings,
-        protocol: Protocol,
-        connect_timeout: Duration,
-    ) -> Result<Lease, Failure> {
+    /// takes longer than `time` allows, [`Failure::UpstreamUnreachable`] when it fails.
+    pub(crate) async fn lease(&self, wanted: Wanted<'_>, time: DialTime) -> Result<Lease, Failure> {
+        let Wanted { upstream, target, protocol, is_trial } = wanted;
+        let settings = &upstream.settings;
         let pool = self.target_pool(target, settings);
         let timer = self.timers.timer();
+        let patience_ms = u64::try_from(time.patience.as_millis()).unwrap_or(u64::MAX);
+        let mut until_ms = self.timers.now_ms().saturating_add(patience_ms);
+        let left = |until_ms: u64| Duration::from_millis(until_ms.saturating_sub(self.timers.now_ms()));
         let mut has_waited = false;
         loop {
             // What a target speaks may turn out meanwhile.
@@ -133,7 +150,11 @@ impl Pool {
                     return Ok(lease);
                 }
                 if pool.dialing_h2.get() {
-                    let arrived = timer.bound(connect_timeout, pool.changed.notified()).await;
+                    // In all, however many others open one before and fail.
+                    if left(until_ms).is_zero() {
+                        return Err(Failure::UpstreamTimeout);
+                    }
+                    let arrived = timer.bound(left(until_ms), pool.changed.notified()).await;
                     arrived.map_err(|Elapsed| Failure::UpstreamTimeout)?;
                     continue;
                 }
@@ -141,7 +162,7 @@ impl Pool {
                 // A courtesy to the target, not a queue: whoever waited for a turn opens a connection in any case.
                 let freed = pool.freed(&self.timers, TargetPool::may_dial);
                 has_waited = true;
-                match timer.bound(DIAL_PATIENCE.min(connect_timeout), freed).await {
+                match timer.bound(DIAL_PATIENCE.min(left(until_ms)), freed).await {
                     Ok(Some(lease)) => return Ok(lease),
                     Ok(None) | Err(Elapsed) => continue,
                 }
@@ -150,7 +171,10 @@ impl Pool {
                 Ok(permit) => permit,
                 Err(_) => match pool.wait(&self.timers, wants_h2, settings).await? {
                     Waited::Lease(lease) => return Ok(lease),
-                    Waited::Permit(permit) => permit,
+                    Waited::Permit(permit) => {
+                        until_ms = self.timers.now_ms().saturating_add(patience_ms);
+                        permit
+                    }
                 },
             };
             let (hand_over, dialed) = oneshot::channel();
@@ -159,23 +183,31 @@ impl Pool {
                 timers: Rc::clone(&self.timers),
                 observer: Rc::clone(&self.observer),
                 buffers: Rc::clone(&self.buffers),
-                upstream: self.observer.upstream(&settings.name),
+                upstream: Arc::clone(upstream),
                 protocol,
-                connect_timeout,
+                is_trial,
+                most: time.most,
                 _dialing: Dialing::begin(&pool, wants_h2),
             };
             drop(tokio::task::spawn_local(dial.run(permit, hand_over)));
             // The task ends by itself, and tells what came of it unless the worker ends.
             let dialed = async { dialed.await.unwrap_or(Err(Failure::UpstreamUnreachable)) };
-            if wants_h2 {
-                return dialed.await;
-            }
-            // Another request may be done with its connection first. This one's goes to the pool then.
-            return tokio::select! {
-                biased;
-                lease = dialed => lease,
-                Some(lease) = pool.freed(&self.timers, |_| false) => Ok(lease),
+            let arrived = async {
+                if wants_h2 {
+                    return dialed.await;
+                }
+                // Another request may be done with its connection first. This one's goes to the pool then.
+                tokio::select! {
+                    biased;
+                    lease = dialed => lease,
+                    Some(lease) = pool.freed(&self.timers, |_| false) => Ok(lease),
+                }
             };
+            if time.patience >= time.most {
+                // It ends in time by itself.
+                return arrived.await;
+            }
+            return timer.bound(left(until_ms), arrived).await.unwrap_or(Err(Failure::UpstreamTimeout));
         }
     }
 
@@ -224,31 +256,40 @@ struct Dial {
     timers: Rc<Timers>,
     observer: Rc<Observer>,
     buffers: Rc<Buffers>,
-    upstream: UpstreamLabel,
+    upstream: Arc<Upstream>,
     protocol: Protocol,
-    connect_timeout: Duration,
+    is_trial: bool,
+    most: Duration,
     _dialing: Dialing,
 }
 
 impl Dial {
     async fn run(self, permit: OwnedSemaphorePermit, hand_over: oneshot::Sender<Result<Lease, Failure>>) {
         let lease = self.open(permit).await;
-        match hand_over.send(lease) {
-            Ok(()) | Err(Err(_)) => {}
-            Err(Ok(Lease::H1(lease))) => lease.give_back(self.timers.now_ms()),
+        // Whoever wanted it may not wait for it any longer.
+        let Err(Ok(lease)) = hand_over.send(lease) else { return };
+        if self.is_trial {
+            self.pool.target.standing.may_be_tried(monotonic_now());
+        }
+        match lease {
+            Lease::H1(lease) => lease.give_back(self.timers.now_ms()),
             // It is among the shared ones already.
-            Err(Ok(Lease::H2(lease))) => drop(lease),
+            Lease::H2(lease) => drop(lease),
         }
     }
 
     async fn open(&self, permit: OwnedSemaphorePermit) -> Result<Lease, Failure> {
         let Self { pool, timers, observer, upstream, protocol, .. } = self;
         let target = &pool.target;
-        let gauge = observer.metrics.upstream_connection(*upstream, UpstreamConnectionState::Active);
+        let label = observer.upstream(&upstream.settings.name);
+        let gauge = observer.metrics.upstream_connection(label, UpstreamConnectionState::Active);
         let buffers = Rc::clone(&self.buffers);
         let dial = connect::open(&target.endpoint, *protocol, permit, gauge, timers.now_ms(), buffers);
-        let opened = match timers.timer().bound(self.connect_timeout, dial).await {
-            Err(Elapsed) => Err(Failure::UpstreamTimeout),
+        let opened = match timers.timer().bound(self.most, dial).await {
+            Err(Elapsed) => {
+                observer.target_failed(upstream, target, self.is_trial);
+                Err(Failure::UpstreamTimeout)
+            }
             Ok(Err(error)) if is_exhausted(&error) => {
                 // That is our trouble: nothing is known of the target.
                 tracing::warn!(upstream_target = %target.label, "no descriptor is left for an upstream connection");
@@ -256,11 +297,13 @@ impl Dial {
             }
             Ok(Err(error)) => {
                 tracing::warn!(upstream_target = %target.label, %error, "upstream connection failed");
+                if !is_ours(&error) {
+                    observer.target_failed(upstream, target, self.is_trial);
+                }
                 Err(Failure::UpstreamUnreachable)
             }
             Ok(Ok(opened)) => Ok(opened),
         };
-        observer.upstream_answers(*upstream, target, opened.is_ok());
         let speaks_h2 = matches!(&opened, Ok(Opened::H2(_)));
         if *protocol == Protocol::Auto && opened.is_ok() {
             // What ALPN said once it will say again. In the clear only the request knows (gRPC).
@@ -280,6 +323,13 @@ impl Dial {
             }
         })
     }
+}
+
+/// Whether a connection failed for want of something on this machine, which tells nothing about the target.
+fn is_ours(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let own = [Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| own.iter().any(|own| own.raw_os_error() == code))
 }
 
 enum Waited {

@@ -26,6 +26,12 @@ pub struct UpstreamSettings {
     pub tls: UpstreamTls,
     /// Bounds in time.
     pub timeouts: UpstreamTimeouts,
+    /// How requests are shared out among its targets.
+    pub balance: Balance,
+    /// When a target that fails is left out.
+    pub ejection: Ejection,
+    /// How much may be tried again.
+    pub retry_budget: RetryBudget,
     /// Most connections to one target, counted over the whole process. Default 1024.
     pub max_connections: usize,
     /// How long a request waits for a connection when all are in use, before 503. Default 1 s.
@@ -54,6 +60,39 @@ pub enum UpstreamKind {
 pub struct Target {
     /// `http://host:port`, `https://host:port`, without path.
     pub url: Uri,
+    /// Its share of the requests, beside the others'. 1 to 1000, default 1.
+    pub weight: u32,
+}
+
+/// How requests are shared out among the targets of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// To the one with the fewest requests under way for its weight, counted over the whole process.
+    LeastRequests,
+}
+
+/// When a target that fails is left out, and for how long. The last one is never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ejection {
+    /// After so many failures in a row: no connection, or one that broke before an answer began. 0: never. Default 3.
+    pub failures: u32,
+    /// For how long at first; twice as long each time, until it answers. Default 1 s.
+    pub base_time: Duration,
+    /// At most so long. Default 1 min.
+    pub max_time: Duration,
+    /// Whether an answer of 500 and above is a failure, and one that does not begin in time. Default no.
+    pub server_errors: bool,
+}
+
+/// How many requests may be sent again, or to another target. On each worker, of the last five to ten seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// So many of a hundred requests. Default 20.
+    pub percent: u32,
+    /// And so many a second in any case. Default 10.
+    pub min_per_second: u32,
 }
 
 /// Which HTTP an upstream speaks.

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use http::HeaderValue;
 use rustls_pki_types::ServerName;
 use tokio::sync::Semaphore;
 
 use super::certificate::TlsError;
-use super::settings::{Protocol, UpstreamKind, UpstreamSettings};
+use super::settings::{self, Protocol, UpstreamKind, UpstreamSettings};
+use super::standing::{Change, Standing};
 use super::tls::{FilesDigest, TlsClient};
 
 /// Where one target is and how to speak to it.
@@ -40,8 +42,8 @@ pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
     /// One permit for each connection the process may have to it.
     pub(crate) permits: Arc<Semaphore>,
-    /// Whether the last attempt to connect succeeded.
-    pub(crate) answers: AtomicBool,
+    /// Whether it is given requests.
+    pub(crate) standing: Standing,
     /// Requests that wait for a permit anywhere in the process.
     pub(crate) waiting: AtomicUsize,
     /// The `Host` it is sent where the configuration sets none and HTTP/2 needs an authority.
@@ -50,10 +52,14 @@ pub(crate) struct Target {
 
 /// One upstream, shared by all workers.
 pub(crate) struct Upstream {
+    /// Tells it from those of other configurations.
+    pub(crate) id: u64,
     /// As configured.
     pub(crate) settings: UpstreamSettings,
     /// Its targets; empty for the built-in echo.
     pub(crate) targets: Vec<Arc<Target>>,
+    /// Their weights.
+    pub(crate) weights: Vec<u32>,
     /// What the files of `settings.tls` held when they were read; `None` where that is not known.
     files: Option<FilesDigest>,
 }
@@ -86,36 +92,51 @@ impl fmt::Display for UpstreamError {
 
 impl std::error::Error for UpstreamError {}
 
-static NEXT_TARGET: AtomicU64 = AtomicU64::new(1);
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
 
 impl Upstream {
     /// Sets up an upstream. Reads certificate files; opens no connection.
     ///
-    /// `previous` is the same-named upstream of the configuration before: where nothing changed, the contents of
-    /// certificate files included, its targets, and with them their open connections, go on.
+    /// `previous` is the same-named upstream of the configuration before: where nothing changed about how targets are
+    /// spoken to, the contents of certificate files included, those that both have, and with them their open connections
+    /// and what is known of them, go on.
     ///
     /// # Errors
     /// A target or certificate that cannot be used.
     pub(crate) fn open(settings: UpstreamSettings, previous: Option<&Self>) -> Result<Self, UpstreamError> {
         // Before the files are loaded: one that is replaced meanwhile differs from this the next time.
         let files = settings.tls.files_digest();
-        if let Some(before) = previous
-            && files.is_some()
-            && before.files == files
-            && before.settings.targets == settings.targets
-            && before.settings.tls == settings.tls
-            && before.settings.protocol == settings.protocol
-            && before.settings.max_connections == settings.max_connections
-        {
-            return Ok(Self { targets: before.targets.clone(), settings, files });
-        }
-        let targets = match settings.kind {
-            UpstreamKind::Echo => Vec::new(),
-            UpstreamKind::Network => {
-                settings.targets.iter().map(|target| open_target(&settings, &target.url)).collect::<Result<_, _>>()?
+        let previous = previous.filter(|before| {
+            files.is_some()
+                && before.files == files
+                && before.settings.tls == settings.tls
+                && before.settings.protocol == settings.protocol
+                && before.settings.max_connections == settings.max_connections
+        });
+        let open = |target: &settings::Target| {
+            let same = |(before, _): &(&settings::Target, _)| before.url == target.url;
+            let before = previous.and_then(|before| before.settings.targets.iter().zip(&before.targets).find(same));
+            match before {
+                Some((_, known)) => Ok(Arc::clone(known)),
+                None => open_target(&settings, &target.url),
             }
         };
-        Ok(Self { settings, targets, files })
+        let targets = match settings.kind {
+            UpstreamKind::Echo => Vec::new(),
+            UpstreamKind::Network => settings.targets.iter().map(open).collect::<Result<Vec<_>, _>>()?,
+        };
+        let weights = settings.targets.iter().map(|target| target.weight).collect();
+        Ok(Self { id: next_id(), settings, targets, weights, files })
+    }
+
+    /// Notes that one of its targets could not be connected to, or broke off before an answer; see [`Standing::failed`].
+    pub(crate) fn failed(&self, target: &Target, is_trial: bool, now: Instant) -> Change {
+        let is_last = self.targets.iter().all(|other| other.id == target.id || !other.standing.is_in());
+        target.standing.failed(&self.settings.ejection, is_trial, is_last, now)
     }
 }
 
@@ -132,11 +153,11 @@ fn open_target(settings: &UpstreamSettings, url: &http::Uri) -> Result<Arc<Targe
         })
         .transpose()?;
     Ok(Arc::new(Target {
-        id: NEXT_TARGET.fetch_add(1, Ordering::Relaxed),
+        id: next_id(),
         label: url.to_string().trim_end_matches('/').to_owned(),
         endpoint: Endpoint { host, port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }), tls },
         permits: Arc::new(Semaphore::new(settings.max_connections)),
-        answers: AtomicBool::new(true),
+        standing: Standing::new(),
         waiting: AtomicUsize::new(0),
         authority: HeaderValue::from_str(authority.as_str()).map_err(|_| refuse("names no host"))?,
     }))

@@ -13,7 +13,8 @@ use crate::config::shape::net::UNUSUAL_NAMES;
 use crate::domain::RateLimit;
 use crate::gate::{GateSettings, OnStale};
 use crate::proxy::{
-    CertificateFiles, HeaderSettings, HostPolicy, NamePattern, Protocol, UpstreamKind, UpstreamSettings,
+    Balance, CertificateFiles, HeaderSettings, HostPolicy, NamePattern, Protocol, Target, UpstreamKind,
+    UpstreamSettings,
 };
 use crate::route::ReadsPaths;
 use crate::server::{ClientCertificates, EdgeCertificate, Limits, ListenerSettings, TlsSettings, TlsVersion, Workers};
@@ -187,7 +188,30 @@ fn upstream(upstream: &UpstreamSettings) -> Value {
                 UpstreamKind::Echo => "echo",
             }),
         ),
-        ("targets", filled(&upstream.targets, |target| map([("url", Some(text(target.url.to_string())))]))),
+        ("targets", filled(&upstream.targets, target)),
+        (
+            "balance",
+            word(match upstream.balance {
+                Balance::RoundRobin => "round_robin",
+                Balance::LeastRequests => "least_requests",
+            }),
+        ),
+        (
+            "ejection",
+            Some(map([
+                ("failures", count(upstream.ejection.failures)),
+                ("base_time", span(upstream.ejection.base_time)),
+                ("max_time", span(upstream.ejection.max_time)),
+                ("server_errors", flag(upstream.ejection.server_errors)),
+            ])),
+        ),
+        (
+            "retry_budget",
+            Some(map([
+                ("percent", count(upstream.retry_budget.percent)),
+                ("min_per_second", count(upstream.retry_budget.min_per_second)),
+            ])),
+        ),
         (
             "protocol",
             word(match upstream.protocol {
@@ -235,6 +259,10 @@ fn upstream(upstream: &UpstreamSettings) -> Value {
         ("max_lifetime", span(upstream.max_lifetime)),
         ("headers", Some(header_edit(&upstream.set_headers, &upstream.remove_headers))),
     ])
+}
+
+fn target(target: &Target) -> Value {
+    map([("url", Some(text(target.url.to_string()))), ("weight", count(target.weight))])
 }
 
 fn environments(gate: &GateSettings) -> Value {

@@ -11,7 +11,7 @@ use super::super::node::Node;
 use super::super::shape::text::{FilePath, Label};
 use super::super::shape::{At, Definitions, Listed, Shape, choice, parsed, shape, unknown_word};
 use super::routes::{HeaderEditFile, TimeoutsFile};
-use crate::proxy::{Protocol, UpstreamKind};
+use crate::proxy::{Balance, Protocol, UpstreamKind};
 use crate::route::ReadsPaths;
 use crate::server::{Bind, TlsVersion};
 
@@ -88,8 +88,14 @@ shape! {
     pub(crate) struct UpstreamFile {
         /// `network`: servers over the network. `echo`: built in, answers with what it was sent.
         kind: Option<At<UpstreamKind>> = "network",
-        /// The servers, in turn.
+        /// The servers.
         targets: Option<At<Listed<TargetFile>>>,
+        /// How requests are shared out among them: `round_robin`, or `least_requests` (to the one with the fewest under way).
+        balance: Option<Balance> = "round_robin",
+        /// When a target that fails is left out. The last one never is.
+        ejection: Option<EjectionFile>,
+        /// How many requests may be sent again, or to another target; of the last seconds, on each worker.
+        retry_budget: Option<RetryBudgetFile>,
         /// `auto`: HTTP/1.1, or what ALPN says; gRPC over HTTP/2. Else `h1`, `h2` or `h2c`.
         protocol: Option<At<Protocol>> = "auto",
         /// The Host it is sent: `keep` the client's, or this value.
@@ -118,6 +124,32 @@ shape! {
     pub(crate) struct TargetFile {
         /// `http://host:port` or `https://host:port`.
         url: At<Uri>,
+        /// Its share of the requests, beside the others' weights. 1 to 1000.
+        weight: Option<At<u64>> = 1,
+    }
+}
+
+shape! {
+    /// When a target that fails is left out, and for how long.
+    pub(crate) struct EjectionFile {
+        /// After so many failures in a row: no connection, or one that broke before an answer. 0: never. At most 1000.
+        failures: Option<At<u64>> = 3,
+        /// For how long at first; then one request tries it, and the time doubles until it answers. 100ms to 1h.
+        base_time: Option<At<Duration>> = "1s",
+        /// The longest time. Up to 24h.
+        max_time: Option<At<Duration>> = "1m",
+        /// Whether answers of 500 and above count as failures, and answers that do not begin in time.
+        server_errors: Option<bool> = false,
+    }
+}
+
+shape! {
+    /// How many requests may be sent again.
+    pub(crate) struct RetryBudgetFile {
+        /// So many of a hundred requests. 0 to 100.
+        percent: Option<At<u64>> = 20,
+        /// And so many a second in any case. Up to 10000.
+        min_per_second: Option<At<u64>> = 10,
     }
 }
 
@@ -134,6 +166,10 @@ shape! {
 }
 
 choice!(UpstreamKind, "network or echo", { "network" => UpstreamKind::Network, "echo" => UpstreamKind::Echo, });
+choice!(Balance, "round_robin or least_requests", {
+    "round_robin" => Balance::RoundRobin,
+    "least_requests" => Balance::LeastRequests,
+});
 choice!(Protocol, "a protocol", {
     "auto" => Protocol::Auto,
     "h1" => Protocol::H1,

@@ -1,5 +1,6 @@
 //! Listeners, their certificates, and upstreams.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -7,13 +8,15 @@ use http::HeaderValue;
 use super::super::diagnostic::{Code, Findings, Problem};
 use super::super::file::File;
 use super::super::file::routes::TimeoutsFile;
-use super::super::file::servers::{CertificateFile, EdgeCertificateFile, ListenerFile, UpstreamFile, UpstreamTlsFile};
+use super::super::file::servers::{
+    CertificateFile, EdgeCertificateFile, EjectionFile, ListenerFile, RetryBudgetFile, UpstreamFile, UpstreamTlsFile,
+};
 use super::super::shape::text::FilePath;
 use super::super::shape::{At, Listed, NamedEntry};
 use super::{DAY, HOUR, MINUTE, MS, Marks, SECOND, count, forward, missing_section, span, taken_twice};
 use crate::proxy::{
-    CertificateFiles, HostPolicy, Protocol, Target, UpstreamKind, UpstreamSettings, UpstreamTimeouts, UpstreamTls,
-    authorities_fault, pair_fault,
+    Balance, CertificateFiles, Ejection, HostPolicy, Protocol, RetryBudget, Target, UpstreamKind, UpstreamSettings,
+    UpstreamTimeouts, UpstreamTls, authorities_fault, pair_fault,
 };
 use crate::route::ReadsPaths;
 use crate::server::{Bind, ClientCertificates, EdgeCertificate, ListenerSettings, TlsSettings, TlsVersion};
@@ -236,6 +239,9 @@ fn upstream(entry: &NamedEntry<UpstreamFile>, value: &UpstreamFile, findings: &m
             first_byte: timeout(value.timeouts.as_ref(), |t| t.first_byte.as_ref(), DAY, findings).unwrap_or(MINUTE),
             idle: timeout(value.timeouts.as_ref(), |t| t.idle.as_ref(), DAY, findings).unwrap_or(MINUTE),
         },
+        balance: value.balance.unwrap_or(Balance::RoundRobin),
+        ejection: ejection(value.ejection.as_ref(), findings),
+        retry_budget: retry_budget(value.retry_budget.as_ref(), findings),
         max_connections: usize::try_from(count(value.max_connections.as_ref(), 1024, 1..=65_535, findings))
             .unwrap_or(usize::MAX),
         queue_timeout: span(value.queue_timeout.as_ref(), SECOND, Duration::ZERO..=5 * MINUTE, findings),
@@ -244,6 +250,29 @@ fn upstream(entry: &NamedEntry<UpstreamFile>, value: &UpstreamFile, findings: &m
         set_headers: edit.set,
         remove_headers: edit.remove,
     }
+}
+
+fn ejection(file: Option<&EjectionFile>, findings: &mut Findings) -> Ejection {
+    let base_time = span(file.and_then(|file| file.base_time.as_ref()), SECOND, 100 * MS..=HOUR, findings);
+    let max_time = file.and_then(|file| file.max_time.as_ref());
+    Ejection {
+        failures: number(file.and_then(|file| file.failures.as_ref()), 3, 0..=1000, findings),
+        base_time,
+        max_time: span(max_time, MINUTE.max(base_time), base_time..=DAY, findings),
+        server_errors: file.and_then(|file| file.server_errors).unwrap_or(false),
+    }
+}
+
+fn retry_budget(file: Option<&RetryBudgetFile>, findings: &mut Findings) -> RetryBudget {
+    RetryBudget {
+        percent: number(file.and_then(|file| file.percent.as_ref()), 20, 0..=100, findings),
+        min_per_second: number(file.and_then(|file| file.min_per_second.as_ref()), 10, 0..=10_000, findings),
+    }
+}
+
+/// A count that fits into 32 bits.
+fn number(field: Option<&At<u64>>, default: u64, range: RangeInclusive<u64>, findings: &mut Findings) -> u32 {
+    u32::try_from(count(field, default, range, findings)).unwrap_or(u32::MAX)
 }
 
 /// A bound in time from 10 ms to `most`.
@@ -300,7 +329,12 @@ fn targets(
         let problem = Problem::new(Code::Conflict, tls.at, "no target of this upstream is https");
         findings.note(problem.fix("Write https:// targets, or remove `tls`"));
     }
-    list.iter().map(|target| Target { url: target.value.url.value.clone() }).collect()
+    list.iter()
+        .map(|target| Target {
+            url: target.value.url.value.clone(),
+            weight: number(target.value.weight.as_ref(), 1, 1..=1000, findings),
+        })
+        .collect()
 }
 
 fn host_policy(host: &At<String>, findings: &mut Findings) -> HostPolicy {

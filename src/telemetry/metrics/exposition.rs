@@ -181,6 +181,10 @@ fn worker_values(inner: &Inner, page: &mut Page) {
             CellKey::Connections(listener, state) => {
                 page.add(&families::CONNECTIONS, [&listeners[listener.index()], state.text()], level(value));
             }
+            CellKey::UpstreamRetries(upstream, outcome) => {
+                let labels = [&upstreams[upstream.index()], outcome.text()];
+                page.add(&families::UPSTREAM_RETRIES, labels, count(value));
+            }
             CellKey::UpstreamConnections(upstream, state) => {
                 let labels = [&upstreams[upstream.index()], state.text()];
                 page.add(&families::UPSTREAM_CONNECTIONS, labels, level(value));
@@ -212,8 +216,10 @@ fn shared_values(inner: &Inner, now: Instant, page: &mut Page) {
     }
     let targets = shared.upstream_targets.lock().clone();
     let upstreams = inner.labels.upstreams.names();
-    for ((upstream, target), healthy) in &targets {
-        page.add(&families::UPSTREAM_HEALTHY, [&upstreams[upstream.index()], target.as_str()], flag(*healthy));
+    for ((upstream, target), state) in &targets {
+        let labels = [&upstreams[upstream.index()], target.as_str()];
+        page.add(&families::UPSTREAM_HEALTHY, labels, flag(state.is_healthy));
+        page.add(&families::UPSTREAM_EJECTIONS, labels, count(state.ejections));
     }
     for (name, not_after) in shared.certificates.lock().iter() {
         page.add(&families::TLS_NOT_AFTER, [name], seconds(not_after.unix_ms()));

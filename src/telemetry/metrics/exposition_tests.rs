@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use super::families::ALL;
 use super::{
-    ConnectionState, DecisionMode, DecisionResult, EventLabel, LimitLabel, Metrics, Reload, Shed,
+    ConnectionState, DecisionMode, DecisionResult, EventLabel, LimitLabel, Metrics, Reload, Retry, Shed,
     UpstreamConnectionState,
 };
 use crate::domain::time::monotonic_now;
@@ -33,13 +33,14 @@ fn filled() -> (Metrics, Instant) {
     worker.upstream_request(shop, Duration::from_millis(2));
     worker.connection(public, ConnectionState::Idle);
     worker.upstream_connection(shop, UpstreamConnectionState::Idle);
+    worker.upstream_retry(shop, Retry::Made);
     metrics.connection_shed(Shed::Descriptors);
     metrics.set_memory(13, 14);
     metrics.panicked();
     metrics.panicked();
     metrics.set_upstream_targets([(shop, "http://127.0.0.1:9000".to_owned(), true)]);
-    metrics.set_upstream_healthy(shop, "http://127.0.0.1:9000", false);
-    metrics.set_upstream_healthy(shop, "http://never.listed", true);
+    metrics.set_upstream_healthy(shop, "http://127.0.0.1:9000", || false);
+    metrics.set_upstream_healthy(shop, "http://never.listed", || true);
     metrics.set_keys([
         ("live", KeyState::Active, 7),
         ("live", KeyState::Revoked, 2),

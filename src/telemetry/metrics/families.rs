@@ -53,8 +53,12 @@ families! {
     RATE_METERS = GAUGE "portcullis_rate_meters" [];
     /// Meters that were dropped to make room for others, and so began anew.
     RATE_METERS_EVICTED = COUNTER "portcullis_rate_meters_evicted_total" [];
-    /// Whether a target of an upstream is given requests (1) or not (0).
+    /// Whether a target of an upstream is healthy (1), or fails and is left out as long as there is another (0).
     UPSTREAM_HEALTHY = GAUGE "portcullis_upstream_healthy" ["upstream", "target"];
+    /// How often a target of an upstream was left out because requests to it failed.
+    UPSTREAM_EJECTIONS = COUNTER "portcullis_upstream_ejections_total" ["upstream", "target"];
+    /// Requests that could be sent again or to another target when one failed them, by whether they were.
+    UPSTREAM_RETRIES = COUNTER "portcullis_upstream_retries_total" ["upstream", "result"];
     /// Connections to upstreams, by what they are doing.
     UPSTREAM_CONNECTIONS = GAUGE "portcullis_upstream_connections" ["upstream", "state"];
     /// Keys in the key set of this node, by environment and state.

@@ -242,6 +242,15 @@ closed_set!(
     }
 );
 closed_set!(
+    /// What became of a request that could have been sent again.
+    Retry {
+        /// It was.
+        Made = "made",
+        /// It was not: others were too often of late.
+        OverBudget = "over_budget",
+    }
+);
+closed_set!(
     /// How an attempt to replace the running configuration ended.
     Reload {
         /// The new configuration is in force.

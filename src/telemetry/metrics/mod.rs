@@ -27,13 +27,13 @@ use parking_lot::Mutex;
 pub use self::exposition::{CONTENT_TYPE, NotRendered};
 pub use self::labels::{
     ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, EventLabel, LimitLabel, ListenerLabel, Reload,
-    RouteLabel, Shed, UpstreamConnectionState, UpstreamLabel,
+    Retry, RouteLabel, Shed, UpstreamConnectionState, UpstreamLabel,
 };
 pub use self::shared::EventCount;
 pub use self::worker::{ConnectionGauge, GaugeState, StateGauge, UpstreamConnectionGauge, WorkerMetrics};
 
 use self::labels::LabelSets;
-use self::shared::Shared;
+use self::shared::{Shared, TargetState};
 use self::worker::{Claim, WorkerCells};
 use crate::domain::{KeyState, Revision, Timestamp};
 
@@ -141,16 +141,29 @@ impl Metrics {
         *self.inner.shared.certificates.lock() = not_after.into_iter().collect();
     }
 
-    /// Replaces the list of upstream targets, each with whether it is given requests.
+    /// Replaces the list of upstream targets, each with whether it is healthy.
     pub fn set_upstream_targets(&self, targets: impl IntoIterator<Item = (UpstreamLabel, String, bool)>) {
-        let targets = targets.into_iter().map(|(upstream, target, healthy)| ((upstream, target), healthy)).collect();
-        *self.inner.shared.upstream_targets.lock() = targets;
+        let mut known = self.inner.shared.upstream_targets.lock();
+        let listed = targets.into_iter().map(|(upstream, target, is_healthy)| {
+            let name = (upstream, target);
+            let ejections = known.get(&name).map_or(0, |before| before.ejections);
+            (name, TargetState { is_healthy, ejections })
+        });
+        *known = listed.collect();
     }
 
-    /// Says whether a listed target is given requests; nothing happens to one that is not listed.
-    pub fn set_upstream_healthy(&self, upstream: UpstreamLabel, target: &str, healthy: bool) {
+    /// Says whether a listed target is healthy, as `is_healthy` finds it while nobody else can say anything; nothing
+    /// happens to one that is not listed.
+    pub fn set_upstream_healthy(&self, upstream: UpstreamLabel, target: &str, is_healthy: impl FnOnce() -> bool) {
         if let Some(known) = self.inner.shared.upstream_targets.lock().get_mut(&(upstream, target.to_owned())) {
-            *known = healthy;
+            known.is_healthy = is_healthy();
+        }
+    }
+
+    /// Counts that a listed target was left out because it failed.
+    pub fn count_ejection(&self, upstream: UpstreamLabel, target: &str) {
+        if let Some(known) = self.inner.shared.upstream_targets.lock().get_mut(&(upstream, target.to_owned())) {
+            known.ejections += 1;
         }
     }
 

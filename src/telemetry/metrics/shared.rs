@@ -28,6 +28,14 @@ impl EventCount {
     }
 }
 
+/// What is known of a target of an upstream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TargetState {
+    pub(super) is_healthy: bool,
+    /// How often it was left out because it failed.
+    pub(super) ejections: u64,
+}
+
 /// Values of the whole process.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -50,7 +58,7 @@ pub(super) struct Shared {
     pub(super) rate_meters_evicted: AtomicU64,
     pub(super) last_sync: Mutex<Option<(Timestamp, Instant)>>,
     pub(super) keys: Mutex<BTreeMap<(EnvironmentLabel, &'static str), u64>>,
-    pub(super) upstream_targets: Mutex<BTreeMap<(UpstreamLabel, String), bool>>,
+    pub(super) upstream_targets: Mutex<BTreeMap<(UpstreamLabel, String), TargetState>>,
     pub(super) certificates: Mutex<BTreeMap<String, Timestamp>>,
 }
 

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::cells::{Cell, CellSource, DECISION_BOUNDS, Histogram, REQUEST_BOUNDS};
 use super::labels::{
-    ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, ListenerLabel, MethodLabel,
+    ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, LimitLabel, ListenerLabel, MethodLabel, Retry,
     RouteLabel, UpstreamConnectionState, UpstreamLabel,
 };
 
@@ -28,6 +28,7 @@ pub(super) enum CellKey {
     RateLimited(RouteLabel, EnvironmentLabel, LimitLabel),
     Connections(ListenerLabel, ConnectionState),
     UpstreamConnections(UpstreamLabel, UpstreamConnectionState),
+    UpstreamRetries(UpstreamLabel, Retry),
 }
 
 /// What a decision is counted by, beside its route.
@@ -257,6 +258,12 @@ impl WorkerMetrics {
         let histogram = self.claim.0.histogram(HistogramKey::Upstream(upstream));
         histogram.observe(duration);
         *at_index(&mut self.upstream_durations.borrow_mut(), upstream.index()) = Some(histogram);
+    }
+
+    /// Counts a request that could be sent again. Takes a lock that only scrapes contend for.
+    #[cold]
+    pub fn upstream_retry(&self, upstream: UpstreamLabel, outcome: Retry) {
+        self.claim.0.cell(CellKey::UpstreamRetries(upstream, outcome)).add(1);
     }
 
     /// Counts a client's connection for as long as the answer lives, under the state it is in.

@@ -1,5 +1,6 @@
 //! The way of a request to its upstream and of the answer back.
 
+mod balance;
 mod credential_locations;
 mod floods;
 mod forwarding;
