@@ -208,6 +208,7 @@ impl Reloader {
         let admin_tls = super::run::admin_tls(&settings, &generation.tls)?;
         let reporting = generation.reporting_routes();
         gateway.live.replace(Arc::clone(&generation.rules), Arc::clone(&generation.plan));
+        gateway.upkeep.follow(&generation.plan);
         gateway.api.store(Arc::new(ApiSettings {
             rules: Arc::clone(&generation.rules),
             profile: settings.api,

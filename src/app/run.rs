@@ -29,7 +29,7 @@ use crate::cache::{KeySet, LastUse, SyncTask};
 use crate::config::Settings;
 use crate::domain::time;
 use crate::limit::{LimitSettings, Meters};
-use crate::proxy::{Inquiries, Live, WorkerLastUse, WorkerTally};
+use crate::proxy::{Inquiries, Live, Upkeep, WorkerLastUse, WorkerTally};
 use crate::server::{
     Accepting, Acceptor, Bind, EdgeTls, Inherited, Listener, ListenerSettings, Listening, Memory, Pages, Worker,
     WorkerParts, Workers, listen, serve_management, serve_pages,
@@ -84,6 +84,8 @@ pub fn run(options: Options) -> Result<(), RunError> {
 pub(super) struct Gateway {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) live: Arc<Live>,
+    /// Looks after upstreams.
+    pub(crate) upkeep: Upkeep,
     /// What the management API is configured with.
     pub(crate) api: Arc<ArcSwap<ApiSettings>>,
     pub(crate) limits: Arc<ArcSwap<crate::server::Limits>>,
@@ -170,6 +172,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     .map_err(system("start the accept thread"))?;
     // Threads take over the priority of the one that starts them: whatever starts from here on is control.
     be_nice();
+    let upkeep = Upkeep::new(&metrics);
+    upkeep.follow(&generation.plan);
     let store = store::open(&settings.store, OpenMode::Create, settings.audit_seal()).map_err(RunError::Store)?;
     let (sync, sync_handle) =
         SyncTask::new(Arc::clone(store.feed()), Arc::clone(&keys), Arc::clone(&live) as _, &settings.sync);
@@ -273,6 +277,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let gateway = Gateway {
         metrics,
         live,
+        upkeep,
         api: api_settings,
         limits,
         meters,

@@ -1,14 +1,15 @@
-//! Opening one connection to one target: name resolution, TCP, TLS, and the HTTP handshake.
+//! Opening one connection to one target: TCP, TLS, and the HTTP handshake.
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 
 use super::body::RequestBody;
 use super::exec::LocalExecutor;
@@ -35,6 +36,8 @@ pub(crate) struct H1Connection {
     pub(crate) wire: UpstreamWire,
     /// Counts it among the connections to its upstream.
     pub(crate) gauge: UpstreamConnectionGauge,
+    /// Where it leads.
+    pub(crate) address: SocketAddr,
     places: Places,
 }
 
@@ -67,6 +70,8 @@ pub(crate) struct H2Connection {
     pub(crate) proven: Rc<Cell<bool>>,
     /// Whether it failed before it was proven, so that nobody should use it again.
     pub(crate) broken: Rc<Cell<bool>>,
+    /// Where it leads.
+    pub(crate) address: SocketAddr,
     /// When it was opened, on the coarse clock.
     pub(crate) opened_ms: u64,
     /// When its last request ended, on the coarse clock.
@@ -83,7 +88,7 @@ pub(crate) enum Opened {
     H2(H2Connection),
 }
 
-/// Opens a connection to `endpoint`. The caller bounds the time. Dropping the future closes what was open.
+/// Opens a connection to `endpoint`. The caller bounds the time, which is shared by its addresses. Dropping the future closes what was open.
 ///
 /// `permit` is held until the connection ends, so that the process-wide cap counts what the kernel counts.
 ///
@@ -96,10 +101,11 @@ pub(crate) async fn open(
     permit: tokio::sync::OwnedSemaphorePermit,
     gauge: UpstreamConnectionGauge,
     now_ms: u64,
+    time: Duration,
     buffers: Rc<Buffers>,
 ) -> io::Result<Opened> {
     let places = Places { _permit: permit, _socket: SocketPlace::for_upstream()? };
-    let tcp = dial(endpoint).await?;
+    let (tcp, address) = endpoint.addresses.connect(time).await?;
     tcp.set_nodelay(true)?;
     let (stream, alpn_h2) = match &endpoint.tls {
         None => (Stream::Plain(Socket::Tcp(tcp)), false),
@@ -112,28 +118,23 @@ pub(crate) async fn open(
         }
     };
     match protocol {
-        Protocol::H2c => h2(stream, places, gauge, now_ms).await,
-        Protocol::H2 if alpn_h2 => h2(stream, places, gauge, now_ms).await,
+        Protocol::H2c => h2(stream, places, gauge, address, now_ms).await,
+        Protocol::H2 if alpn_h2 => h2(stream, places, gauge, address, now_ms).await,
         Protocol::H2 => Err(io::Error::other("the upstream does not speak HTTP/2 (ALPN)")),
-        Protocol::Auto if alpn_h2 => h2(stream, places, gauge, now_ms).await,
+        Protocol::Auto if alpn_h2 => h2(stream, places, gauge, address, now_ms).await,
         Protocol::Auto | Protocol::H1 => {
-            Ok(Opened::H1(Box::new(H1Connection { wire: UpstreamWire::new(stream, buffers), gauge, places })))
+            Ok(Opened::H1(Box::new(H1Connection { wire: UpstreamWire::new(stream, buffers), gauge, address, places })))
         }
     }
 }
 
-async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-async fn h2(stream: Stream, places: Places, gauge: UpstreamConnectionGauge, now_ms: u64) -> io::Result<Opened> {
+async fn h2(
+    stream: Stream,
+    places: Places,
+    gauge: UpstreamConnectionGauge,
+    address: SocketAddr,
+    now_ms: u64,
+) -> io::Result<Opened> {
     let (sender, mut connection) = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
@@ -159,6 +160,7 @@ async fn h2(stream: Stream, places: Places, gauge: UpstreamConnectionGauge, now_
         allowed,
         proven: Rc::default(),
         broken: Rc::default(),
+        address,
         opened_ms: now_ms,
         idle_since_ms: Rc::new(Cell::new(now_ms)),
         gauge: Rc::new(gauge),

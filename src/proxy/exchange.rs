@@ -51,7 +51,9 @@ impl Outgoing {
         }
         loop {
             let target = &upstream.targets[course.choice.at];
-            if let (Balance::LeastRequests, Some(exchange)) = (upstream.settings.balance, &mut *exchange) {
+            if let (Balance::LeastRequests, 2.., Some(exchange)) =
+                (upstream.settings.balance, upstream.targets.len(), &mut *exchange)
+            {
                 exchange.loads(target);
             }
             let protocol = target.protocol_for(upstream.settings.protocol, cx.is_grpc);

@@ -18,10 +18,12 @@ mod exchange;
 mod exec;
 mod headers;
 mod live;
+mod names;
 mod noting;
 mod observe;
 mod outgoing;
 mod pool;
+mod probe;
 mod remember;
 mod request_id;
 mod self_service;
@@ -32,6 +34,7 @@ mod timer;
 mod tls;
 mod tripwire;
 mod tunnel;
+mod upkeep;
 mod watch;
 
 #[cfg(test)]
@@ -58,3 +61,4 @@ pub(crate) use target::{Target as LiveTarget, Upstream};
 pub(crate) use timer::{TICK, Timers};
 pub(crate) use tls::TlsClient;
 pub(crate) use tunnel::{PendingTunnel, run as run_tunnel};
+pub(crate) use upkeep::Upkeep;

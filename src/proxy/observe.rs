@@ -156,6 +156,10 @@ pub(super) fn tell_change(metrics: &Metrics, upstream: &Upstream, target: &Targe
             tracing::warn!(upstream = %name, upstream_target = %url, out_for = ?span, "a target fails and is left out");
         }
         Change::Recovered => tracing::info!(upstream = %name, upstream_target = %url, "a target answers again"),
+        Change::Down => {
+            tracing::warn!(upstream = %name, upstream_target = %url, "a target fails its probes and is left out")
+        }
+        Change::Up => tracing::info!(upstream = %name, upstream_target = %url, "a target passes its probes again"),
     }
     if matches!(change, Change::Ejected(_)) {
         metrics.count_ejection(metrics.upstream(name), url);

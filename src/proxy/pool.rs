@@ -211,16 +211,24 @@ impl Pool {
         }
     }
 
-    /// Closes connections that were idle or alive too long, and some of those others in the process wait for.
+    /// Closes connections that were idle or alive too long or lead to where the target's name no longer does, and some of
+    /// those others in the process wait for.
     /// Targets that `is_current` does not know any more are forgotten.
     pub(crate) fn sweep(&self, is_current: impl Fn(u64) -> bool) {
         let now = self.timers.now_ms();
         self.targets.borrow_mut().retain(|_, pool| {
+            let addresses = &pool.target.endpoint.addresses;
+            let leads_there = |address| !addresses.is_name() || addresses.has(address);
             let mut idle = pool.idle.borrow_mut();
-            idle.retain_mut(|entry| entry.is_usable(pool, now) && entry.connection.wire.is_fresh());
+            idle.retain_mut(|entry| {
+                entry.is_usable(pool, now) && leads_there(entry.connection.address) && entry.connection.wire.is_fresh()
+            });
             let wanted = pool.target.waiting.load(Ordering::Relaxed).min(idle.len());
             idle.drain(..wanted);
-            pool.shared.borrow_mut().retain(|connection| connection.is_usable(pool, now));
+            // Requests under way on one that is let go end on it.
+            pool.shared
+                .borrow_mut()
+                .retain(|connection| connection.is_usable(pool, now) && leads_there(connection.address));
             // A target that a reload removed goes with its connections, once no request is on its way to it.
             is_current(pool.target.id) || Rc::strong_count(pool) > 1
         });
@@ -284,8 +292,12 @@ impl Dial {
         let label = observer.upstream(&upstream.settings.name);
         let gauge = observer.metrics.upstream_connection(label, UpstreamConnectionState::Active);
         let buffers = Rc::clone(&self.buffers);
-        let dial = connect::open(&target.endpoint, *protocol, permit, gauge, timers.now_ms(), buffers);
-        let opened = match timers.timer().bound(self.most, dial).await {
+        let dial = connect::open(&target.endpoint, *protocol, permit, gauge, timers.now_ms(), self.most, buffers);
+        let dialed = timers.timer().bound(self.most, dial).await;
+        if !matches!(&dialed, Ok(Ok(_))) {
+            target.endpoint.addresses.look_again();
+        }
+        let opened = match dialed {
             Err(Elapsed) => {
                 observer.target_failed(upstream, target, self.is_trial);
                 Err(Failure::UpstreamTimeout)

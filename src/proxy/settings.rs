@@ -32,6 +32,10 @@ pub struct UpstreamSettings {
     pub ejection: Ejection,
     /// How much may be tried again.
     pub retry_budget: RetryBudget,
+    /// How its targets are asked how they are; none: they are not.
+    pub health: Option<HealthCheck>,
+    /// How often the names of its targets are looked up. Default 30 s.
+    pub dns_refresh: Duration,
     /// Most connections to one target, counted over the whole process. Default 1024.
     pub max_connections: usize,
     /// How long a request waits for a connection when all are in use, before 503. Default 1 s.
@@ -84,6 +88,21 @@ pub struct Ejection {
     pub max_time: Duration,
     /// Whether an answer of 500 and above is a failure, and one that does not begin in time. Default no.
     pub server_errors: bool,
+}
+
+/// How the targets of an upstream are asked how they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked for with GET; an answer of 2xx or 3xx is good.
+    pub path: String,
+    /// How often, up to a quarter sooner by chance. Default 10 s.
+    pub interval: Duration,
+    /// How long an answer may take, the connection included. Default 2 s.
+    pub timeout: Duration,
+    /// After so many good answers in a row a target is up. Default 2.
+    pub healthy_after: u32,
+    /// After so many others in a row it is down. Default 3.
+    pub unhealthy_after: u32,
 }
 
 /// How many requests may be sent again, or to another target. On each worker, of the last five to ten seconds.

@@ -1,9 +1,9 @@
 //! How one target of an upstream stands: whether it is given requests, and from when on one may try it again.
 //!
-//! Owns the state that all workers share, in atomics. Must not know what a request is, or who asks.
+//! Owns the state that all workers and the probes share, in atomics. Must not know what a request is, or who asks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::settings::Ejection;
@@ -25,6 +25,8 @@ pub(crate) struct Standing {
     out_until_ms: AtomicU64,
     /// When it was last let in again.
     back_ms: AtomicU64,
+    /// Whether the probes say that it is down.
+    is_down: AtomicBool,
     /// Requests under way; counted only where they are what is balanced by.
     in_flight: AtomicUsize,
 }
@@ -40,6 +42,10 @@ pub(crate) enum Change {
     Ejected(Duration),
     /// It answers again.
     Recovered,
+    /// Its probes say that it is down.
+    Down,
+    /// They say that it is up.
+    Up,
 }
 
 impl Standing {
@@ -51,6 +57,7 @@ impl Standing {
             ejections: AtomicU32::new(0),
             out_until_ms: AtomicU64::new(0),
             back_ms: AtomicU64::new(0),
+            is_down: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
         }
     }
@@ -58,10 +65,10 @@ impl Standing {
     /// Whether it takes part in the balance.
     #[inline]
     pub(crate) fn is_in(&self) -> bool {
-        self.out_until_ms.load(Ordering::Relaxed) == 0
+        self.out_until_ms.load(Ordering::Relaxed) == 0 && !self.is_down.load(Ordering::Relaxed)
     }
 
-    /// Whether it does not fail.
+    /// Whether it neither fails nor is said to be down.
     pub(crate) fn is_healthy(&self, ejection: &Ejection) -> bool {
         self.is_in() && (ejection.failures == 0 || self.failures.load(Ordering::Relaxed) < ejection.failures)
     }
@@ -120,7 +127,7 @@ impl Standing {
     /// `grace` beyond. Nobody else does for `window`, unless it becomes known before how it went.
     pub(crate) fn claim_trial(&self, now: Instant, grace: Duration, window: Duration) -> bool {
         let until = self.out_until_ms.load(Ordering::Relaxed);
-        if until == 0 {
+        if until == 0 || self.is_down.load(Ordering::Relaxed) {
             return false;
         }
         let now_ms = self.ms_at(now);
@@ -139,6 +146,27 @@ impl Standing {
             // Otherwise somebody else found out more.
             let _changed = self.out_until_ms.compare_exchange(until, now_ms, Ordering::AcqRel, Ordering::Acquire);
         }
+    }
+
+    /// Notes what the probes say. One that is up is in, whatever requests said before.
+    pub(crate) fn probed(&self, is_up: bool) -> Change {
+        let was_down = self.is_down.swap(!is_up, Ordering::AcqRel);
+        if is_up {
+            let was_out = self.out_until_ms.swap(0, Ordering::AcqRel) != 0;
+            if was_out {
+                self.failures.store(0, Ordering::Release);
+            }
+            if was_down || was_out { Change::Up } else { Change::None }
+        } else if was_down {
+            Change::None
+        } else {
+            Change::Down
+        }
+    }
+
+    /// Forgets what probes said that there are no more of; whether they said that it is down.
+    pub(crate) fn forget_probes(&self) -> bool {
+        self.is_down.swap(false, Ordering::AcqRel)
     }
 
     /// Requests under way.

@@ -88,6 +88,18 @@ fn the_last_one_is_said_to_fail_and_stays() {
 }
 
 #[test]
+fn probes_overrule_requests_and_nobody_tries_what_they_say_is_down() {
+    let (standing, at) = begin();
+    assert_eq!(standing.probed(true), Change::None);
+    assert_eq!((standing.probed(false), standing.probed(false)), (Change::Down, Change::None));
+    assert!(!standing.is_in() && !standing.is_healthy(&EJECTION));
+    fail(&standing, at(0), 3);
+    assert!(!standing.claim_trial(at(10_000), Duration::ZERO, Duration::ZERO));
+    assert_eq!((standing.probed(true), standing.probed(true)), (Change::Up, Change::None));
+    assert!(standing.is_in() && standing.is_healthy(&EJECTION));
+}
+
+#[test]
 fn without_a_number_of_failures_nothing_is_left_out() {
     let (standing, at) = begin();
     let never = Ejection { failures: 0, ..EJECTION };

@@ -10,16 +10,15 @@ use rustls_pki_types::ServerName;
 use tokio::sync::Semaphore;
 
 use super::certificate::TlsError;
+use super::names::Addresses;
 use super::settings::{self, Protocol, UpstreamKind, UpstreamSettings};
 use super::standing::{Change, Standing};
 use super::tls::{FilesDigest, TlsClient};
 
 /// Where one target is and how to speak to it.
 pub(crate) struct Endpoint {
-    /// Name or address to connect to.
-    pub(crate) host: String,
-    /// TCP port.
-    pub(crate) port: u16,
+    /// What to connect to.
+    pub(crate) addresses: Addresses,
     /// TLS, for `https` targets.
     pub(crate) tls: Option<EndpointTls>,
 }
@@ -152,10 +151,11 @@ fn open_target(settings: &UpstreamSettings, url: &http::Uri) -> Result<Arc<Targe
             Ok(EndpointTls { config: client.config(), server_name })
         })
         .transpose()?;
+    let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
     Ok(Arc::new(Target {
         id: next_id(),
         label: url.to_string().trim_end_matches('/').to_owned(),
-        endpoint: Endpoint { host, port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }), tls },
+        endpoint: Endpoint { addresses: Addresses::new(host, port), tls },
         permits: Arc::new(Semaphore::new(settings.max_connections)),
         standing: Standing::new(),
         waiting: AtomicUsize::new(0),

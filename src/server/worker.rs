@@ -73,11 +73,7 @@ impl Worker {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            // Requests wait for these too: they look up the names of upstreams.
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .thread_name(format!("worker-{number}-dns"))
-                .build_local(Default::default());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
             match runtime {
                 Ok(runtime) => {
                     // The starter waits for this; it is gone only if it was itself ended.

@@ -13,7 +13,7 @@ use crate::config::shape::net::UNUSUAL_NAMES;
 use crate::domain::RateLimit;
 use crate::gate::{GateSettings, OnStale};
 use crate::proxy::{
-    Balance, CertificateFiles, HeaderSettings, HostPolicy, NamePattern, Protocol, Target, UpstreamKind,
+    Balance, CertificateFiles, HeaderSettings, HealthCheck, HostPolicy, NamePattern, Protocol, Target, UpstreamKind,
     UpstreamSettings,
 };
 use crate::route::ReadsPaths;
@@ -212,6 +212,7 @@ fn upstream(upstream: &UpstreamSettings) -> Value {
                 ("min_per_second", count(upstream.retry_budget.min_per_second)),
             ])),
         ),
+        ("health", upstream.health.as_ref().map(health)),
         (
             "protocol",
             word(match upstream.protocol {
@@ -257,7 +258,18 @@ fn upstream(upstream: &UpstreamSettings) -> Value {
         ("queue_timeout", span(upstream.queue_timeout)),
         ("keepalive", span(upstream.keepalive)),
         ("max_lifetime", span(upstream.max_lifetime)),
+        ("dns_refresh", span(upstream.dns_refresh)),
         ("headers", Some(header_edit(&upstream.set_headers, &upstream.remove_headers))),
+    ])
+}
+
+fn health(health: &HealthCheck) -> Value {
+    map([
+        ("path", word(&health.path)),
+        ("interval", span(health.interval)),
+        ("timeout", span(health.timeout)),
+        ("healthy_after", count(health.healthy_after)),
+        ("unhealthy_after", count(health.unhealthy_after)),
     ])
 }
 

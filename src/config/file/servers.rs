@@ -96,6 +96,8 @@ shape! {
         ejection: Option<EjectionFile>,
         /// How many requests may be sent again, or to another target; of the last seconds, on each worker.
         retry_budget: Option<RetryBudgetFile>,
+        /// How its targets are asked how they are. Without it: only requests tell.
+        health: Option<HealthFile>,
         /// `auto`: HTTP/1.1, or what ALPN says; gRPC over HTTP/2. Else `h1`, `h2` or `h2c`.
         protocol: Option<At<Protocol>> = "auto",
         /// The Host it is sent: `keep` the client's, or this value.
@@ -112,6 +114,8 @@ shape! {
         queue_timeout: Option<At<Duration>> = "1s",
         /// How long an unused connection is kept; below what the server itself allows. At most 1h.
         keepalive: Option<At<Duration>> = "55s",
+        /// How often names of targets are looked up, and new addresses taken over. 1s to 24h.
+        dns_refresh: Option<At<Duration>> = "30s",
         /// How long a connection is used at all. 1s to 24h.
         max_lifetime: Option<At<Duration>> = "1h",
         /// Header fields of every request to it, before the route's.
@@ -140,6 +144,22 @@ shape! {
         max_time: Option<At<Duration>> = "1m",
         /// Whether answers of 500 and above count as failures, and answers that do not begin in time.
         server_errors: Option<bool> = false,
+    }
+}
+
+shape! {
+    /// How targets are asked how they are, whether or not there are requests.
+    pub(crate) struct HealthFile {
+        /// What is asked for with GET. An answer of 2xx or 3xx is good.
+        path: At<String>,
+        /// How often. 100ms to 1h.
+        interval: Option<At<Duration>> = "10s",
+        /// How long an answer may take, the connection included. 10ms to 5m.
+        timeout: Option<At<Duration>> = "2s",
+        /// After so many good answers in a row a target is up. 1 to 100.
+        healthy_after: Option<At<u64>> = 2,
+        /// After so many others in a row it is down, and left out. 1 to 100.
+        unhealthy_after: Option<At<u64>> = 3,
     }
 }
 

@@ -9,14 +9,15 @@ use super::super::diagnostic::{Code, Findings, Problem};
 use super::super::file::File;
 use super::super::file::routes::TimeoutsFile;
 use super::super::file::servers::{
-    CertificateFile, EdgeCertificateFile, EjectionFile, ListenerFile, RetryBudgetFile, UpstreamFile, UpstreamTlsFile,
+    CertificateFile, EdgeCertificateFile, EjectionFile, HealthFile, ListenerFile, RetryBudgetFile, UpstreamFile,
+    UpstreamTlsFile,
 };
 use super::super::shape::text::FilePath;
 use super::super::shape::{At, Listed, NamedEntry};
 use super::{DAY, HOUR, MINUTE, MS, Marks, SECOND, count, forward, missing_section, span, taken_twice};
 use crate::proxy::{
-    Balance, CertificateFiles, Ejection, HostPolicy, Protocol, RetryBudget, Target, UpstreamKind, UpstreamSettings,
-    UpstreamTimeouts, UpstreamTls, authorities_fault, pair_fault,
+    Balance, CertificateFiles, Ejection, HealthCheck, HostPolicy, Protocol, RetryBudget, Target, UpstreamKind,
+    UpstreamSettings, UpstreamTimeouts, UpstreamTls, authorities_fault, pair_fault,
 };
 use crate::route::ReadsPaths;
 use crate::server::{Bind, ClientCertificates, EdgeCertificate, ListenerSettings, TlsSettings, TlsVersion};
@@ -242,6 +243,8 @@ fn upstream(entry: &NamedEntry<UpstreamFile>, value: &UpstreamFile, findings: &m
         balance: value.balance.unwrap_or(Balance::RoundRobin),
         ejection: ejection(value.ejection.as_ref(), findings),
         retry_budget: retry_budget(value.retry_budget.as_ref(), findings),
+        health: value.health.as_ref().map(|health| health_check(health, findings)),
+        dns_refresh: span(value.dns_refresh.as_ref(), 30 * SECOND, SECOND..=DAY, findings),
         max_connections: usize::try_from(count(value.max_connections.as_ref(), 1024, 1..=65_535, findings))
             .unwrap_or(usize::MAX),
         queue_timeout: span(value.queue_timeout.as_ref(), SECOND, Duration::ZERO..=5 * MINUTE, findings),
@@ -267,6 +270,21 @@ fn retry_budget(file: Option<&RetryBudgetFile>, findings: &mut Findings) -> Retr
     RetryBudget {
         percent: number(file.and_then(|file| file.percent.as_ref()), 20, 0..=100, findings),
         min_per_second: number(file.and_then(|file| file.min_per_second.as_ref()), 10, 0..=10_000, findings),
+    }
+}
+
+fn health_check(file: &HealthFile, findings: &mut Findings) -> HealthCheck {
+    let path = &file.path.value;
+    if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
+        let message = format!("{:?} is no path of a request", findings.written(file.path.at));
+        findings.note(Problem::new(Code::BadValue, file.path.at, message).fix("Write one such as /healthz"));
+    }
+    HealthCheck {
+        path: path.clone(),
+        interval: span(file.interval.as_ref(), 10 * SECOND, 100 * MS..=HOUR, findings),
+        timeout: span(file.timeout.as_ref(), 2 * SECOND, 10 * MS..=5 * MINUTE, findings),
+        healthy_after: number(file.healthy_after.as_ref(), 2, 1..=100, findings),
+        unhealthy_after: number(file.unhealthy_after.as_ref(), 3, 1..=100, findings),
     }
 }
 

@@ -300,3 +300,97 @@ async fn a_connection_that_breaks_under_a_request_costs_it_no_failover() {
         gateway.get("/").await.expect(200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_leave_a_target_out_that_no_request_has_found_to_fail_and_let_it_in_again() {
+    let (steady, other) = (Origin::start().await, Origin::start().await);
+    other.answer_at("/healthz", Answer::status(503));
+    let settings = "    health: { path: /healthz, interval: 100ms, timeout: 1s, healthy_after: 2, unhealthy_after: 2 }";
+    let gateway = in_front_of(&[url(steady.address()), url(other.address())], settings).await;
+    eventually!("the probes say that it is down", !is_healthy(&gateway, other.address()).await);
+    let asked = |origin: &Origin| origin.requests().iter().filter(|request| request.path() == "/").count();
+    let before = asked(&other);
+    for _ in 0..20 {
+        gateway.get("/").await.expect(200);
+    }
+    assert_eq!(asked(&other), before, "it is given requests");
+    other.answer_at("/healthz", Answer::status(204));
+    eventually!("they say that it is up", is_healthy(&gateway, other.address()).await);
+    for _ in 0..20 {
+        gateway.get("/").await.expect(200);
+    }
+    assert!(asked(&other) >= before + 9);
+    let probe = other.requests().into_iter().find(|request| request.path() == "/healthz").unwrap();
+    assert!(probe.header("user-agent").unwrap().starts_with("portcullis/"), "{:?}", probe.header("user-agent"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_go_over_what_requests_go_over() {
+    let ca = portcullis_testkit::TestCa::new("ours");
+    let settings = "health: { path: /healthz, interval: 100ms, timeout: 1s, healthy_after: 1, unhealthy_after: 1 }";
+    for (alpn, protocol, is_up) in
+        [(["http/1.1"], "h1", true), (["h2"], "h2", true), (["h2"], "auto", true), (["http/1.1"], "h2", false)]
+    {
+        let origin = Origin::tls(&ca, &alpn).await;
+        let config = format!(
+            r#"
+listeners: [{{ bind: "127.0.0.1:0" }}]
+upstreams:
+  shop:
+    protocol: {protocol}
+    targets: [{{ url: "https://{{{{shop}}}}" }}]
+    tls: {{ ca: ca.pem, server_name: localhost }}
+    headers: {{ set: {{ X-Backend-Token: for-the-backend }} }}
+    {settings}
+routes: [{{ path: "/**", upstream: shop, auth: none }}]
+"#
+        );
+        let gateway = scene::site(&config).upstream("shop", &origin).file("ca.pem", ca.pem()).start().await;
+        let labels = [("upstream", "shop"), ("target", &*format!("https://{}", origin.address()))];
+        let healthy = async || gateway.metrics().await.value("portcullis_upstream_healthy", &labels);
+        if is_up {
+            eventually!("it was probed", origin.count() >= 3);
+            assert_eq!(healthy().await, Some(1.0), "{alpn:?}, {protocol}");
+            assert_eq!(origin.last().header("x-backend-token"), Some("for-the-backend"));
+        } else {
+            eventually!("it is said to be down", healthy().await == Some(0.0));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_without_probes_forgets_what_they_said() {
+    let origin = Origin::start().await;
+    origin.answer_at("/healthz", Answer::status(500));
+    let config = |health: &str| {
+        format!(
+            "listeners: [{{ bind: \"127.0.0.1:0\" }}]\n\
+             upstreams:\n  shop:\n    targets: [{{ url: \"http://{}\" }}]\n{health}\n\
+             routes: [{{ path: \"/**\", upstream: shop, auth: none }}]\n",
+            origin.address()
+        )
+    };
+    let probed = "    health: { path: /healthz, interval: 100ms, unhealthy_after: 1 }";
+    let gateway = scene::site(&config(probed)).start().await;
+    eventually!("it is said to be down", !is_healthy(&gateway, origin.address()).await);
+    // There is no other.
+    gateway.get("/").await.expect(200);
+    assert!(gateway.reload_with(&config("")).await);
+    assert!(is_healthy(&gateway, origin.address()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_may_have_a_name_and_one_that_does_not_exist_costs_no_more_than_connecting() {
+    let origin = Origin::start().await;
+    let name = format!("localhost:{}", origin.address().port());
+    let gateway = in_front_of(&[url(name)], "    dns_refresh: 1s").await;
+    gateway.get("/").await.expect(200);
+    origin.close_connections();
+    gateway.get("/").await.expect(200);
+    let gateway = in_front_of(&[url("no-such-host.invalid:80")], "    timeouts: { connect: 1s }").await;
+    let started = Instant::now();
+    // How long it takes to learn that there is no such name is the resolver's affair.
+    let answer = gateway.get("/").await;
+    assert!(matches!(answer.status, 502 | 504), "{answer:?}");
+    assert!(started.elapsed() < patient(Duration::from_secs(3)), "{:?}", started.elapsed());
+}
