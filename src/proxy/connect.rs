@@ -68,7 +68,7 @@ pub(crate) struct H2Connection {
     pub(crate) allowed: Rc<Cell<usize>>,
     /// Whether the peer has ever answered on it: a connection in the clear opens to anyone, HTTP/2 or not.
     pub(crate) proven: Rc<Cell<bool>>,
-    /// Whether it failed before it was proven, so that nobody should use it again.
+    /// Whether it failed before it was proven, or a request on it was never answered, so that no other should use it.
     pub(crate) broken: Rc<Cell<bool>>,
     /// Where it leads.
     pub(crate) address: SocketAddr,

@@ -170,8 +170,9 @@ impl Outgoing {
         })
         .await;
         let connection = &lease.connection;
-        if !matches!(&answered, Some(Ok(_))) && !connection.proven.get() {
-            // Whatever is at the other end may not speak HTTP/2 at all: the next request tries anew.
+        // Whatever is at the other end may not speak HTTP/2 at all, or may have fallen silent for good: the next request
+        // tries anew. Those under way on a connection that was proven go on.
+        if answered.is_none() || !matches!(&answered, Some(Ok(_))) && !connection.proven.get() {
             connection.broken.set(true);
         }
         match answered {

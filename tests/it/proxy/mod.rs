@@ -3,12 +3,14 @@
 mod balance;
 mod credential_locations;
 mod floods;
+mod faults;
 mod forwarding;
 mod framing;
 mod headers;
 mod http2;
 mod neighbours;
 mod path_tricks;
+mod races;
 mod retries;
 mod streaming;
 mod timeouts;

@@ -3,8 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::ca::TestCa;
 
 /// A server whose every connection runs the test's script.
 pub struct ScriptedOrigin {
@@ -15,16 +19,60 @@ pub struct ScriptedOrigin {
 
 /// One accepted connection in the hands of a script.
 pub struct RawPeer {
-    stream: TcpStream,
+    link: Link,
     unread: Vec<u8>,
     heads: Arc<Mutex<Vec<String>>>,
     /// Which connection this is, counted from 1.
     pub number: usize,
 }
 
+/// What a script's bytes go over.
+enum Link {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Either kind, where it makes no difference.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+impl Link {
+    fn stream(&mut self) -> &mut dyn Duplex {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream,
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 impl ScriptedOrigin {
     /// Runs `script` on every connection.
     pub async fn start<S, F>(script: S) -> Self
+    where
+        S: Fn(RawPeer) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::serve(None, script).await
+    }
+
+    /// The same over TLS, with a certificate of `ca` for `localhost` and `127.0.0.1`, offering these protocols.
+    pub async fn tls<S, F>(ca: &TestCa, alpn: &[&str], script: S) -> Self
+    where
+        S: Fn(RawPeer) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let config = ca.server_config(&["localhost", "127.0.0.1"], alpn, false);
+        Self::serve(Some(TlsAcceptor::from(Arc::new(config))), script).await
+    }
+
+    async fn serve<S, F>(tls: Option<TlsAcceptor>, script: S) -> Self
     where
         S: Fn(RawPeer) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -38,7 +86,14 @@ impl ScriptedOrigin {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
                 number += 1;
-                tokio::spawn(script(RawPeer { stream, unread: Vec::new(), heads: Arc::clone(&shared), number }));
+                let link = match &tls {
+                    None => Link::Plain(stream),
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => Link::Tls(Box::new(stream)),
+                        Err(_) => continue,
+                    },
+                };
+                tokio::spawn(script(RawPeer { link, unread: Vec::new(), heads: Arc::clone(&shared), number }));
             }
         });
         Self { address, heads, accepting }
@@ -118,18 +173,19 @@ impl RawPeer {
 
     /// Says these bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = self.stream.write_all(bytes.as_ref()).await;
-        let _ = self.stream.flush().await;
+        let stream = self.link.stream();
+        let _ = stream.write_all(bytes.as_ref()).await;
+        let _ = stream.flush().await;
     }
 
     /// Says that nothing more will be sent, and goes on reading.
     pub async fn half_close(&mut self) {
-        let _ = self.stream.shutdown().await;
+        let _ = self.link.stream().shutdown().await;
     }
 
     /// Ends the connection with a reset.
     pub fn reset(self) {
-        let _ = self.stream.set_zero_linger();
+        let _ = self.link.socket().set_zero_linger();
     }
 
     /// Reads until the other side ends the connection.
@@ -141,7 +197,7 @@ impl RawPeer {
 
     async fn fill(&mut self) -> Option<()> {
         let mut buffer = [0; 16 * 1024];
-        match self.stream.read(&mut buffer).await {
+        match self.link.stream().read(&mut buffer).await {
             Ok(0) | Err(_) => None,
             Ok(count) => {
                 self.unread.extend_from_slice(&buffer[..count]);
