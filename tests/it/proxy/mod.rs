@@ -2,8 +2,8 @@
 
 mod balance;
 mod credential_locations;
-mod floods;
 mod faults;
+mod floods;
 mod forwarding;
 mod framing;
 mod headers;
