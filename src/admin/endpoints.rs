@@ -30,6 +30,15 @@ impl Api {
             // Before anything is changed.
             call.no_query()?;
         }
+        let seen = match call.row.effect {
+            Effect::Reads => None,
+            Effect::Changes(..) => call.if_match()?,
+        };
+        if seen.is_some() && !call.row.changes_a_record() {
+            // What it names has no entity tag, so none is that of `If-Match` (RFC 9110 §13.1.1).
+            return Err(ApiError::PreconditionFailed);
+        }
+        let seen = seen.as_deref();
         let desk = call.desk(&self.store);
         match call.row.name {
             Name::CreateKey => {
@@ -59,18 +68,18 @@ impl Api {
             Name::ShowSelf => show_key(call, &desk, call.own_key()?).await,
             Name::ChangeKey => {
                 let (id, change) = (call.key_id()?, call.body::<KeyChange>()?);
-                let revision = desk.change_key(id, &change, call.if_match()?.as_deref()).await?;
+                let revision = desk.change_key(id, &change, seen).await?;
                 self.changed_key(call, &desk, id, revision).await
             }
             Name::RevokeKey => {
                 let id = call.key_id()?;
-                let revision = desk.revoke(id).await?;
+                let revision = desk.revoke(id, seen).await?;
                 self.changed_key(call, &desk, id, revision).await
             }
             Name::EnableKey | Name::DisableKey => {
                 let id = call.key_id()?;
                 call.no_body()?;
-                let revision = desk.set_active(id, call.row.name == Name::EnableKey).await?;
+                let revision = desk.set_active(id, call.row.name == Name::EnableKey, seen).await?;
                 self.changed_key(call, &desk, id, revision).await
             }
             Name::ImportKeys => self.import(call, &desk).await,
@@ -84,13 +93,13 @@ impl Api {
             }
             Name::ChangeOwner => {
                 let (id, change) = (call.owner_id()?, call.body::<OwnerChange>()?);
-                let revision = desk.change_owner(id, &change, call.if_match()?.as_deref()).await?;
+                let revision = desk.change_owner(id, &change, seen).await?;
                 self.changed_owner(call, &desk, id, revision).await
             }
             Name::SuspendOwner | Name::ResumeOwner => {
                 let id = call.owner_id()?;
                 call.no_body()?;
-                let revision = desk.set_suspended(id, call.row.name == Name::SuspendOwner).await?;
+                let revision = desk.set_suspended(id, call.row.name == Name::SuspendOwner, seen).await?;
                 self.changed_owner(call, &desk, id, revision).await
             }
             Name::ListScopes => Ok(list_scopes(call)?),

@@ -35,16 +35,18 @@ const MAX_IDEMPOTENCY_KEY: usize = 255;
 impl Api {
     /// Makes something that is shown once; asked again under the same `Idempotency-Key`, shows the same again.
     pub(super) async fn make(&self, call: &Call<'_>, desk: &Desk<'_>, making: Making) -> Result<ApiAnswer, ApiError> {
-        let repeat = call.repeat()?;
+        let (repeat, seen) = (call.repeat()?, call.if_match()?);
+        // What was made under the name before has changed the record that `If-Match` meant.
         if let Some(answer) = self.answered_before(call, repeat.as_ref()).await? {
             return Ok(answer);
         }
+        let seen = seen.as_deref();
         // A change of the same record in between makes it out of date; then it is made from what is there now.
         for _ in 0..8 {
             let Made { record, key, command } = match &making {
                 Making::Key(asked) => desk.make_key(NewKey::clone(asked)).await?,
-                Making::Successor(id, asked) => desk.make_successor(*id, asked.clone()).await?,
-                Making::Secret(id) => desk.make_secret(*id).await?,
+                Making::Successor(id, asked) => desk.make_successor(*id, asked.clone(), seen).await?,
+                Making::Secret(id) => desk.make_secret(*id, seen).await?,
             };
             let mut body = key_json(&record, call.now);
             if let Some(object) = body.as_object_mut() {

@@ -4,7 +4,6 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use http::Method;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -84,7 +83,7 @@ fn operation(row: &Row, schemas: &mut Schemas, profile: ApiProfile) -> Value {
     for (name, schema) in queries(row.name) {
         parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
     }
-    if row.method == Method::PATCH {
+    if row.changes_a_record() {
         let schema = json!({ "type": "string", "pattern": "^(\\*|\"[0-9]{1,19}\")$" });
         parameters.push(json!({ "name": "If-Match", "in": "header", "schema": schema, "description": "The entity tag of the record that was read." }));
     }
@@ -403,7 +402,7 @@ fn problems(row: &Row, has_body: bool) -> Vec<u16> {
         Some(Repeat::Idempotent) => statuses.push(409),
         Some(Repeat::MakesAnother) => statuses.extend([202, 404, 409, 412, 422]),
     }
-    if row.method == Method::PATCH {
+    if row.changes_a_record() {
         statuses.push(412);
     }
     if row.name == Name::OpenApi {

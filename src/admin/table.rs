@@ -30,6 +30,11 @@ impl Row {
             Changes(_, repeat) => Some(repeat),
         }
     }
+
+    /// Whether it changes one record that is there: what `If-Match` is about.
+    pub(super) fn changes_a_record(&self) -> bool {
+        matches!(self.effect, Changes(..)) && (self.path.contains("{id}") || self.name == Name::RotateSelf)
+    }
 }
 
 /// What a caller must hold.

@@ -26,6 +26,9 @@ const USUAL_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// Longest grace.
 const LONGEST_GRACE: Duration = Duration::from_secs(90 * 24 * 3600);
 
+/// The revisions of a record that a caller may have read; none: it does not say.
+pub type Seen<'a> = Option<&'a [Revision]>;
+
 /// One request's view of the store.
 #[derive(Clone, Copy)]
 pub struct Desk<'a> {
@@ -205,12 +208,13 @@ impl Desk<'_> {
         Ok(Made { record, key, command })
     }
 
-    /// A successor for a key, ready to be stored.
+    /// A successor for a key, ready to be stored; `seen` as in [`Self::change_key`].
     ///
     /// # Errors
     /// As [`Self::make_key`]; a key that is not accepted any longer has no successor.
-    pub async fn make_successor(&self, id: KeyId, asked: Rotation) -> Result<Made, Refused> {
+    pub async fn make_successor(&self, id: KeyId, asked: Rotation, seen: Seen<'_>) -> Result<Made, Refused> {
         let old = self.key(id).await?;
+        check_seen(old.revision, seen)?;
         match old.state(self.now) {
             KeyState::Active | KeyState::Disabled if old.grace_until.is_none() => {}
             KeyState::Active | KeyState::Disabled => {
@@ -269,8 +273,9 @@ impl Desk<'_> {
     ///
     /// # Errors
     /// As [`Self::make_successor`].
-    pub async fn make_secret(&self, id: KeyId) -> Result<Made, Refused> {
+    pub async fn make_secret(&self, id: KeyId, seen: Seen<'_>) -> Result<Made, Refused> {
         let old = self.key(id).await?;
+        check_seen(old.revision, seen)?;
         if old.revoked_at.is_some() {
             return Err(StoreError::Revoked.into());
         }
@@ -286,17 +291,10 @@ impl Desk<'_> {
     ///
     /// # Errors
     /// Whatever is wrong with the request, more than may be granted, or [`Refused::Changed`].
-    pub async fn change_key(
-        &self,
-        id: KeyId,
-        change: &KeyChange,
-        seen: Option<&[Revision]>,
-    ) -> Result<Revision, Refused> {
+    pub async fn change_key(&self, id: KeyId, change: &KeyChange, seen: Seen<'_>) -> Result<Revision, Refused> {
         for _ in 0..TRIES {
             let before = self.key(id).await?;
-            if seen.is_some_and(|seen| !seen.contains(&before.revision)) {
-                return Err(Refused::Changed);
-            }
+            check_seen(before.revision, seen)?;
             let after = self.changed(&before, change)?;
             if is_wider(&before, &after, self.settings) {
                 self.check_result(&after).await?;
@@ -367,34 +365,38 @@ impl Desk<'_> {
         Ok(after)
     }
 
-    /// Turns the reversible switch.
+    /// Turns the reversible switch; `seen` as in [`Self::change_key`].
     ///
     /// # Errors
     /// A key that would be accepted must be within what the caller may grant, whoever switched it off meanwhile.
-    pub async fn set_active(&self, id: KeyId, active: bool) -> Result<Revision, Refused> {
+    pub async fn set_active(&self, id: KeyId, active: bool, seen: Seen<'_>) -> Result<Revision, Refused> {
         if !active {
-            let _seen = self.key(id).await?;
+            // The command names no revision: whoever changes the record between this and it is not noticed, which costs
+            // nothing, since what is switched off needs no second look.
+            check_seen(self.key(id).await?.revision, seen)?;
             return self.submit(Command::SetActive { id, active }, None).await?.ok_or(Refused::NoSuchKey(id));
         }
         for _ in 0..TRIES {
             let before = self.key(id).await?;
+            check_seen(before.revision, seen)?;
             self.check_result(&before).await?;
             // What was looked at is what is switched on, or nothing is.
             let record = Box::new(KeyRecord { active, ..before });
             match self.submit(Command::ReplaceKey { record }, None).await {
-                Err(Refused::Changed) => {}
+                Err(Refused::Changed) if seen.is_none() => {}
                 result => return result?.ok_or(Refused::NoSuchKey(id)),
             }
         }
         Err(Refused::Changed)
     }
 
-    /// Switches a key off for good. Doing it again changes nothing.
+    /// Switches a key off for good. Doing it again changes nothing. `seen` as in [`Self::change_key`].
     ///
     /// # Errors
-    /// [`Refused::NoSuchKey`], and the store's.
-    pub async fn revoke(&self, id: KeyId) -> Result<Revision, Refused> {
-        let _seen = self.key(id).await?;
+    /// [`Refused::NoSuchKey`], [`Refused::Changed`], and the store's.
+    pub async fn revoke(&self, id: KeyId, seen: Seen<'_>) -> Result<Revision, Refused> {
+        // As in `set_active`, the command names no revision.
+        check_seen(self.key(id).await?.revision, seen)?;
         self.submit(Command::Revoke { id }, None).await?.ok_or(Refused::NoSuchKey(id))
     }
 
@@ -423,18 +425,11 @@ impl Desk<'_> {
     ///
     /// # Errors
     /// Whatever is wrong with the request, or [`Refused::Changed`].
-    pub async fn change_owner(
-        &self,
-        id: OwnerId,
-        change: &OwnerChange,
-        seen: Option<&[Revision]>,
-    ) -> Result<Revision, Refused> {
+    pub async fn change_owner(&self, id: OwnerId, change: &OwnerChange, seen: Seen<'_>) -> Result<Revision, Refused> {
         for _ in 0..TRIES {
             let before = self.owner(id).await?;
             self.authority.check_operator("owners")?;
-            if seen.is_some_and(|seen| !seen.contains(&before.revision)) {
-                return Err(Refused::Changed);
-            }
+            check_seen(before.revision, seen)?;
             let OwnerChange { name, rate_limit, quota: quota_asked, max_keys, may_grant, metadata } = change.clone();
             let may_grant = match may_grant {
                 None => before.may_grant,
@@ -464,13 +459,15 @@ impl Desk<'_> {
         Err(Refused::Changed)
     }
 
-    /// Refuses all keys of an owner, or accepts them again.
+    /// Refuses all keys of an owner, or accepts them again; `seen` as in [`Self::change_key`].
     ///
     /// # Errors
-    /// [`Refused::NoSuchOwner`], and the store's.
-    pub async fn set_suspended(&self, id: OwnerId, suspended: bool) -> Result<Revision, Refused> {
-        let _seen = self.owner(id).await?;
+    /// [`Refused::NoSuchOwner`], [`Refused::Changed`], and the store's.
+    pub async fn set_suspended(&self, id: OwnerId, suspended: bool, seen: Seen<'_>) -> Result<Revision, Refused> {
+        let owner = self.owner(id).await?;
         self.authority.check_operator("owners")?;
+        // As in `set_active`, the command names no revision.
+        check_seen(owner.revision, seen)?;
         self.submit(Command::SetSuspended { id, suspended }, None).await?.ok_or(Refused::NoSuchOwner(id))
     }
 
@@ -518,4 +515,9 @@ impl Desk<'_> {
     fn ceiling(&self, texts: &[String]) -> Result<Vec<GrantedScope>, Refused> {
         Ok(Vocabulary::of(self.settings).scopes(texts, KeyKind::Management).map_err(of("may_grant"))?)
     }
+}
+
+/// Refuses to change what is not as its caller read it.
+fn check_seen(revision: Revision, seen: Seen<'_>) -> Result<(), Refused> {
+    if seen.is_none_or(|seen| seen.contains(&revision)) { Ok(()) } else { Err(Refused::Changed) }
 }

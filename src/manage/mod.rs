@@ -16,7 +16,7 @@ mod shown;
 mod vocabulary;
 
 pub use authority::{Authority, Caller, Sight};
-pub use desk::{Desk, KeyFilter, Made, plan_key};
+pub use desk::{Desk, KeyFilter, Made, Seen, plan_key};
 pub use draft::{Draft, Stored, mint};
 pub use fault::{Flaw, Refused};
 pub use import::{BadRow, Batch, Format, Row, RowReader, RowShape, read_rows};

@@ -111,11 +111,11 @@ impl Registry for Local {
     }
 
     fn rotate_key(&self, id: KeyId, asked: Rotation) -> Result<Fresh, Failure> {
-        self.make(async |desk| desk.make_successor(id, asked).await)
+        self.make(async |desk| desk.make_successor(id, asked, None).await)
     }
 
     fn replace_secret(&self, id: KeyId) -> Result<Fresh, Failure> {
-        self.make(async |desk| desk.make_secret(id).await)
+        self.make(async |desk| desk.make_secret(id, None).await)
     }
 
     fn switch_key(&self, id: KeyId, switch: Switch) -> Result<Value, Failure> {
@@ -220,7 +220,7 @@ impl Registry for Local {
     }
 
     fn set_suspended(&self, id: OwnerId, suspended: bool) -> Result<Value, Failure> {
-        self.at_desk(async |desk| desk.set_suspended(id, suspended).await)?;
+        self.at_desk(async |desk| desk.set_suspended(id, suspended, None).await)?;
         self.owner(id)
     }
 

@@ -81,9 +81,35 @@ async fn of_two_who_change_what_they_read_one_is_told_to_read_again() {
         .await
         .refused(412, "precondition_failed");
     shop.tell("PATCH", &path, &json!({ "name": "any" })).header("if-match", "*").await.expect(200);
+    // Nor does anything else happen to a record that is not as it was read.
+    for (method, verb) in
+        [("DELETE", ""), ("POST", "/disable"), ("POST", "/enable"), ("POST", "/rotate"), ("POST", "/secret")]
+    {
+        let change = shop.tell(method, &format!("{path}{verb}"), &Value::Null).header("if-match", &tag);
+        change.await.refused(412, "precondition_failed");
+    }
+    shop.tell("POST", "/v1/keys", &json!({ "name": "new" }))
+        .header("if-match", &tag)
+        .await
+        .refused(412, "precondition_failed");
+    shop.gateway.get("/me").bearer(&key).await.expect(200);
     // Using a key does not change its record.
     shop.gateway.get("/me").bearer(&key).await.expect(200);
-    assert_eq!(shop.show(&key).await["name"], "any");
+    let now = shop.tell("GET", &path, &Value::Null).await.expect(200);
+    assert_eq!(now.json()["name"], "any");
+    // An answer that was lost is given again, although the record is another one since.
+    let tag = now.header("etag").unwrap().to_owned();
+    let rotate = || {
+        let ask = shop.tell("POST", &format!("{path}/rotate"), &Value::Null);
+        ask.header("if-match", &tag).header("idempotency-key", "once")
+    };
+    let (first, again) = (rotate().await.expect(201), rotate().await.expect(201));
+    assert_eq!(first.text(), again.text());
+    let new = shop.taken(first);
+    let path = format!("/v1/keys/{}", new.id);
+    let tag = new.record["revision"].to_string();
+    let revoke = shop.tell("DELETE", &path, &Value::Null).header("if-match", &format!("\"{tag}\""));
+    assert_eq!(revoke.await.expect(200).json()["state"], "revoked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,6 +67,10 @@ async fn owners_are_changed_as_they_were_read() {
         change(json!({ "name": "ACME Inc.", "rate_limit": { "requests": 5, "per": "1s" } })).await.expect(200).json();
     assert_eq!(changed["rate_limit"], json!({ "requests": 5, "per": "1s", "burst": 5 }));
     change(json!({ "name": "late" })).await.refused(412, "precondition_failed");
+    for verb in ["suspend", "resume"] {
+        let turn = shop.tell("POST", &format!("{path}/{verb}"), &Value::Null).header("if-match", &tag);
+        turn.await.refused(412, "precondition_failed");
+    }
     for (body, status, field) in [
         (json!({ "name": "" }), 422, "name"),
         (json!({ "suspended": true }), 400, "suspended"),
