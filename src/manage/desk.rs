@@ -242,8 +242,11 @@ impl Desk<'_> {
         let stored = Stored::of(&key, old.paired.then_some(successor), self.settings);
         let expires_at = match &asked.expires_at {
             None => old.expires_at,
-            Some(moment) => Some(expiry(moment, self.now)?),
+            Some(moment) => moment.as_ref().map(|moment| expiry(moment, self.now)).transpose()?,
         };
+        let grace_until = if grace.is_zero() { self.now } else { self.now.whole_second_after(grace) };
+        // A grace lengthens no life.
+        let grace_until = end_of(&old, self.settings).map_or(grace_until, |end| grace_until.min(end.max(self.now)));
         let record = KeyRecord {
             id: successor,
             hash: stored.hash,
@@ -261,11 +264,7 @@ impl Desk<'_> {
             ..old.clone()
         };
         self.check_result(&record).await?;
-        let command = Command::Rotate {
-            successor: Box::new(record.clone()),
-            seen: old.revision,
-            grace_until: if grace.is_zero() { self.now } else { self.now.whole_second_after(grace) },
-        };
+        let command = Command::Rotate { successor: Box::new(record.clone()), seen: old.revision, grace_until };
         Ok(Made { record, key, command })
     }
 
@@ -520,4 +519,11 @@ impl Desk<'_> {
 /// Refuses to change what is not as its caller read it.
 fn check_seen(revision: Revision, seen: Seen<'_>) -> Result<(), Refused> {
     if seen.is_none_or(|seen| seen.contains(&revision)) { Ok(()) } else { Err(Refused::Changed) }
+}
+
+/// From when on time alone refuses a key: its expiry, or the greatest age in its environment.
+fn end_of(key: &KeyRecord, settings: &GateSettings) -> Option<Timestamp> {
+    let greatest_age = settings.environments.get(&key.environment).and_then(|environment| environment.max_key_age);
+    let aged = greatest_age.map(|age| key.created_at.plus(age));
+    [key.expires_at, aged].into_iter().flatten().min()
 }

@@ -125,15 +125,15 @@ pub struct KeyChange {
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Default, Clone)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rotation {
-    /// How long the old key is still accepted, `0` to `90d`. Without it: `24h`.
+    /// How long the old key is still accepted, `0` to `90d`, and no longer than it would have been anyway. Without it: `24h`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^(0|[0-9]+(ms|s|m|h|d))$"))]
     pub grace: Option<String>,
     /// Whether the first use of the new key ends the grace early.
     pub retire: Retire,
-    /// When the new key expires. Without it: as the old one does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Moment>,
+    /// When the new key expires; `null`: never. Without it: as the old one does.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Option<Moment>>,
 }
 
 /// When a key that was rotated is refused.

@@ -69,7 +69,6 @@ pub(in crate::cli) struct UpdateArgs {
 
 /// Changes the key and prints its record.
 pub(super) fn run(registry: &dyn Registry, args: UpdateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let now = time::now();
     let list = |text: Option<String>| text.as_deref().map(split_list);
     let change = KeyChange {
         name: args.name,
@@ -78,11 +77,7 @@ pub(super) fn run(registry: &dyn Registry, args: UpdateArgs, console: &mut Conso
         roles: list(args.roles),
         may_grant: list(args.may_grant),
         active: None,
-        expires_at: match (args.expires_in, args.no_expiry) {
-            (Some(span), _) => Some(Some(Moment(now.whole_second_after(span).to_string()))),
-            (None, true) => Some(None),
-            (None, false) => None,
-        },
+        expires_at: expiry(args.expires_in, args.no_expiry),
         allowed_ips: list(args.allowed_ips),
         allowed_origins: list(args.allowed_origins),
         rate_limit: args.rate_limit.map(|limit| Some(limit.into())).or(args.no_rate_limit.then_some(None)),
@@ -93,4 +88,13 @@ pub(super) fn run(registry: &dyn Registry, args: UpdateArgs, console: &mut Conso
     };
     let key = registry.change_key(args.id, &change)?;
     Ok(record::write(&key, args.output.output, console)?)
+}
+
+/// What `--expires-in` and `--no-expiry` say of an expiry; none where neither is there.
+pub(super) fn expiry(expires_in: Option<Duration>, no_expiry: bool) -> Option<Option<Moment>> {
+    match (expires_in, no_expiry) {
+        (Some(span), _) => Some(Some(Moment(time::now().whole_second_after(span).to_string()))),
+        (None, true) => Some(None),
+        (None, false) => None,
+    }
 }

@@ -1,8 +1,11 @@
 //! `keys rotate` and `keys replace-secret`: a new key for an old one, shown once.
 
+use std::time::Duration;
+
 use clap::Args;
 
-use super::create::show;
+use super::change::expiry;
+use super::create::{lifetime, show};
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, OutputArgs};
@@ -23,6 +26,12 @@ pub(in crate::cli) struct RotateArgs {
     /// Refuse the old key as soon as the new one is used
     #[arg(long)]
     until_first_use: bool,
+    /// From when on the new key is refused, from now: 90d, 24h, 30m [default: as the old key]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime, conflicts_with = "no_expiry")]
+    expires_in: Option<Duration>,
+    /// The new key does not expire
+    #[arg(long)]
+    no_expiry: bool,
     /// Print the key alone
     #[arg(long, conflicts_with = "output")]
     quiet: bool,
@@ -46,16 +55,27 @@ pub(in crate::cli) struct ReplaceArgs {
 /// Makes a successor and prints it.
 pub(super) fn rotate(registry: &dyn Registry, args: RotateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let retire = if args.until_first_use { Retire::OnFirstUse } else { Retire::AfterGrace };
-    let asked = Rotation { grace: Some(args.grace), retire, expires_at: None };
+    let expires_at = expiry(args.expires_in, args.no_expiry);
+    let is_inherited = expires_at.is_none();
+    let asked = Rotation { grace: Some(args.grace), retire, expires_at };
     let fresh = registry.rotate_key(args.id, asked)?;
     show(registry, &fresh, args.quiet, args.output.output, console)?;
     if args.quiet || args.output.output == Output::Json {
         return Ok(());
     }
+    if let Some(end) = Record(&fresh.record).shown("expires_at") {
+        let why = if is_inherited { ", as the old one; --expires-in or --no-expiry say otherwise" } else { "" };
+        writeln!(console.talk, "The new key expires at {end}{why}.")?;
+    }
     let old = registry.key(args.id)?;
-    if let Some(until) = Record(&old).shown("grace_until") {
-        let early = if args.until_first_use { ", or until this one is used" } else { "" };
-        writeln!(console.talk, "The old key is accepted until {until}{early}.")?;
+    let old = Record(&old);
+    match (old.shown("state").as_deref(), old.shown("grace_until")) {
+        (Some("active"), Some(until)) => {
+            let why = if old.shown("expires_at").as_ref() == Some(&until) { ", when it expires" } else { "" };
+            let early = if args.until_first_use { ", or until this one is used" } else { "" };
+            writeln!(console.talk, "The old key is accepted until {until}{why}{early}.")?;
+        }
+        (state, _) => writeln!(console.talk, "The old key is {}.", state.unwrap_or("refused"))?,
     }
     Ok(())
 }

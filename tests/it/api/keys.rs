@@ -137,6 +137,23 @@ async fn a_rotation_leaves_no_gap_and_ends_when_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_grace_lengthens_no_life() {
+    let sections = "environments: { live: { max_key_age: 2d }, test: {} }";
+    let shop = Shop::open_with("", sections).await;
+    let old = shop.make(json!({ "name": "erp", "expires_at": "2099-01-01T00:00:00Z" })).await;
+    let rotate =
+        shop.tell("POST", &format!("/v1/keys/{}/rotate", old.id), &json!({ "grace": "90d", "expires_at": null }));
+    let new = shop.taken(rotate.await.expect(201));
+    assert_eq!(new.record["expires_at"], Value::Null);
+    let until = shop.show(&old).await["grace_until"].as_str().unwrap().to_owned();
+    let made = old.record["created_at"].as_str().unwrap();
+    assert!(until.as_str() > made && until.as_str() < "2099", "{until} is two days after {made}");
+    let days = |text: &str| text[8..10].parse::<i32>().unwrap();
+    assert!([2, -29, -28, -27, -26].contains(&(days(&until) - days(made))), "{until} is two days after {made}");
+    assert_eq!(until[10..], made[10..], "{until} is two days after {made}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_first_use_of_a_successor_can_end_the_grace() {
     let shop = Shop::open().await;
     let old = shop.make(json!({ "name": "erp", "scopes": ["read:orders"] })).await;

@@ -159,11 +159,32 @@ async fn a_key_is_changed_rotated_and_given_another_secret() {
     let _ = site.cli(&["keys", "rotate", &key.id]).await.exit(1).says(&["successor"]);
 
     let id = rotated["id"].as_str().unwrap();
+    assert!(rotated["expires_at"].is_null(), "as the old one");
     let _ = site.cli(&["keys", "rotate", id, "--grace", "1y"]).await.exit(2).says(&["90d"]);
     let replaced = site.cli(&["keys", "replace-secret", id, "--output", "json"]).await.success().json();
     site.vault().keep(replaced["key"].as_str().unwrap());
     assert_eq!(replaced["id"], rotated["id"]);
     assert_ne!(replaced["key"], rotated["key"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_says_when_either_key_ends_and_lengthens_no_life() {
+    let (site, _origin) = scene::closed_shop().await;
+    let key = site.create(KeySpec::new("erp", "read:orders").expires_in("1h")).await;
+    let end = key.record["expires_at"].as_str().unwrap();
+    let rotated = site.cli(&["keys", "rotate", &key.id, "--grace", "7d"]).await.success();
+    let _ = rotated
+        .says(&[&format!("The new key expires at {end}, as the old one"), &format!("until {end}, when it expires")]);
+    assert_eq!(site.show_key(&key.id).await["grace_until"], end);
+
+    for (flags, expires) in [(&["--no-expiry"][..], false), (&["--expires-in", "90d"], true)] {
+        let key = site.create(KeySpec::new("erp", "").expires_in("1h")).await;
+        let args = [&["keys", "rotate", &key.id, "--grace", "0", "--output", "json"], flags].concat();
+        let rotated = site.cli(&args).await.success().json();
+        site.vault().keep(rotated["key"].as_str().unwrap());
+        assert_eq!(rotated["expires_at"].is_string(), expires, "{rotated}");
+        assert_ne!(rotated["expires_at"], key.record["expires_at"], "{rotated}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
