@@ -48,7 +48,7 @@ impl Api {
             "valid": valid,
             "reason": rejection.map(Rejection::reason),
             "missing_scopes": missing,
-            "form": presented.form(&call.settings.rules.settings.brand).name(),
+            "form": presented.form_of_pair(&call.settings.rules.settings.brand).name(),
             "record": record.map(|record| key_json(&record, call.now)),
         });
         Ok(call.json(StatusCode::OK, body, None))

@@ -30,6 +30,6 @@ pub use rate::{Quota, QuotaHolder, QuotaPeriod, QuotaTerm, RateLimit};
 pub use redact::without_keys;
 pub use revision::{Revision, RevisionToken, StoreHead};
 pub use scope::{GrantedScope, Scope, ScopeIndex, ScopeSet};
-pub use secret::{KeyHash, KeyHasher, MintedKey, Pepper, PresentedKey};
+pub use secret::{KeyHash, KeyHasher, MintedKey, Pepper, PresentedKey, secret_of_pair};
 pub use time::Timestamp;
 pub use words::did_you_mean;

@@ -33,6 +33,11 @@ impl<'a> PresentedKey<'a> {
         key_text::inspect(self.0, brand)
     }
 
+    /// What the text says about itself where it may be a pair: what its secret says.
+    pub fn form_of_pair(&self, brand: &Brand) -> key_text::KeyTextForm<'a> {
+        key_text::inspect(secret_of_pair(self.0), brand)
+    }
+
     /// A key of its own that only who knows this credential can make, for one purpose: HMAC-SHA-256 of the purpose.
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104 §2)")]
@@ -299,4 +304,10 @@ impl fmt::Debug for KeyHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.pepper_ids()).finish()
     }
+}
+
+/// The secret of a pair, which stands behind its id and a colon; the whole text where there is no id.
+pub fn secret_of_pair(text: &str) -> &str {
+    let pair = text.split_once(':').filter(|(id, _)| id.parse::<KeyId>().is_ok());
+    pair.map_or(text, |(_, secret)| secret)
 }

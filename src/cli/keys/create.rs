@@ -64,7 +64,7 @@ pub(in crate::cli) struct CreateArgs {
     /// Make a pair of a public id and a secret, sent as `Basic`
     #[arg(long)]
     paired: bool,
-    /// Print the key alone
+    /// Print the key alone; of a pair id and secret, with a colon between them
     #[arg(long, conflicts_with = "output")]
     quiet: bool,
     #[command(flatten)]
@@ -107,7 +107,11 @@ pub(super) fn show(
 ) -> Result<(), Failure> {
     let Fresh { record, key } = fresh;
     if quiet {
-        writeln!(console.out, "{}", **key)?;
+        // The secret of a pair alone is no credential.
+        match Record(record).says("paired").then(|| Record(record).text("id")) {
+            Some(id) => writeln!(console.out, "{id}:{}", **key)?,
+            None => writeln!(console.out, "{}", **key)?,
+        }
         return Ok(());
     }
     match output {

@@ -32,7 +32,7 @@ pub(in crate::cli) struct RotateArgs {
     /// The new key does not expire
     #[arg(long)]
     no_expiry: bool,
-    /// Print the key alone
+    /// Print the key alone; of a pair id and secret, with a colon between them
     #[arg(long, conflicts_with = "output")]
     quiet: bool,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub(in crate::cli) struct ReplaceArgs {
     /// The key's id, which stays
     #[arg(value_name = "ID")]
     id: KeyId,
-    /// Print the key alone
+    /// Print the key alone; of a pair id and secret, with a colon between them
     #[arg(long, conflicts_with = "output")]
     quiet: bool,
     #[command(flatten)]

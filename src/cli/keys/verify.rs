@@ -39,6 +39,7 @@ pub(super) fn run(registry: &dyn Registry, args: VerifyArgs, console: &mut Conso
     })?;
     let Verified { state, form, record } = registry.verify_key(&text)?;
     let valid = state == "active";
+    let may_be_half = record.is_none() && matches!(form, KeyTextForm::Ours { .. }) && !text.contains(':');
     match args.output.output {
         Output::Json => {
             output::json(console, &json!({ "valid": valid, "state": state, "form": form.name(), "record": record }))?;
@@ -48,6 +49,9 @@ pub(super) fn run(registry: &dyn Registry, args: VerifyArgs, console: &mut Conso
             writeln!(console.out, "{verdict}: {}", form_text(form))?;
             if let Some(record) = &record {
                 output::fields(console, &record::fields(record))?;
+            }
+            if may_be_half {
+                writeln!(console.talk, "note: the secret of a pair is known together with its id alone: ID:SECRET")?;
             }
         }
     }

@@ -131,9 +131,8 @@ impl Registry for Local {
     fn verify_key<'t>(&self, text: &'t str) -> Result<Verified<'t>, Failure> {
         let key = PresentedKey::new(text).ok_or_else(|| Failure::usage("that is no key"))?;
         let (settings, now) = (&self.site.settings.gate, time::now());
-        let form = key.form(&settings.brand);
         let vault = self.vault(OpenMode::Existing)?;
-        let found = match form {
+        let found = match key.form(&settings.brand) {
             // The gateway does not look these up either.
             KeyTextForm::BadChecksum => None,
             KeyTextForm::Ours { .. } | KeyTextForm::Foreign => {
@@ -151,6 +150,7 @@ impl Registry for Local {
             None => Some(Rejection::Unknown),
         };
         let record = record.map(|record| key_json(&record, now));
+        let form = key.form_of_pair(&settings.brand);
         Ok(Verified { state: state_word(rejection).to_owned(), form, record })
     }
 

@@ -15,7 +15,7 @@ use crate::cli::failure::Failure;
 use crate::cli::keys::Switch;
 use crate::domain::key_text::{Brand, KeyTextForm, inspect};
 use crate::domain::time::show_duration;
-use crate::domain::{KeyId, OwnerId, Timestamp};
+use crate::domain::{KeyId, OwnerId, Timestamp, secret_of_pair};
 use crate::manage::{BadRow, KeyChange, KeyFilter, NewKey, NewOwner, OwnerChange, Rotation};
 use crate::store::{AuditOrder, AuditQuery};
 use crate::usage::Period;
@@ -265,6 +265,7 @@ impl Registry for Remote {
 
 /// What the text of a key says that is of the server's brand, which is the word it begins with.
 fn form_of_ours(text: &str) -> KeyTextForm<'_> {
+    let text = secret_of_pair(text);
     let brand = text.split('_').next().and_then(|word| Brand::new(word).ok());
     brand.map_or(KeyTextForm::Foreign, |brand| inspect(text, &brand))
 }

@@ -224,6 +224,18 @@ async fn a_pair_is_printed_with_a_line_that_sends_both_halves() {
     let id = pair.stdout.split_whitespace().find(|word| word.starts_with("key_")).unwrap().to_owned();
     let line = pair.stdout.lines().find(|line| line.starts_with("curl ")).unwrap();
     assert!(line.contains("/pairs") && line.contains(&format!("-u {id}:pc_live_sk_")), "{line}");
+
+    let quiet = site.cli(&["keys", "create", "--name", "p", "--scopes", "", "--paired", "--quiet"]).await.success();
+    let credential = quiet.stdout.trim_end();
+    let (id, secret) = credential.split_once(':').unwrap();
+    assert!(key_text::is_well_formed(secret, "pc_live_sk_"), "{} characters", secret.len());
+    let whole = site.cli_with_input(&["keys", "verify"], credential).await.success();
+    let _ = whole.says(&["a secret key of ours, live", id]);
+    let _ = site.cli_with_input(&["keys", "verify"], secret).await.exit(1).says(&["ID:SECRET"]);
+    let rotated = site.cli(&["keys", "rotate", id, "--quiet"]).await.success();
+    let rotated = rotated.stdout.trim_end();
+    assert!(rotated.starts_with("key_") && rotated.contains(":pc_live_sk_"), "{} characters", rotated.len());
+    let _ = site.cli_with_input(&["keys", "verify"], rotated).await.success();
 }
 
 #[tokio::test(flavor = "multi_thread")]
