@@ -264,7 +264,7 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
         Name::VerifyKey => {
             let properties = json!({
                 "valid": { "type": "boolean" },
-                "reason": { "type": ["string", "null"] },
+                "reason": { "type": ["string", "null"], "description": "Why it is not valid, as the log has it; `insufficient_scope` where it is accepted and lacks `scopes` that were asked for." },
                 "missing_scopes": { "type": "array", "items": { "type": "string" } },
                 "form": { "enum": ["ours", "bad_checksum", "foreign"] },
                 "record": { "anyOf": [schemas.of::<KeyShape>(), { "type": "null" }] },

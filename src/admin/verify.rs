@@ -43,10 +43,10 @@ impl Api {
             None => scopes,
             Some(record) => missing(record, scopes, &call.settings.rules.settings)?,
         };
-        let valid = rejection.is_none() && missing.is_empty();
+        let reason = rejection.map(Rejection::reason).or((!missing.is_empty()).then_some("insufficient_scope"));
         let body = json!({
-            "valid": valid,
-            "reason": rejection.map(Rejection::reason),
+            "valid": reason.is_none(),
+            "reason": reason,
             "missing_scopes": missing,
             "form": presented.form_of_pair(&call.settings.rules.settings.brand).name(),
             "record": record.map(|record| key_json(&record, call.now)),

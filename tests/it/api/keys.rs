@@ -375,6 +375,8 @@ async fn an_application_can_ask_whether_a_key_is_accepted() {
     assert_eq!((&good["valid"], &good["record"]["id"]), (&json!(true), &json!(key.id)));
     let lacking = verify(&key.text, json!(["read:orders", "write:orders"])).await.expect(200).json();
     assert_eq!((&lacking["valid"], &lacking["missing_scopes"]), (&json!(false), &json!(["write:orders"])));
+    assert_eq!(lacking["reason"], "insufficient_scope");
+    assert_eq!(good["reason"], Value::Null);
     shop.tell("DELETE", &format!("/v1/keys/{}", key.id), &Value::Null).await.expect(200);
     let revoked = verify(&key.text, json!([])).await.expect(200).json();
     assert_eq!((&revoked["valid"], &revoked["reason"]), (&json!(false), &json!("key_revoked")));
