@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 use super::api::Api;
 use super::call::{Call, is_json};
 use super::exchange::{ApiAnswer, ApiError};
-use super::profile::ApiProfile;
 use super::query::Query;
 use super::turns::Turn;
 use crate::domain::Revision;
@@ -86,10 +85,7 @@ fn format_of(call: &Call<'_>) -> Result<Format, ApiError> {
 /// Reads the rows beside the control runtime: hashing many keys takes a while.
 async fn read(call: &Call<'_>, format: Format, turn: Arc<Turn>) -> Result<Batch, ApiError> {
     let (rules, authority, now) = (Arc::clone(&call.settings.rules), call.authority.clone(), call.now);
-    let scopes = match call.settings.profile {
-        ApiProfile::Standard => "scopes",
-        ApiProfile::Success => "permissions",
-    };
+    let scopes = call.settings.profile.scopes_member();
     let body = Zeroizing::new(call.request.body.to_vec());
     let read = tokio::task::spawn_blocking(move || {
         let _turn = turn;

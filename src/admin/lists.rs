@@ -34,6 +34,12 @@ pub(super) async fn list_keys(call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAns
         }
     };
     let limit = query.page_size()?;
+    let own_name = call.settings.profile.scope_parameter();
+    let scope = match query.parsed(own_name)? {
+        // Under the name of the other profile it is understood, too.
+        None if own_name != "scope" => query.parsed("scope")?,
+        scope => scope,
+    };
     let filter = KeyFilter {
         after: query.parsed("cursor")?,
         limit,
@@ -41,12 +47,12 @@ pub(super) async fn list_keys(call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAns
         environment: query.text("environment").map(Into::into),
         kind,
         state,
-        scope: query.parsed("scope")?,
+        scope,
         unused_since: query.parsed("unused_since")?,
         name: query.text("name").map(Into::into),
         prefix: query.text("prefix").map(Into::into),
     };
-    query.finish(&KEY_FILTERS)?;
+    query.finish(&KEY_FILTERS.map(|filter| if filter == "scope" { own_name } else { filter }))?;
     let page = desk.list_keys(filter).await?;
     let next = if page.more { page.items.last().map(|record| record.id) } else { None };
     let items: Vec<Value> = page.items.iter().map(|record| key_json(record, call.now)).collect();

@@ -81,6 +81,7 @@ fn operation(row: &Row, schemas: &mut Schemas, profile: ApiProfile) -> Value {
         );
     }
     for (name, schema) in queries(row.name) {
+        let name = if name == "scope" { profile.scope_parameter() } else { name };
         parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
     }
     if row.changes_a_record() {

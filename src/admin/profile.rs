@@ -13,30 +13,29 @@ pub enum ApiProfile {
     Success,
 }
 
+/// Members that are called otherwise under [`ApiProfile::Success`], and how.
+const NAMES: [(&str, &str); 4] = [
+    ("scopes", "permissions"),
+    ("missing_scopes", "missing_permissions"),
+    ("required_scopes", "required_permissions"),
+    ("held_scopes", "held_permissions"),
+];
+
 impl ApiProfile {
     /// An answer's body. `list` is what a list calls its records.
     pub(super) fn body(self, body: Value, list: Option<&str>) -> Value {
         match (self, list) {
             (Self::Standard, _) => body,
-            (Self::Success, None) => json!({ "success": true, "data": renamed(body, "scopes", "permissions") }),
+            (Self::Success, None) => json!({ "success": true, "data": renamed_throughout(body) }),
             (Self::Success, Some(list)) => {
-                let mut data = body;
+                let mut data = renamed_throughout(body);
                 if let Some(object) = data.as_object_mut()
-                    && let Some(Value::Array(items)) = object.remove("data")
+                    && let Some(items) = object.remove("data")
                 {
-                    let items = items.into_iter().map(|item| renamed(item, "scopes", "permissions")).collect();
-                    object.insert(list.to_owned(), Value::Array(items));
+                    object.insert(list.to_owned(), items);
                 }
                 json!({ "success": true, "data": data })
             }
-        }
-    }
-
-    /// An answer that has records within it, none of which is made of names that others chose.
-    pub(super) fn nested(self, body: Value) -> Value {
-        match self {
-            Self::Standard => body,
-            Self::Success => renamed_throughout(body, "scopes", "permissions"),
         }
     }
 
@@ -45,6 +44,22 @@ impl ApiProfile {
         match self {
             Self::Standard => body,
             Self::Success => renamed(body, "permissions", "scopes"),
+        }
+    }
+
+    /// What the query calls the scope that it filters by.
+    pub(super) const fn scope_parameter(self) -> &'static str {
+        match self {
+            Self::Standard => "scope",
+            Self::Success => "permission",
+        }
+    }
+
+    /// What bodies call scopes.
+    pub(super) const fn scopes_member(self) -> &'static str {
+        match self {
+            Self::Standard => NAMES[0].0,
+            Self::Success => NAMES[0].1,
         }
     }
 
@@ -66,6 +81,12 @@ impl ApiProfile {
                         error.insert(to.to_owned(), value.clone());
                     }
                 }
+                // `scopes`, or one of its entries.
+                if let Some(rest) = problem["field"].as_str().and_then(|field| field.strip_prefix("scopes"))
+                    && (rest.is_empty() || rest.starts_with('['))
+                {
+                    error.insert("field".to_owned(), format!("permissions{rest}").into());
+                }
                 let body = json!({ "success": false, "error": error, "request_id": problem["request_id"] });
                 ("application/json", body)
             }
@@ -73,13 +94,18 @@ impl ApiProfile {
     }
 }
 
-fn renamed_throughout(value: Value, from: &str, to: &str) -> Value {
+/// An answer with the other names, save in what is made of names that people chose.
+fn renamed_throughout(value: Value) -> Value {
     match value {
         Value::Object(members) => {
-            let members = members.into_iter().map(|(name, value)| (name, renamed_throughout(value, from, to)));
-            renamed(Value::Object(members.collect()), from, to)
+            let renamed = |(name, value): (String, Value)| {
+                let other = NAMES.iter().find(|(own, _)| *own == name).map(|(_, other)| (*other).to_owned());
+                let value = if name == "metadata" { value } else { renamed_throughout(value) };
+                (other.unwrap_or(name), value)
+            };
+            Value::Object(members.into_iter().map(renamed).collect())
         }
-        Value::Array(items) => items.into_iter().map(|item| renamed_throughout(item, from, to)).collect(),
+        Value::Array(items) => items.into_iter().map(renamed_throughout).collect(),
         value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => value,
     }
 }

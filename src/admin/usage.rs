@@ -50,5 +50,5 @@ pub(super) async fn show_report(call: &Call<'_>, store: &Store) -> Result<ApiAns
     };
     let asked = ReportQuery { about, unused_for, now: call.now };
     let found = report(store, &call.settings.rules.settings, asked).await?;
-    Ok(call.json(StatusCode::OK, call.settings.profile.nested(report_json(&found)), None))
+    Ok(call.json(StatusCode::OK, report_json(&found), None))
 }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use super::challenge;
 use super::facts::{Facts, Refusal};
 use crate::credential::Place;
-use crate::domain::FieldLines;
+use crate::domain::{FieldLines, Scope};
 use crate::gate::Denial;
 
 /// Shape of error bodies (`errors.profile`).
@@ -134,7 +134,13 @@ fn success(facts: &Facts<'_>, audience: &Audience<'_>) -> Vec<u8> {
     body.extend_from_slice(b"{\"success\":false,\"error\":{\"code\":");
     push_json(&mut body, &[facts.code]);
     body.extend_from_slice(b",\"message\":");
-    push_json(&mut body, &[facts.detail]);
+    if facts.missing.is_empty() {
+        push_json(&mut body, &[facts.detail]);
+    } else {
+        // There is no member for them here.
+        let missing: Vec<&str> = facts.missing.iter().map(Scope::as_str).collect();
+        push_json(&mut body, &["The key is valid but does not hold: ", &missing.join(" "), "."]);
+    }
     body.extend_from_slice(b"},\"request_id\":");
     push_json(&mut body, &[audience.request_id]);
     body.extend_from_slice(b"}\n");

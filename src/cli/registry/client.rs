@@ -268,33 +268,37 @@ fn standard(body: Value) -> Value {
     }
     let Some(Value::Object(mut data)) = outer.remove("data") else { return Value::Object(outer) };
     for list in LISTS {
-        if let Some(Value::Array(items)) = data.remove(list) {
-            data.insert("data".to_owned(), items.into_iter().map(record).collect());
-            return Value::Object(data);
+        if let Some(items @ Value::Array(_)) = data.remove(list) {
+            data.insert("data".to_owned(), items);
+            break;
         }
     }
     data.remove("message");
-    record(Value::Object(data))
+    renamed_throughout(Value::Object(data))
 }
 
-/// An answer that has records within it, none of which is made of names that others chose, in the standard shape.
-pub(super) fn renamed_throughout(value: Value) -> Value {
+/// Members by their names under `api.profile: success`, and in the standard shape.
+const NAMES: [(&str, &str); 4] = [
+    ("permissions", "scopes"),
+    ("missing_permissions", "missing_scopes"),
+    ("required_permissions", "required_scopes"),
+    ("held_permissions", "held_scopes"),
+];
+
+/// An answer with the names of the standard shape, save in what is made of names that people chose.
+fn renamed_throughout(value: Value) -> Value {
     match value {
         Value::Array(items) => items.into_iter().map(renamed_throughout).collect(),
         Value::Object(members) => {
-            record(members.into_iter().map(|(name, value)| (name, renamed_throughout(value))).collect())
+            let renamed = |(name, value): (String, Value)| {
+                let same = NAMES.iter().find(|(other, _)| *other == name).map(|(_, same)| (*same).to_owned());
+                let value = if name == "metadata" { value } else { renamed_throughout(value) };
+                (same.unwrap_or(name), value)
+            };
+            Value::Object(members.into_iter().map(renamed).collect())
         }
         value => value,
     }
-}
-
-fn record(mut record: Value) -> Value {
-    if let Some(members) = record.as_object_mut()
-        && let Some(scopes) = members.remove("permissions")
-    {
-        members.insert("scopes".to_owned(), scopes);
-    }
-    record
 }
 
 #[cfg(test)]
@@ -318,6 +322,10 @@ mod tests {
             (
                 json!({ "keys": [{ "permissions": ["a"] }], "next_cursor": null }),
                 json!({ "data": [{ "scopes": ["a"] }], "next_cursor": null }),
+            ),
+            (
+                json!({ "record": { "permissions": ["a"], "metadata": { "permissions": 1 } }, "missing_permissions": [] }),
+                json!({ "record": { "scopes": ["a"], "metadata": { "permissions": 1 } }, "missing_scopes": [] }),
             ),
             (json!({ "entries": [], "next_cursor": "7" }), json!({ "data": [], "next_cursor": "7" })),
         ] {

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::client::{Ask, Client, renamed_throughout};
+use super::client::{Ask, Client};
 use super::local::state_word;
 use super::shipment::{Piece, Shipment, broken_off};
 use super::{Arrival, Fresh, Progress, Registry, Rows, Sample, See, Verified};
@@ -218,8 +218,7 @@ impl Registry for Remote {
     }
 
     fn usage_report(&self, unused_for: Duration) -> Result<Value, Failure> {
-        let report = self.get(&format!("/v1/usage/report?unused_for={}", show_duration(unused_for)))?;
-        Ok(renamed_throughout(report))
+        self.get(&format!("/v1/usage/report?unused_for={}", show_duration(unused_for)))
     }
 
     fn create_owner(&self, asked: NewOwner) -> Result<Value, Failure> {

@@ -61,6 +61,14 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// What is wrong with the row, and how to mend it. Never its `key`.
     pub(super) fn record(&self, fields: Map<String, Value>) -> Result<KeyRecord, String> {
+        let as_called = |problem: String| match self.scopes {
+            "scopes" => problem,
+            other => problem.replace("`scopes`", &format!("`{other}`")),
+        };
+        self.read(fields).map_err(as_called)
+    }
+
+    fn read(&self, fields: Map<String, Value>) -> Result<KeyRecord, String> {
         let mut row = Fields(fields);
         if self.scopes != "scopes"
             && !row.0.contains_key("scopes")

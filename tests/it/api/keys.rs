@@ -390,7 +390,7 @@ async fn an_application_can_ask_whether_a_key_is_accepted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shops_that_answer_success_get_bodies_of_that_shape() {
-    let shop = Shop::open_with("", "api: { profile: success }").await;
+    let shop = Shop::open_with("", "api: { profile: success }\nroles: { clerk: [read:orders] }").await;
     let body = json!({ "name": "Production API Key", "environment": "live", "permissions": ["read:orders"] });
     let create = shop.tell("POST", "/v1/keys", &body).facts(Facts::success_profile());
     let answer = create.await.expect(201).json();
@@ -403,6 +403,41 @@ async fn shops_that_answer_success_get_bodies_of_that_shape() {
     assert_eq!(gone["data"]["message"], "API key revoked successfully");
     let refused = shop.tell("POST", "/v1/keys", &json!({})).facts(Facts::success_profile()).await.expect(400).json();
     assert_eq!((&refused["success"], &refused["error"]["code"]), (&json!(false), &json!("invalid_field")));
+
+    // Nothing is called scopes, wherever it stands; what people named stays.
+    let body = json!({ "name": "clerk", "permissions": ["read:orders"], "metadata": { "scopes": "mine" } });
+    let made = shop.tell("POST", "/v1/keys", &body).facts(Facts::success_profile()).await.expect(201).json();
+    let (id, text) = (made["data"]["id"].as_str().unwrap(), made["data"]["key"].as_str().unwrap());
+    assert_eq!(made["data"]["metadata"], json!({ "scopes": "mine" }));
+    let success = async |method: &str, target: &str, body: Value| {
+        let call = shop.tell(method, target, &body).facts(Facts::success_profile());
+        call.await.json()
+    };
+    let asked = json!({ "key": text, "permissions": ["read:orders", "write:orders"] });
+    let call = shop.tell("POST", "/v1/keys/verify", &asked).facts(Facts::success_profile());
+    let verified = call.await.expect(200).json()["data"].take();
+    assert_eq!(verified["missing_permissions"], json!(["write:orders"]), "{verified}");
+    assert_eq!(verified["record"]["permissions"], json!(["read:orders"]), "{verified}");
+    let known = success("GET", "/v1/scopes", Value::Null).await;
+    assert!(known["data"]["permissions"].is_array() && known["data"]["roles"][0]["permissions"].is_array(), "{known}");
+    let asked = json!({ "method": "POST", "url": "/v1/orders/7", "permissions": ["read:orders"] });
+    let explained = success("POST", "/v1/explain", asked).await;
+    assert_eq!(explained["data"]["missing_permissions"], json!(["write:orders"]), "{explained}");
+    let trail = success("GET", &format!("/v1/audit?subject={id}"), Value::Null).await;
+    assert_eq!(trail["data"]["entries"][0]["after"]["permissions"], json!(["read:orders"]), "{trail}");
+    for query in ["permission=read:orders", "scope=read:orders"] {
+        let list = success("GET", &format!("/v1/keys?{query}&name=clerk"), Value::Null).await;
+        assert_eq!(list["data"]["keys"][0]["id"], id, "{query}");
+    }
+    for (body, field) in [
+        (json!({ "name": "x", "permissions": ["raed:orders"] }), "permissions"),
+        (json!({ "name": "x", "permissions": [1] }), "permissions[0]"),
+    ] {
+        let refused = success("POST", "/v1/keys", body).await;
+        assert_eq!(refused["error"]["field"], field, "{refused}");
+    }
+    let refused = success("GET", "/v1/keys?permision=x", Value::Null).await;
+    assert!(refused["error"]["message"].as_str().unwrap().contains("`permission`"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,8 @@ async fn the_success_profile_keeps_statuses_and_changes_bodies() {
         assert_eq!(body["error"]["code"], code, "{body}");
         assert!(answer.header("content-type").unwrap().starts_with("application/json"), "{answer:?}");
         assert!(body["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
+        let lacks = body["error"]["message"].as_str().unwrap().contains("write:orders");
+        assert_eq!(lacks, code == "insufficient_scope", "what is missing is said where no member holds it: {body}");
     }
 }
 
