@@ -44,6 +44,10 @@ pub(super) struct Question {
     /// The address the client has. Without it: 127.0.0.1.
     #[serde(default)]
     from: Option<String>,
+    /// The origin of the page that sends it. Without it: no page does.
+    #[serde(default)]
+    #[schemars(regex(pattern = "^(null|[a-z][a-z0-9+.-]*://[a-z0-9.:-]+)$"))]
+    origin: Option<String>,
 }
 
 /// How to reload.
@@ -98,6 +102,10 @@ impl Api {
             return Err(unacceptable("method")("it is no method; write for example GET".to_owned()));
         }
         let request = TypedRequest::parse(&question.method, &question.url).map_err(unacceptable("url"))?;
+        let request = match &question.origin {
+            None => request,
+            Some(origin) => request.from_page(origin).map_err(unacceptable("origin"))?,
+        };
         let from = match &question.from {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
             Some(text) => text.parse().map_err(|_| unacceptable("from")(format!("{text:?} is no address")))?,

@@ -45,6 +45,9 @@ pub(super) struct ExplainArgs {
     /// The address the client has, for routes with `allow_ips`
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     from: IpAddr,
+    /// The page that sends it, as browsers name it: https://app.example.com
+    #[arg(long, value_name = "ORIGIN", requires = "url")]
+    origin: Option<String>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -78,6 +81,10 @@ fn supposed(config: Option<&Path>, args: &ExplainArgs, url: &str, console: &mut 
     let site = Site::open(config)?;
     let rules = site.rules()?;
     let request = TypedRequest::parse(&args.request, url).map_err(Failure::Usage)?;
+    let request = match &args.origin {
+        None => request,
+        Some(origin) => request.from_page(origin).map_err(|problem| Failure::usage(format!("--origin: {problem}")))?,
+    };
     let supposition = caller(args, &site, &rules)?;
     let explanation = gate::explain(&request.head(Some(args.from)), &rules, &supposition.caller, time::now());
     let account = Account { request: &request, who: &supposition.who, rules: &rules, explanation: &explanation };

@@ -147,8 +147,8 @@ fn is_hidden(answer: &Answer, reason: &str) -> bool {
 /// A limit in one line.
 fn limit_text(limit: AppliedLimit) -> String {
     let rate = |limit: RateLimit| {
-        let (requests, per, burst) = (limit.requests(), show_duration(limit.per()), limit.burst());
-        format!("{requests} requests in {per}, {burst} at once")
+        let (requests, per, burst) = (limit.requests().get(), show_duration(limit.per()), limit.burst());
+        format!("{requests} {} in {per}, {burst} at once", if requests == 1 { "request" } else { "requests" })
     };
     match limit {
         AppliedLimit::KeyRate(limit) => format!("{}, for each key", rate(limit)),

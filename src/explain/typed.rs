@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use http::Method;
 
-use crate::domain::Fields;
+use crate::domain::OwnedFields;
 use crate::gate::RequestHead;
+use crate::manage::check_origin;
 
 /// A request without credential.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct TypedRequest {
     /// The path as it would be sent.
     pub path: String,
     query: Option<String>,
+    /// `Origin`, where a page is supposed to send it.
+    fields: OwnedFields,
 }
 
 impl TypedRequest {
@@ -35,12 +38,26 @@ impl TypedRequest {
             None => (target, None),
         };
         let path = if path.is_empty() { "/" } else { path };
-        Ok(Self { method, host: host.to_owned(), path: path.to_owned(), query })
+        Ok(Self { method, host: host.to_owned(), path: path.to_owned(), query, fields: OwnedFields::default() })
+    }
+
+    /// The same as a page of this origin sends it.
+    ///
+    /// # Errors
+    /// When browsers send no such `Origin`.
+    pub fn from_page(mut self, origin: &str) -> Result<Self, String> {
+        // That of pages which have none to tell.
+        if origin != "null" {
+            check_origin(origin)?;
+        }
+        self.fields = OwnedFields::default();
+        self.fields.push(b"origin", origin.as_bytes());
+        Ok(self)
     }
 
     /// A request without a query, from its parts as they came.
     pub(super) fn of(method: Method, host: String, path: String) -> Self {
-        Self { method, host, path, query: None }
+        Self { method, host, path, query: None, fields: OwnedFields::default() }
     }
 
     /// The request as the gate sees it, from this client.
@@ -50,7 +67,7 @@ impl TypedRequest {
             host: &self.host,
             path: &self.path,
             query: self.query.as_deref(),
-            fields: Fields::none(),
+            fields: self.fields.view(),
             client,
             is_upgrade: false,
         }

@@ -104,9 +104,13 @@ fn of_denial(denial: &Denial) -> Facts<'_> {
         },
         // Unknown, revoked, disabled, expired, suspended: one answer, to the byte.
         Denial::InvalidKey(_) => invalid_key(),
-        Denial::KindNotAllowed => {
-            plain(S::FORBIDDEN, "kind_not_allowed", "Wrong kind of key", "Keys of this kind cannot do this.")
-        }
+        Denial::KindNotAllowed => plain(
+            S::FORBIDDEN,
+            "kind_not_allowed",
+            "Wrong kind of key",
+            "Keys of this kind cannot do this here: management keys are for the management API alone, which takes no \
+             others, and publishable keys for methods that change nothing.",
+        ),
         Denial::EnvironmentNotAllowed => plain(
             S::FORBIDDEN,
             "environment_not_allowed",
@@ -120,7 +124,7 @@ fn of_denial(denial: &Denial) -> Facts<'_> {
             S::FORBIDDEN,
             "origin_not_allowed",
             "Origin not allowed",
-            "The key is for pages of other origins than the one that sent it.",
+            "The key is for certain pages, and the request comes from none of them.",
         ),
         Denial::SecretKeyInBrowser => plain(
             S::FORBIDDEN,

@@ -1,5 +1,7 @@
 //! `explain`, `routes list` and `routes test`: the decision without a request.
 
+use portcullis_testkit::KeySpec;
+
 use crate::scene;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +42,21 @@ async fn a_key_is_explained_by_its_id() {
     let _ = explain("POST").await.says(&["write:orders", "insufficient_scope"]);
     let _ = site.cli(&["keys", "disable", &key.id]).await.success();
     let _ = explain("GET").await.says(&["disabled", "401"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_a_page_is_explained() {
+    let (site, _origin) = scene::closed_shop().await;
+    let spec = KeySpec::new("page", "read:orders").kind("publishable");
+    let key = site.create(spec.option("--allowed-origins", "https://shop.example")).await;
+    let ask = ["explain", "GET", "/v1/orders/7", "--key-id", &key.id];
+    let from = async |origin: &str| site.cli(&[&ask[..], &["--origin", origin]].concat()).await;
+    let _ = from("https://shop.example").await.success().says(&["forwarded"]);
+    let _ = from("https://other.example").await.success().says(&["origin_not_allowed"]);
+    let _ = site.cli(&ask).await.success().says(&["origin_not_allowed", "comes from none of them"]);
+    let _ = from("shop.example").await.exit(2).says(&["--origin"]);
+    let secret = ["explain", "GET", "/v1/orders/7", "--scopes", "read:orders", "--origin", "https://shop.example"];
+    let _ = site.cli(&secret).await.success().says(&["secret_key_in_browser"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
