@@ -6,10 +6,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::Method;
+use ipnet::IpNet;
 
 use crate::config::Settings;
 use crate::credential::{Place, Scheme};
-use crate::domain::{Fields, KeyId, KeyRecord, Timestamp};
+use crate::domain::{KeyId, KeyKind, KeyRecord, OwnedFields, Timestamp};
 use crate::gate::{
     self, Answer, Demand, MethodSelector, RequestHead, RouteSettings, Rules, SupposedCaller, SupposedKey,
 };
@@ -37,29 +38,68 @@ pub(super) struct Call {
     place: Place,
     /// The id of a pair, which stands before its secret.
     pair: Option<KeyId>,
+    /// Whether it is let in from this machine.
+    is_from_here: bool,
 }
 
-/// A request of this key that is forwarded: one that reads, if there is one.
+/// A request of this key that is forwarded: one that reads, if there is one, and is let in from here. A key that is bound
+/// to pages is tried as the first of them does, and one that is bound to networks from each of them.
 pub(super) fn try_key(settings: &Settings, rules: &Rules, record: &KeyRecord, now: Timestamp) -> Trial {
+    if record.kind == KeyKind::Management {
+        return try_management(settings, record);
+    }
     let Some(door) = settings.listeners.iter().find_map(Door::of) else { return Trial::NoListener };
     let caller = SupposedCaller::Key(SupposedKey::of_record(record, false, rules, now));
     let pair = record.paired.then_some(record.id);
     let routes = settings.gate.routes.iter();
     let mut samples: Vec<Sample<'_>> = routes.flat_map(|route| samples(route, pair.is_some())).collect();
     samples.sort_by_key(Sample::rank);
-    let is_let_in = |sample: &&Sample<'_>| {
+    let origin = record.bounds.allowed_origins.first();
+    let mut fields = OwnedFields::default();
+    if let Some(origin) = origin {
+        fields.push(b"origin", origin.as_bytes());
+    }
+    let is_let_in = |sample: &Sample<'_>, client: IpAddr| {
         let head = RequestHead {
             method: &sample.method,
             host: &sample.host,
             path: &sample.path,
             query: None,
-            fields: Fields::none(),
-            client: Some(door.client()),
+            fields: fields.view(),
+            client: Some(client),
             is_upgrade: false,
         };
         gate::explain(&head, rules, &caller, now).answer == Answer::Forward
     };
-    samples.iter().find(is_let_in).map_or(Trial::NoRoute, |sample| Trial::Line(door.call(sample, pair)))
+    let here = samples.iter().find(|sample| is_let_in(sample, door.client()));
+    let elsewhere = || {
+        let networks = |sample: &Sample<'_>| {
+            let networks = record.bounds.allowed_ips.iter().chain(sample.allow_ips);
+            networks.map(|network| network.addr()).any(|client| is_let_in(sample, client))
+        };
+        samples.iter().find(|sample| networks(sample))
+    };
+    let Some(sample) = here.or_else(elsewhere) else { return Trial::NoRoute };
+    let mut call = Call { is_from_here: here.is_some(), ..door.call(sample, pair) };
+    if let Some(origin) = origin {
+        call.options.push(format!("-H {}", shell_word(&format!("Origin: {origin}"))));
+    }
+    Trial::Line(call)
+}
+
+/// A management key shows itself: every one may.
+fn try_management(settings: &Settings, record: &KeyRecord) -> Trial {
+    let pair = record.paired.then_some(record.id);
+    let place = settings.gate.accept.iter().find(|place| takes(place, record.paired));
+    let Some(place) = place else { return Trial::NoListener };
+    let bind = settings.admin.bind;
+    let door =
+        Door { address: Address::Tcp(reachable(bind.ip()), Port(bind.port())), is_tls: settings.admin.tls.is_some() };
+    let (host, path) = (String::new(), "/v1/keys/self".to_owned());
+    let sample = Sample { method: Method::GET, host, path, demands_scopes: false, place, allow_ips: &[] };
+    let networks = &record.bounds.allowed_ips;
+    let is_from_here = networks.is_empty() || networks.iter().any(|network| network.contains(&door.client()));
+    Trial::Line(Call { is_from_here, ..door.call(&sample, pair) })
 }
 
 /// A request that one rule answers, unless a better one does.
@@ -69,6 +109,8 @@ struct Sample<'r> {
     path: String,
     demands_scopes: bool,
     place: &'r Place,
+    /// The networks that the route serves; none: any.
+    allow_ips: &'r [IpNet],
 }
 
 impl Sample<'_> {
@@ -81,12 +123,7 @@ impl Sample<'_> {
 fn samples(route: &RouteSettings, is_pair: bool) -> impl Iterator<Item = Sample<'_>> {
     let host = route.hosts.first().map(HostPattern::sample).unwrap_or_default();
     route.methods.iter().filter_map(move |rule| {
-        let takes_pairs = |place: &Place| match place {
-            Place::Header { scheme: Some(Scheme::Basic), .. } | Place::Pair { .. } => true,
-            Place::Header { .. } | Place::Cookie { .. } | Place::Query { .. } => false,
-        };
-        let takes_it = |place: &&Place| !is_pair || takes_pairs(place);
-        let place = route.accept.iter().find(takes_it)?;
+        let place = route.accept.iter().find(|place| takes(place, is_pair))?;
         let demands_scopes = match &rule.demand {
             // Nobody learns anything from a key on a route that asks for none.
             Demand::Public => return None,
@@ -97,8 +134,17 @@ fn samples(route: &RouteSettings, is_pair: bool) -> impl Iterator<Item = Sample<
             MethodSelector::Named(method) => method.clone(),
             MethodSelector::All => Method::GET,
         };
-        Some(Sample { method, host: host.clone(), path: route.path.sample(), demands_scopes, place })
+        let (host, path) = (host.clone(), route.path.sample());
+        Some(Sample { method, host, path, demands_scopes, place, allow_ips: &route.allow_ips })
     })
+}
+
+/// Whether a place is one for such a key: a pair fits best where two things are asked for.
+fn takes(place: &Place, is_pair: bool) -> bool {
+    match place {
+        Place::Header { scheme: Some(Scheme::Basic), .. } | Place::Pair { .. } => true,
+        Place::Header { .. } | Place::Cookie { .. } | Place::Query { .. } => !is_pair,
+    }
 }
 
 /// A listener as a client on this machine reaches it.
@@ -153,7 +199,7 @@ impl<'s> Door<'s> {
             }
         };
         let url = format!("{scheme}://{authority}{}", sample.path);
-        Call { method: sample.method.clone(), url, options, place: sample.place.clone(), pair }
+        Call { method: sample.method.clone(), url, options, place: sample.place.clone(), pair, is_from_here: true }
     }
 }
 
@@ -187,6 +233,11 @@ fn reachable(bind: IpAddr) -> IpAddr {
 }
 
 impl Call {
+    /// Whether it is let in when it is made on this machine.
+    pub(super) const fn is_from_here(&self) -> bool {
+        self.is_from_here
+    }
+
     /// The line, with this key where the route looks for it.
     pub(super) fn with_key(&self, key: &str) -> String {
         let mut url = self.url.clone();

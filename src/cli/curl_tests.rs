@@ -40,6 +40,10 @@ fn record(kind: KeyKind, scopes: &str) -> KeyRecord {
 
 /// The line for a key with these scopes, `K` in the key's place.
 fn line(listeners: &str, routes: &str, kind: KeyKind, scopes: &str) -> Option<String> {
+    call(listeners, routes, &record(kind, scopes)).map(|call| call.with_key("K"))
+}
+
+fn call(listeners: &str, routes: &str, record: &KeyRecord) -> Option<Call> {
     let text = format!(
         "version: 1\nlisteners: {listeners}\nupstreams: {{ u: {{ targets: [{{ url: \"http://127.0.0.1:9\" }}] }} }}\n\
          scopes: {{ read: {{ title: r }}, write: {{ title: w }} }}\nroutes:\n{routes}\n"
@@ -47,8 +51,8 @@ fn line(listeners: &str, routes: &str, kind: KeyKind, scopes: &str) -> Option<St
     let loaded = config::load_text(Path::new("test.yaml"), &text, &|_| None);
     let settings = loaded.settings.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
     let rules = compile(&settings).unwrap();
-    match try_key(&settings, &rules, &record(kind, scopes), Timestamp::from_unix_seconds(2)) {
-        Trial::Line(call) => Some(call.with_key("K")),
+    match try_key(&settings, &rules, record, Timestamp::from_unix_seconds(2)) {
+        Trial::Line(call) => Some(call),
         Trial::NoRoute | Trial::NoListener => None,
     }
 }
@@ -69,12 +73,30 @@ fn the_line_is_for_a_rule_that_lets_the_key_in() {
         assert_eq!(line(HERE, ORDERS, KeyKind::Secret, scopes).as_deref(), expected, "{scopes}");
     }
     assert_eq!(line(HERE, ORDERS, KeyKind::Publishable, "write"), None, "unsafe methods are not for such keys");
-    assert_eq!(line(HERE, ORDERS, KeyKind::Management, "*"), None);
+    let own = "curl -i http://127.0.0.1:9901/v1/keys/self -H 'Authorization: Bearer K'";
+    assert_eq!(line(HERE, ORDERS, KeyKind::Management, "*").as_deref(), Some(own), "every one may show itself");
     let any = format!(
         "{ORDERS}  - {{ path: /me, upstream: u, auth: any_key }}\n  - {{ path: /, upstream: u, auth: none }}\n"
     );
     let expected = "curl -i http://127.0.0.1:8080/me -H 'Authorization: Bearer K'";
     assert_eq!(line(HERE, &any, KeyKind::Secret, "").as_deref(), Some(expected), "and never for a public one");
+}
+
+#[test]
+fn a_bound_key_is_tried_as_it_is_bound() {
+    let mut page = record(KeyKind::Publishable, "read");
+    page.bounds.allowed_origins = vec!["https://shop.example".to_owned()];
+    let tried = call(HERE, ORDERS, &page).unwrap();
+    assert!(tried.is_from_here() && tried.with_key("K").contains("-H 'Origin: https://shop.example'"), "{tried:?}");
+
+    let mut far = record(KeyKind::Secret, "read");
+    far.bounds.allowed_ips = vec!["10.1.0.0/16".parse().unwrap()];
+    assert!(!call(HERE, ORDERS, &far).unwrap().is_from_here());
+    let closed = "  - { path: /a, upstream: u, scopes: read, allow_ips: [10.1.2.0/24] }\n";
+    assert!(!call(HERE, closed, &far).unwrap().is_from_here());
+    assert!(!call(HERE, closed, &record(KeyKind::Secret, "read")).unwrap().is_from_here());
+    far.bounds.allowed_ips = vec!["10.2.0.0/16".parse().unwrap()];
+    assert!(call(HERE, closed, &far).is_none(), "what the two let in is nobody");
 }
 
 #[test]

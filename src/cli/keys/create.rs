@@ -130,7 +130,12 @@ pub(super) fn show(
                 Err(_) => Sample::Unknown,
             };
             match sample {
-                Sample::Call(call) => writeln!(console.out, "{}", call.with_key(key))?,
+                Sample::Call(call) => {
+                    writeln!(console.out, "{}", call.with_key(key))?;
+                    if !call.is_from_here() {
+                        writeln!(console.talk, "note: it is accepted from other networks only; send it from there")?;
+                    }
+                }
                 Sample::Nothing(why) => writeln!(console.talk, "note: {why}")?,
                 Sample::Unknown => {}
             }
