@@ -10,9 +10,9 @@ use super::exchange::{ApiAnswer, ApiError, ApiRequest};
 use super::profile::ApiProfile;
 use super::query::Query;
 use super::table::Row;
-use crate::domain::{KeyId, OwnerId, Revision, Scope, Timestamp};
+use crate::domain::{KeyId, KeyRecord, OwnerId, Revision, Scope, Timestamp};
 use crate::gate::Snapshot;
-use crate::manage::{Authority, Caller, Desk, Object};
+use crate::manage::{Authority, Caller, Desk, Object, key_json_told_to};
 use crate::store::Store;
 
 /// One request on its way through an endpoint.
@@ -50,6 +50,11 @@ impl<'a> Call<'a> {
 
     pub(super) fn owner_id(&self) -> Result<OwnerId, ApiError> {
         self.id.parse().map_err(|_| ApiError::NotFound { detail: "there is no owner of this id".to_owned() })
+    }
+
+    /// A key as the caller is shown it.
+    pub(super) fn shown(&self, record: &KeyRecord) -> Value {
+        key_json_told_to(&self.authority, record, self.now)
     }
 
     pub(super) fn manages_keys(&self) -> bool {

@@ -83,7 +83,7 @@ impl Door {
         let accept = outer.map_or(&base.settings.accept, |outer| &outer.accept).clone();
         let names = outer.map(|outer| outer.self_service.clone().unwrap_or_default());
         let mut rows: Vec<Vec<&'static Row>> = Vec::new();
-        for row in TABLE {
+        for row in TABLE.iter().filter(|row| is_named(row, names.as_ref())) {
             match rows.iter_mut().find(|rows| rows[0].path == row.path) {
                 Some(same) => same.push(row),
                 None => rows.push(vec![row]),
@@ -129,15 +129,19 @@ impl Door {
     }
 }
 
+/// Whether somebody can be let in at this door: what an application has no name for is not there.
+fn is_named(row: &Row, names: Option<&SelfService>) -> bool {
+    match (names, row.needs) {
+        (None, _) | (_, Needs::Nothing | Needs::AnyKey) => true,
+        (Some(names), Needs::Scope(own)) => names.names_for(satisfied_by(own)).next().is_some(),
+    }
+}
+
 fn rules_of(rows: &[&'static Row], accept: &[Place], names: Option<&SelfService>) -> Result<RouteSettings, RulesError> {
     let path = rows[0].path;
     let any_of = |own: &'static str| match names {
         None => scopes(satisfied_by(own)),
-        // Under a name that nobody can hold where the application has none for it: absence never grants.
-        Some(names) => match names.names_for(satisfied_by(own)).cloned().collect::<Vec<_>>() {
-            unnamed if unnamed.is_empty() => scopes(satisfied_by(own)),
-            names => names,
-        },
+        Some(names) => names.names_for(satisfied_by(own)).cloned().collect(),
     };
     let source = || SourceSpan { file: "management API".into(), line: 0, column: 0 };
     let methods = rows

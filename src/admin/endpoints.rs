@@ -17,7 +17,7 @@ use super::profile::ApiProfile;
 use super::table::{Effect, Name};
 use super::usage::{show_report, show_usage};
 use crate::domain::{KeyId, OwnerId, Revision};
-use crate::manage::{Desk, KeyChange, OwnerChange, Rotation, key_json, owner_json};
+use crate::manage::{Desk, KeyChange, OwnerChange, Rotation, owner_json};
 
 /// How long a change that is committed may take to be enforced here before the answer says that it is not yet.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -134,7 +134,7 @@ impl Api {
     ) -> Result<ApiAnswer, ApiError> {
         let status = if self.enforced(revision).await { StatusCode::OK } else { StatusCode::ACCEPTED };
         let record = desk.key(id).await?;
-        let mut body = key_json(&record, call.now);
+        let mut body = call.shown(&record);
         if call.settings.profile == ApiProfile::Success
             && call.row.name == Name::RevokeKey
             && let Some(object) = body.as_object_mut()
@@ -181,5 +181,5 @@ impl Api {
 async fn show_key(call: &Call<'_>, desk: &Desk<'_>, id: KeyId) -> Result<ApiAnswer, ApiError> {
     call.no_query()?;
     let record = desk.key(id).await?;
-    Ok(call.json(StatusCode::OK, key_json(&record, call.now), None).tagged(record.revision))
+    Ok(call.json(StatusCode::OK, call.shown(&record), None).tagged(record.revision))
 }

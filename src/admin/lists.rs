@@ -8,7 +8,7 @@ use super::exchange::{ApiAnswer, ApiError};
 use super::query::Query;
 use crate::audit::{Asked, Unclear, entry_json};
 use crate::domain::{KeyKind, KeyState, OwnerId};
-use crate::manage::{Desk, KeyFilter, Sight, key_json, owner_json};
+use crate::manage::{Desk, KeyFilter, Sight, owner_json};
 use crate::store::{AuditOrder, AuditQuery, Store};
 
 /// Parameters of a list of keys.
@@ -55,7 +55,7 @@ pub(super) async fn list_keys(call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAns
     query.finish(&KEY_FILTERS.map(|filter| if filter == "scope" { own_name } else { filter }))?;
     let page = desk.list_keys(filter).await?;
     let next = if page.more { page.items.last().map(|record| record.id) } else { None };
-    let items: Vec<Value> = page.items.iter().map(|record| key_json(record, call.now)).collect();
+    let items: Vec<Value> = page.items.iter().map(|record| call.shown(record)).collect();
     Ok(call.json(StatusCode::OK, json!({ "data": items, "next_cursor": next }), Some("keys")))
 }
 

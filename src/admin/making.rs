@@ -12,7 +12,7 @@ use super::seal::Seal;
 use super::table::Repeat;
 use crate::credential::{self, Located};
 use crate::domain::{KeyId, OwnerId, Revision};
-use crate::manage::{Desk, Made, NewKey, NewOwner, Refused, Rotation, key_json, owner_json};
+use crate::manage::{Desk, Made, NewKey, NewOwner, Refused, Rotation, owner_json};
 use crate::store::{Command, RepeatName, Repeatable, StoreError};
 
 /// What is shown once.
@@ -48,7 +48,7 @@ impl Api {
                 Making::Successor(id, asked) => desk.make_successor(*id, asked.clone(), seen).await?,
                 Making::Secret(id) => desk.make_secret(*id, seen).await?,
             };
-            let mut body = key_json(&record, call.now);
+            let mut body = call.shown(&record);
             if let Some(object) = body.as_object_mut() {
                 object.insert("key".to_owned(), key.reveal().into());
             }

@@ -10,7 +10,7 @@ use super::exchange::{ApiAnswer, ApiError};
 use crate::authn::Rejection;
 use crate::domain::{KeyRecord, PresentedKey, Scope};
 use crate::gate::{self, GateSettings};
-use crate::manage::{Desk, Refused, key_json};
+use crate::manage::{Desk, Refused};
 
 impl Api {
     pub(super) async fn verify(&self, call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAnswer, ApiError> {
@@ -49,7 +49,7 @@ impl Api {
             "reason": reason,
             "missing_scopes": missing,
             "form": presented.form_of_pair(&call.settings.rules.settings.brand).name(),
-            "record": record.map(|record| key_json(&record, call.now)),
+            "record": record.map(|record| call.shown(&record)),
         });
         Ok(call.json(StatusCode::OK, body, None))
     }

@@ -96,7 +96,7 @@ fn a_misspelt_scope_is_refused_before_a_store_is_made() {
     let said = say(GOOD, &["keys", "create", "--name", "x", "--scopes", "raed"], "");
     assert!(said.code == 2 && said.talk.contains("Did you mean \"read\"?"), "{}", said.talk);
     let said = say(GOOD, &["keys", "create", "--name", "x", "--scopes", "read", "--may-grant", "read"], "");
-    assert!(said.code == 2 && said.talk.contains("make a management key"), "{}", said.talk);
+    assert!(said.code == 2 && said.talk.contains("only management keys"), "{}", said.talk);
 }
 
 #[test]

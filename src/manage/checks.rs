@@ -54,8 +54,7 @@ pub(super) fn check_powers(
         return Ok(());
     }
     if !may_grant.is_empty() && owner.is_none() {
-        let problem = "only management keys, and keys of an owner, hand out anything; make a management key, name an \
-                       owner, or leave it out";
+        let problem = "only management keys, and keys of an owner, hand out anything; leave it out";
         return Err(Flaw::new("may_grant", problem));
     }
     match spelled_out(scopes, roles, settings).find(|scope| scope.is_reserved()) {

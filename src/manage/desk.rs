@@ -64,7 +64,7 @@ pub fn plan_key(
     authority: &Authority,
     now: Timestamp,
 ) -> Result<(Draft, String), Refused> {
-    let vocabulary = Vocabulary::of(settings);
+    let vocabulary = Vocabulary::told_to(settings, authority);
     let environment = environment_of(authority, asked.environment)?;
     let word = vocabulary.environment_word(&environment).map_err(of("environment"))?.to_owned();
     let kind = asked.kind.map_or(KeyKind::Secret, KeyKind::from);
@@ -236,7 +236,7 @@ impl Desk<'_> {
         {
             return Err(Refused::Conflict("the key that it succeeded is still accepted; revoke that one, or wait"));
         }
-        let word = Vocabulary::of(self.settings).environment_word(&old.environment).map_err(of("environment"))?;
+        let word = self.vocabulary().environment_word(&old.environment).map_err(of("environment"))?;
         let key = draw(word, old.kind, self.settings)?;
         let successor = KeyId::generate();
         let stored = Stored::of(&key, old.paired.then_some(successor), self.settings);
@@ -278,7 +278,7 @@ impl Desk<'_> {
         if old.revoked_at.is_some() {
             return Err(StoreError::Revoked.into());
         }
-        let word = Vocabulary::of(self.settings).environment_word(&old.environment).map_err(of("environment"))?;
+        let word = self.vocabulary().environment_word(&old.environment).map_err(of("environment"))?;
         let key = draw(word, old.kind, self.settings)?;
         let Stored { hash, pepper, prefix, last4 } = Stored::of(&key, old.paired.then_some(old.id), self.settings);
         let record = KeyRecord { hash, pepper, prefix, last4, ..old };
@@ -307,7 +307,7 @@ impl Desk<'_> {
     }
 
     fn changed(&self, before: &KeyRecord, change: &KeyChange) -> Result<KeyRecord, Refused> {
-        let vocabulary = Vocabulary::of(self.settings);
+        let vocabulary = self.vocabulary();
         let mut after = before.clone();
         let KeyChange {
             name,
@@ -511,8 +511,12 @@ impl Desk<'_> {
         }
     }
 
+    fn vocabulary(&self) -> Vocabulary<'_> {
+        Vocabulary::told_to(self.settings, self.authority)
+    }
+
     fn ceiling(&self, texts: &[String]) -> Result<Vec<GrantedScope>, Refused> {
-        Ok(Vocabulary::of(self.settings).scopes(texts, KeyKind::Management).map_err(of("may_grant"))?)
+        Ok(self.vocabulary().scopes(texts, KeyKind::Management).map_err(of("may_grant"))?)
     }
 }
 

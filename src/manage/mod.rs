@@ -23,5 +23,5 @@ pub use import::{BadRow, Batch, Format, Row, RowReader, RowShape, read_rows};
 pub use origin::check_origin;
 pub use requests::{KeyChange, NewKey, NewOwner, Object, OwnerChange, Retire, Rotation};
 pub use shapes::{KeyShape, KindWord, Moment, OwnerShape, QuotaShape, Rate, Whole};
-pub use shown::{key_json, owner_json};
+pub use shown::{key_json, key_json_told_to, owner_json};
 pub use vocabulary::{Vocabulary, check_description, check_name, split_list};

@@ -202,7 +202,7 @@ pub struct KeyShape {
     state: StateWord,
     expires_at: Option<Moment>,
     created_at: Moment,
-    /// A key id, or `local:<user>`.
+    /// A key id, or `local:<user>`; for all but operators `operator` in place of what is no key id.
     created_by: String,
     /// Written in batches, some seconds behind.
     last_used_at: Option<Moment>,

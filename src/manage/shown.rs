@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::domain::{Bounds, KeyRecord, OwnerRecord, Timestamp};
+use super::authority::Authority;
+use crate::domain::{Bounds, KeyId, KeyRecord, OwnerRecord, Timestamp};
 
 /// A key at a moment, which decides its state.
 pub fn key_json(record: &KeyRecord, now: Timestamp) -> Value {
@@ -65,6 +66,16 @@ pub fn key_json(record: &KeyRecord, now: Timestamp) -> Value {
         "metadata": metadata,
         "revision": revision,
     })
+}
+
+/// The same as it is told to somebody. Who makes keys in the store itself, and what an import says of it, is the
+/// operators' own.
+pub fn key_json_told_to(authority: &Authority, record: &KeyRecord, now: Timestamp) -> Value {
+    let mut shown = key_json(record, now);
+    if !authority.is_operator() && record.created_by.parse::<KeyId>().is_err() {
+        shown["created_by"] = "operator".into();
+    }
+    shown
 }
 
 /// An owner.

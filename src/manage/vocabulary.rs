@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::authority::Authority;
 use crate::domain::limits::{MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, MAX_ROLES_PER_KEY, MAX_SCOPES_PER_KEY};
 use crate::domain::{GrantedScope, KeyKind, Scope, did_you_mean};
 use crate::gate::{Demand, GateSettings};
@@ -13,6 +14,8 @@ pub struct Vocabulary<'a> {
     settings: &'a GateSettings,
     /// The catalogue, and what rules demand or routes map beyond it.
     scopes: BTreeSet<&'a Scope>,
+    /// Whether problems are told to somebody who knows nothing of the configuration.
+    is_for_customers: bool,
 }
 
 impl<'a> Vocabulary<'a> {
@@ -25,7 +28,13 @@ impl<'a> Vocabulary<'a> {
         });
         let mapped =
             settings.routes.iter().filter_map(|route| route.self_service.as_ref()).flat_map(|own| own.map.keys());
-        Self { settings, scopes: settings.scopes.keys().chain(demanded).chain(mapped).collect() }
+        let scopes = settings.scopes.keys().chain(demanded).chain(mapped).collect();
+        Self { settings, scopes, is_for_customers: false }
+    }
+
+    /// The same, with problems told so that this caller can mend them.
+    pub fn told_to(settings: &'a GateSettings, authority: &Authority) -> Self {
+        Self { is_for_customers: authority.is_at_data_door(), ..Self::of(settings) }
     }
 
     /// Scopes that a key of this kind may hold.
@@ -61,6 +70,9 @@ impl<'a> Vocabulary<'a> {
         let known = self.scopes.iter().map(|scope| scope.as_str());
         let meant = did_you_mean(text, known).map(|meant| format!(" Did you mean {meant:?}?")).unwrap_or_default();
         let what = if granted.is_wildcard() { "covers no scope" } else { "is not among the scopes" };
+        if self.is_for_customers {
+            return Err(format!("{text:?} {what} that there are.{meant}"));
+        }
         Err(format!(
             "{text:?} {what} of the configuration.{meant} Scopes are declared in its section `scopes`, \
                      or not at all with `auth: {{ catalogue: open }}`."
@@ -69,13 +81,16 @@ impl<'a> Vocabulary<'a> {
 
     fn reserved_scope(&self, granted: GrantedScope, kind: KeyKind) -> Result<GrantedScope, String> {
         let text = granted.as_str();
+        if self.is_for_customers {
+            return Err(format!("{text:?} is not among the scopes that there are."));
+        }
         if !Scope::RESERVED.contains(&text) {
             let meant = did_you_mean(text, Scope::RESERVED);
             let meant = meant.map(|meant| format!(" Did you mean {meant:?}?")).unwrap_or_default();
             return Err(format!("the gateway has no scope {text:?}.{meant} It has {}.", Scope::RESERVED.join(", ")));
         }
         if kind != KeyKind::Management {
-            return Err(format!("{text:?} is for management keys; add `--kind management`"));
+            return Err(format!("{text:?} is for keys of the kind `management`"));
         }
         Ok(granted)
     }
@@ -89,7 +104,7 @@ impl<'a> Vocabulary<'a> {
         let mut roles: Vec<String> = Vec::new();
         for name in names {
             if !known.contains_key(name) {
-                return Err(unknown("role", "roles", name, known.keys().map(String::as_str)));
+                return Err(self.unknown("role", "roles", name, known.keys().map(String::as_str)));
             }
             if !roles.contains(name) {
                 roles.push(name.clone());
@@ -109,8 +124,25 @@ impl<'a> Vocabulary<'a> {
         let known = &self.settings.environments;
         match known.get(name) {
             Some(environment) => Ok(&environment.word),
-            None => Err(unknown("environment", "environments", name, known.keys().map(String::as_str))),
+            None => Err(self.unknown("environment", "environments", name, known.keys().map(String::as_str))),
         }
+    }
+
+    fn unknown<'n>(
+        &self,
+        what: &str,
+        section: &str,
+        name: &str,
+        known: impl Iterator<Item = &'n str> + Clone,
+    ) -> String {
+        let meant = did_you_mean(name, known.clone()).map(|meant| format!(" Did you mean {meant:?}?"));
+        if self.is_for_customers {
+            return format!("there is no {what} {name:?}.{}", meant.unwrap_or_default());
+        }
+        let all = known.collect::<Vec<_>>().join(", ");
+        let all = if all.is_empty() { "There are none.".to_owned() } else { format!("There are: {all}.") };
+        let hint = meant.unwrap_or_else(|| format!(" {all}"));
+        format!("there is no {what} {name:?}.{hint} It is declared in the configuration's section `{section}`.")
     }
 
     /// The environment whose key texts hold this word.
@@ -118,14 +150,6 @@ impl<'a> Vocabulary<'a> {
         let mut known = self.settings.environments.iter();
         known.find(|(_, environment)| environment.word == word).map(|(name, _)| name.as_str())
     }
-}
-
-fn unknown<'n>(what: &str, section: &str, name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
-    let meant = did_you_mean(name, known.clone()).map(|meant| format!(" Did you mean {meant:?}?"));
-    let all = known.collect::<Vec<_>>().join(", ");
-    let all = if all.is_empty() { "There are none.".to_owned() } else { format!("There are: {all}.") };
-    let hint = meant.unwrap_or_else(|| format!(" {all}"));
-    format!("there is no {what} {name:?}.{hint} It is declared in the configuration's section `{section}`.")
 }
 
 /// A label that can be listed.

@@ -30,7 +30,7 @@ fn scopes_are_those_declared_or_demanded_and_wildcards_that_cover_one() {
         ("billing:*", "covers no scope"),
         ("orders read", "a space separates scopes"),
         ("or*", "`*` stands alone or last"),
-        ("portcullis:keys", "--kind management"),
+        ("portcullis:keys", "the kind `management`"),
     ];
     for (unknown, word) in refused {
         let error = granted(unknown, KeyKind::Secret).unwrap_err();

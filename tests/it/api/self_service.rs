@@ -1,6 +1,6 @@
 //! The API behind a route of the application: who sees what there, and that nobody climbs.
 
-use portcullis_testkit::{Call, Key};
+use portcullis_testkit::{Call, Key, eventually};
 use serde_json::{Value, json};
 
 use super::Shop;
@@ -22,7 +22,11 @@ struct Mall {
 
 impl Mall {
     async fn open() -> Self {
-        let shop = Shop::open_with(ROUTE, "").await;
+        Self::open_with(ROUTE).await
+    }
+
+    async fn open_with(route: &str) -> Self {
+        let shop = Shop::open_with(route, "").await;
         let made = shop.tell("POST", "/v1/owners", &json!({ "name": "ACME" })).await.expect(201);
         Self { acme: made.json()["id"].as_str().unwrap().to_owned(), shop }
     }
@@ -161,6 +165,41 @@ async fn nobody_climbs_to_another_environment_kind_or_scope() {
         .await
         .refused(403, "grant_exceeded");
     mall.ask(&live, "PATCH", &own, &json!({ "may_grant": ["*"] })).await.refused(403, "grant_exceeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn customers_are_told_what_they_can_mend_and_nothing_of_the_operators() {
+    let narrow =
+        "  - { path: /v1/keys/**, upstream: portcullis, auth: any_key, map: { keys:manage: portcullis:keys } }\n";
+    let mall = Mall::open_with(narrow).await;
+    let manager =
+        mall.key(json!({ "owner": mall.acme, "scopes": ["keys:manage"], "may_grant": ["read:orders"] })).await;
+    for (body, meant) in [
+        (json!({ "name": "n", "scopes": ["portcullis:keys"] }), ""),
+        (json!({ "name": "n", "scopes": ["portcullis:kyes"] }), ""),
+        (json!({ "name": "n", "scopes": ["raed:orders"] }), "read:orders"),
+        (json!({ "name": "n", "roles": ["clerk"] }), ""),
+        (json!({ "name": "n", "environment": "prod" }), ""),
+    ] {
+        let refused = mall.ask(&manager, "POST", "/v1/keys", &body).await.refused(422, "invalid_value").json();
+        let detail = refused["detail"].as_str().unwrap();
+        for word in ["--", "configuration", "section", "catalogue", "management"] {
+            assert!(!detail.contains(word), "{word}: {detail}");
+        }
+        assert!(detail.contains(meant), "{detail}");
+    }
+    // What has no name at this door is not there, and no scope of the gateway's is named.
+    let verify = mall.ask(&manager, "POST", "/v1/keys/verify", &json!({ "key": "x" })).await;
+    assert!(matches!(verify.status, 404 | 405) && !verify.text().contains("portcullis:verify"), "{verify:?}");
+    let made = ["keys", "create", "--name", "by hand", "--scopes", "", "--owner", &mall.acme, "--output", "json"];
+    let made = mall.shop.gateway.cli(&made).await.success().json();
+    mall.shop.gateway.site().vault().keep(made["key"].as_str().unwrap());
+    assert!(made["created_by"].as_str().unwrap().starts_with("local:"));
+    let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+    eventually!("the gateway knows it", mall.shop.tell("GET", &path, &Value::Null).await.status == 200);
+    let shown = mall.ask(&manager, "GET", &path, &Value::Null).await.expect(200).json();
+    assert_eq!(shown["created_by"], "operator");
+    assert_eq!(mall.shop.tell("GET", &path, &Value::Null).await.expect(200).json()["created_by"], made["created_by"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
