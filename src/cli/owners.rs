@@ -9,12 +9,14 @@ use serde_json::Value;
 
 use super::console::Console;
 use super::failure::Failure;
-use super::keys::{name, note, quota, rate_limit};
+use super::keys::{name, note};
 use super::output::{self, Output, OutputArgs};
 use super::record::Record;
 use super::registry::{Registry, ServerArgs};
 use crate::domain::{OwnerId, Quota, RateLimit};
-use crate::manage::{NewOwner, OwnerChange, Whole, split_list};
+use crate::manage::{
+    NewOwner, OwnerChange, Whole, quota_of_text as quota, rate_limit_of_text as rate_limit, split_list,
+};
 
 /// `owners`.
 #[derive(Args, Debug)]

@@ -5,14 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::create::{description, lifetime, name, note, quota, rate_limit};
+use super::create::{description, lifetime, name, note};
 use super::record;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::OutputArgs;
 use crate::cli::registry::Registry;
 use crate::domain::{KeyId, Quota, RateLimit, time};
-use crate::manage::{KeyChange, Moment, split_list};
+use crate::manage::{KeyChange, Moment, quota_of_text as quota, rate_limit_of_text as rate_limit, split_list};
 
 /// `keys update`.
 #[derive(Args, Debug)]

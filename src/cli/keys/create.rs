@@ -14,7 +14,9 @@ use crate::cli::record::Record;
 use crate::cli::registry::{Fresh, Registry, Sample};
 use crate::config::parse_duration;
 use crate::domain::{KeyKind, OwnerId, Quota, RateLimit, time};
-use crate::manage::{Moment, NewKey, check_description, check_name, split_list};
+use crate::manage::{
+    Moment, NewKey, check_description, check_name, quota_of_text as quota, rate_limit_of_text as rate_limit, split_list,
+};
 
 /// `keys create`.
 #[derive(Args, Debug)]
@@ -164,33 +166,6 @@ pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
         Ok(span) => Ok(span),
         Err(_) => Err("a span of time is a number and a unit: 30m, 24h or 90d".to_owned()),
     }
-}
-
-/// `10/1s`, or `10/1s+20`.
-pub(in crate::cli) fn rate_limit(text: &str) -> Result<RateLimit, String> {
-    let form = || format!("{text:?} is no rate limit such as 10/1s, or 10/1s+20 where 20 may come at once");
-    let (requests, rest) = text.split_once('/').ok_or_else(form)?;
-    let (per, burst) = rest.split_once('+').map_or((rest, None), |(per, burst)| (per, Some(burst)));
-    let requests = requests.parse().map_err(|_| form())?;
-    let per = parse_duration(per).map_err(|_| form())?;
-    let burst = burst.map(str::parse).transpose().map_err(|_| form())?;
-    RateLimit::new(requests, per, burst).map_err(|error| error.to_string())
-}
-
-/// `1000/day`, `20000/month`, or both.
-pub(in crate::cli) fn quota(text: &str) -> Result<Quota, String> {
-    let form = || format!("{text:?} is no quota such as 1000/day or 1000/day,20000/month");
-    let (mut per_day, mut per_month) = (None, None);
-    for part in split_list(text) {
-        let (number, span) = part.split_once('/').ok_or_else(form)?;
-        let place = match span {
-            "day" => &mut per_day,
-            "month" => &mut per_month,
-            _ => return Err(form()),
-        };
-        *place = Some(number.parse().map_err(|_| form())?);
-    }
-    Quota::new(per_day, per_month).map_err(|error| error.to_string())
 }
 
 pub(in crate::cli) fn note(text: &str) -> Result<(String, String), String> {

@@ -21,7 +21,7 @@ use super::console::Console;
 use super::failure::Failure;
 use super::registry::ServerArgs;
 
-pub(super) use create::{kind, name, note, quota, rate_limit};
+pub(super) use create::{kind, name, note};
 pub(super) use switch::Switch;
 
 /// `keys`.

@@ -18,6 +18,9 @@ use crate::manage::authority::Authority;
 use crate::manage::checks::{check_powers, checked_metadata, environment_of, networks, origins};
 use crate::manage::draft::{Draft, Stored};
 use crate::manage::fault::{Flaw, Refused};
+use crate::manage::notation::{quota_of_text, rate_limit_of_text};
+use crate::manage::requests::Object;
+use crate::manage::shapes::{QuotaShape, Rate};
 use crate::manage::vocabulary::{Vocabulary, check_description, check_name};
 
 /// What rows are read with.
@@ -32,6 +35,12 @@ pub struct RowReader<'a> {
 
 /// Longest `prefix` of a key that is imported by its hash: it is shown in lists.
 const MAX_PREFIX_CHARS: usize = 64;
+
+/// How rate limits are written in rows.
+const RATE_LIMITS: &str = "10/1s, 10/1s+20, or {\"requests\":10,\"per\":\"1s\",\"burst\":20}";
+
+/// How quotas are written in rows.
+const QUOTAS: &str = "1000/day, 1000/day,20000/month, or {\"per_day\":1000,\"per_month\":20000}";
 
 /// What a record tells of its past. Whoever is no operator makes none but new keys.
 const PAST: [&str; 5] = ["id", "created_at", "created_by", "last_used_at", "replaces"];
@@ -141,13 +150,13 @@ impl<'a> RowReader<'a> {
         }
     }
 
-    /// What narrows the key's use; in a table `rate_limit` and `quota` are JSON texts.
+    /// What narrows the key's use.
     fn bounds(&self, row: &mut Fields, kind: KeyKind) -> Result<Bounds, String> {
         let bounds = Bounds {
             allowed_ips: networks(&row.list("allowed_ips")?.unwrap_or_default()).map_err(said)?,
             allowed_origins: origins(row.list("allowed_origins")?.unwrap_or_default(), kind).map_err(said)?,
-            rate_limit: row.json("rate_limit")?,
-            quota: row.json("quota")?,
+            rate_limit: row.terms("rate_limit", RATE_LIMITS, Rate::read, rate_limit_of_text)?,
+            quota: row.terms("quota", QUOTAS, QuotaShape::read, quota_of_text)?,
         };
         if bounds.rate_limit.is_some() || bounds.quota.is_some() {
             self.authority.check_operator("rate limits and quotas").map_err(|refused| refused.to_string())?;
@@ -327,13 +336,30 @@ impl Fields {
         }
     }
 
-    fn json<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, String> {
-        let read = match self.take(name) {
-            None => return Ok(None),
-            Some(Value::String(text)) => serde_json::from_str(&text),
-            Some(value) => serde_json::from_value(value),
+    /// What is an object, its JSON text, or written as on a command line; `forms` are what may be written.
+    fn terms<S: DeserializeOwned, T>(
+        &mut self,
+        name: &str,
+        forms: &str,
+        read: impl Fn(&S) -> Result<T, String>,
+        read_text: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
+        // The words of serde_json name types of ours, and places within the cell.
+        let object = |value: Result<Value, serde_json::Error>| {
+            let shape = value.ok().and_then(|value| serde_json::from_value::<Object<S>>(value).ok());
+            let Object(shape) = shape.ok_or_else(|| format!("`{name}` is written as {forms}"))?;
+            read(&shape).map_err(|problem| format!("`{name}`: {problem}"))
         };
-        read.map(Some).map_err(|error| format!("`{name}`: {error}"))
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.trim_start().starts_with('{') => {
+                object(serde_json::from_str(&text)).map(Some)
+            }
+            Some(Value::String(text)) => {
+                read_text(text.trim()).map(Some).map_err(|problem| format!("`{name}`: {problem}"))
+            }
+            Some(value) => object(Ok(value)).map(Some),
+        }
     }
 
     fn metadata(&mut self) -> Result<BTreeMap<String, Value>, String> {

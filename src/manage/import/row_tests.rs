@@ -1,10 +1,11 @@
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::*;
 use crate::config;
-use crate::domain::GrantedScope;
+use crate::domain::{GrantedScope, Quota, RateLimit};
 use crate::manage::authority::Caller;
 use crate::store::Actor;
 
@@ -75,6 +76,35 @@ fn cells_of_a_table_mean_the_same_as_json() {
 
 fn record_of_scopes(scopes: &str) -> Result<KeyRecord, String> {
     record(json!({ "name": "x", "key": "some-key-of-old", "scopes": scopes }))
+}
+
+#[test]
+fn limits_are_written_as_in_a_record_or_as_on_a_command_line() {
+    let limits = |rate_limit: Value, quota: Value| {
+        record(json!({ "name": "x", "scopes": [], "hash": HASH, "rate_limit": rate_limit, "quota": quota }))
+    };
+    let per_second = RateLimit::new(5, Duration::from_secs(1), None).unwrap();
+    let daily = Quota::new(Some(1000), Some(20_000)).unwrap();
+    for (rate_limit, quota) in [
+        (json!({ "requests": 5, "per": "1s" }), json!({ "per_day": 1000, "per_month": 20000 })),
+        (json!("{\"requests\":5,\"per\":\"1s\"}"), json!("{\"per_day\":1000,\"per_month\":20000}")),
+        (json!("5/1s"), json!("1000/day, 20000/month")),
+        (json!(" 5/1s+5 "), json!("1000/day,20000/month")),
+    ] {
+        let bounds =
+            limits(rate_limit.clone(), quota).unwrap_or_else(|problem| panic!("{rate_limit}: {problem}")).bounds;
+        assert_eq!((bounds.rate_limit, bounds.quota), (Some(per_second), Some(daily)), "{rate_limit}");
+    }
+    for bad in
+        [json!("hunter2-hunter22"), json!("{\"requests\":1}"), json!(7), json!(["5", "1s"]), json!("0/1s"), json!("{")]
+    {
+        for problem in [limits(bad.clone(), Value::Null).unwrap_err(), limits(Value::Null, bad.clone()).unwrap_err()] {
+            assert!(problem.contains("rate_limit") || problem.contains("quota"), "{problem}");
+            for word in ["struct", "expected", "column", "hunter2"] {
+                assert!(!problem.contains(word), "{bad}: {problem}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -40,9 +40,9 @@ pub struct RowShape {
     allowed_ips: Option<Texts>,
     /// Origins of the pages that may use it, for publishable keys; none: any.
     allowed_origins: Option<Texts>,
-    /// Its own rate limit, as in a record or as JSON text. For operators.
+    /// Its own rate limit, as in a record, as JSON text, or as `10/1s` or `10/1s+20`. For operators.
     rate_limit: Option<Terms>,
-    /// Its own quota, as in a record or as JSON text. For operators.
+    /// Its own quota, as in a record, as JSON text, or as `1000/day`, `20000/month` or both. For operators.
     quota: Option<Terms>,
     /// The reversible switch; `true` unless said.
     active: Option<Flag>,
