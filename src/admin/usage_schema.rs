@@ -63,7 +63,14 @@ pub(super) fn report() -> Value {
     ]);
     let rule = object(&[
         ("rule", text()),
-        ("ready", described(json!({ "type": "boolean" }), "Whether enforcing would have refused nothing.")),
+        (
+            "ready",
+            described(
+                json!({ "type": "boolean" }),
+                "Whether requests were seen, and enforcing would have refused none of them.",
+            ),
+        ),
+        ("keys_let_in", described(number(), "How many keys the rule let in.")),
         ("requests", number()),
         ("callers", list(caller)),
     ]);

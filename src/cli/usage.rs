@@ -55,7 +55,10 @@ pub(super) fn run(config: Option<&Path>, line: UsageLine, console: &mut Console<
 /// A table for each part that has something to tell.
 fn write(report: &Value, console: &mut Console<'_>) -> std::io::Result<()> {
     match report["counted_since"].as_str() {
-        Some(since) => writeln!(console.talk, "requests are counted since {since}")?,
+        Some(since) => writeln!(
+            console.talk,
+            "requests are counted since {since}; the latest come with the gateway's next write (`sync.last_used_flush`)"
+        )?,
         None => writeln!(console.talk, "no request was counted yet")?,
     }
     output::list(
@@ -86,7 +89,12 @@ fn write(report: &Value, console: &mut Console<'_>) -> std::io::Result<()> {
     for rule in report["report_mode"].as_array().into_iter().flatten() {
         let callers = rule["callers"].as_array().map(Vec::as_slice).unwrap_or_default();
         if callers.is_empty() {
-            rows.push(json!({ "rule": rule["rule"], "who": "nobody: ready to enforce" }));
+            let who = match rule["keys_let_in"].as_u64() {
+                Some(0) | None => "no request seen yet".to_owned(),
+                Some(1) => "nobody: 1 key was let in".to_owned(),
+                Some(keys) => format!("nobody: {keys} keys were let in"),
+            };
+            rows.push(json!({ "rule": rule["rule"], "who": who }));
         }
         for caller in callers {
             let mut row = caller.clone();

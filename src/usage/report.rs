@@ -1,7 +1,7 @@
 //! The report for people who clean up keys: which are not used, which hold more than they use, what enforcing would break,
 //! what was unusual.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +112,8 @@ pub struct Trial {
     pub rule: String,
     /// Requests that enforcing would refuse.
     pub requests: u64,
+    /// How many keys it let in; none of their requests is among those that would be refused.
+    pub keys_let_in: u64,
     /// Whose they were, the latest first.
     pub callers: Vec<Breakage>,
 }
@@ -126,14 +128,15 @@ pub struct Breakage {
 }
 
 /// Makes the report from what the store knows, under these rules. Reads all keys, a page at a time, until every list is
-/// full: some seconds for a million keys.
+/// full and no rule is in report mode: some seconds for a million keys.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub async fn report(store: &Store, settings: &GateSettings, query: ReportQuery<'_>) -> Result<Report, StoreError> {
     let mut report = Report { counted_since: store.usage().counted_since().await?, ..Report::default() };
     let demands = Demands::of(settings);
-    let names = read_keys(store, &demands, settings, query, &mut report).await?;
+    let mut trials = reporting_rules(settings, query.now);
+    let names = read_keys(store, &demands, settings, query, &mut trials, &mut report).await?;
     let is_own = |key: Option<KeyId>| query.about.is_everything() || key.is_some_and(|key| names.contains_key(&key));
     let mut findings: HashMap<Arc<str>, Vec<Finding>> = HashMap::new();
     let of_caller = |caller: FoundCaller| match caller {
@@ -146,7 +149,7 @@ pub async fn report(store: &Store, settings: &GateSettings, query: ReportQuery<'
         }
     }
     let mut rows = 0;
-    for rule in reporting_rules(settings, query.now) {
+    for (rule, keys_let_in) in trials {
         let found = findings.remove(rule.as_str()).unwrap_or_default();
         if found.is_empty() && !query.about.is_everything() {
             continue;
@@ -168,7 +171,7 @@ pub async fn report(store: &Store, settings: &GateSettings, query: ReportQuery<'
             };
             callers.push(Breakage { found: finding, key_name });
         }
-        report.report_mode.push(Trial { rule, requests, callers });
+        report.report_mode.push(Trial { rule, requests, keys_let_in, callers });
     }
     let all = store.usage().list_events(EventQuery { key: None, limit: MAX_EVENTS }).await?;
     report.events = all.into_iter().filter(|event| is_own(event.key)).collect();
@@ -197,12 +200,13 @@ fn cut_events(events: &mut Vec<UsageEvent>, truncated: &mut Vec<&'static str>) {
     }
 }
 
-/// Fills in what is told of keys. Answers the names of those it is about, unless it is about all: there would be too many.
+/// Fills in what is told of keys, and how many of them each of the `trials` let in. Answers the names of those it is about, unless it is about all: there would be too many.
 async fn read_keys(
     store: &Store,
     demands: &Demands,
     settings: &GateSettings,
     query: ReportQuery<'_>,
+    trials: &mut BTreeMap<String, u64>,
     report: &mut Report,
 ) -> Result<HashMap<KeyId, String>, StoreError> {
     let mut names = HashMap::new();
@@ -222,30 +226,40 @@ async fn read_keys(
             if !query.about.is_everything() {
                 names.insert(record.id, record.name.clone());
             }
+            for rule in passed.get(&record.id).into_iter().flatten() {
+                if let Some(keys) = trials.get_mut(rule.as_ref()) {
+                    *keys += 1;
+                }
+            }
             if record.state(query.now) != KeyState::Active {
                 continue;
             }
             let rules = passed.remove(&record.id).unwrap_or_default();
             if query.now.since(record.last_used_at.unwrap_or(record.created_at)) >= query.unused_for {
-                report.unused_keys.push(record);
-            } else if let Some(excess) = demands.excess(record, &rules, settings) {
+                // One more than is told, so that it shows that there are more.
+                if report.unused_keys.len() <= MAX_ROWS {
+                    report.unused_keys.push(record);
+                }
+            } else if report.excess_scopes.len() <= MAX_ROWS
+                && let Some(excess) = demands.excess(record, &rules, settings)
+            {
                 report.excess_scopes.push(excess);
             }
         }
         let is_full = report.unused_keys.len() > MAX_ROWS && report.excess_scopes.len() > MAX_ROWS;
-        if !page.more || (is_full && query.about.is_everything()) {
+        if !page.more || (is_full && query.about.is_everything() && trials.is_empty()) {
             return Ok(names);
         }
     }
 }
 
-/// The rules that report now, in order of their names.
-fn reporting_rules(settings: &GateSettings, now: Timestamp) -> BTreeSet<String> {
+/// The rules that report now, in order of their names, none of which has let in a key yet.
+fn reporting_rules(settings: &GateSettings, now: Timestamp) -> BTreeMap<String, u64> {
     if settings.report_until.is_some_and(|until| now >= until) {
-        return BTreeSet::new();
+        return BTreeMap::new();
     }
     let reporting = settings.routes.iter().filter(|route| route.mode == Mode::Report);
-    reporting.flat_map(|route| route.methods.iter().map(|method| rule_text(route, method))).collect()
+    reporting.flat_map(|route| route.methods.iter().map(|method| (rule_text(route, method), 0))).collect()
 }
 
 /// What the rules demand.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use super::*;
 use crate::config;
 use crate::domain::network_of;
@@ -19,7 +21,7 @@ routes:
   - { path: /orders/**, upstream: shop, methods: { GET: { scopes: read:orders }, POST: { scopes: { all: [read:orders], any: [write:orders, read:bills] } } } }
   - { path: /items/**, upstream: shop, scopes: read:items }
   - { path: /keys/**, upstream: portcullis, auth: any_key, map: { "keys:manage": "portcullis:keys" } }
-  - { path: /trial, upstream: shop, scopes: read:bills, mode: report, methods: { GET: {}, POST: {} } }
+  - { path: /trial, upstream: shop, scopes: read:bills, mode: report, methods: { GET: {}, POST: {}, PUT: {} } }
 "#;
 
 fn settings() -> GateSettings {
@@ -103,8 +105,9 @@ async fn owners_read_of_their_own_keys_alone() {
         at: NOW,
         requests: 1,
     };
+    let let_in = UsageCount { rule: "POST /trial".into(), ..count(1) };
     let notes = UsageNotes {
-        counts: vec![count(1), count(2)],
+        counts: vec![count(1), count(2), let_in],
         findings: callers.map(finding).to_vec(),
         ..UsageNotes::default()
     };
@@ -127,10 +130,13 @@ async fn owners_read_of_their_own_keys_alone() {
         let trial = |trial: &Trial| format!("{} {} {}", trial.rule, trial.requests, trial.callers.len());
         report.report_mode.iter().map(trial).collect::<Vec<_>>()
     };
-    assert_eq!(rules(&all), ["GET /trial 6 3", "POST /trial 0 0"]);
+    assert_eq!(rules(&all), ["GET /trial 6 3", "POST /trial 0 0", "PUT /trial 0 0"]);
     assert_eq!(rules(&own), ["GET /trial 2 1"]);
     let shown = report_json(&all);
-    assert_eq!(shown["report_mode"][1]["ready"], true);
+    let trial = |number: usize| (&shown["report_mode"][number]["ready"], &shown["report_mode"][number]["keys_let_in"]);
+    assert_eq!(trial(0), (&json!(false), &json!(0)));
+    assert_eq!(trial(1), (&json!(true), &json!(1)));
+    assert_eq!(trial(2), (&json!(false), &json!(0)), "nobody asked it yet");
     let names: Vec<_> = all.report_mode[0].callers.iter().map(|caller| caller.key_name.as_deref()).collect();
     assert!(names.contains(&Some("key 2")) && names.contains(&None), "{names:?}");
     let early = ReportQuery { about: About::Everything, unused_for: UNUSED_FOR, now: NOW.plus(UNUSED_FOR / 2) };

@@ -112,11 +112,13 @@ fn holding_json(holding: &Holding) -> Value {
 }
 
 fn trial_json(trial: &Trial) -> Value {
-    let Trial { rule, requests, callers } = trial;
+    let Trial { rule, requests, keys_let_in, callers } = trial;
     json!({
         "rule": rule,
-        "ready": *requests == 0,
+        // Of a rule that nobody asked nothing is known.
+        "ready": *requests == 0 && *keys_let_in > 0,
         "requests": requests,
+        "keys_let_in": keys_let_in,
         "callers": callers.iter().map(breakage_json).collect::<Value>(),
     })
 }
