@@ -125,9 +125,11 @@ fn lists_are_arrays_even_when_there_is_nothing_or_much() {
         let said = say(&store, &[&["keys", "list", "--output", "json"], args].concat(), "");
         serde_json::from_str(&said.out).unwrap()
     };
+    let none = say(&store, &["keys", "import", "-", "--format", "jsonl"], "");
+    assert_eq!(none.code, 0, "{}", none.talk);
     assert_eq!(list(&[]), Vec::<Value>::new());
     let rows: String =
-        (0..1_234).map(|i| format!("{{\"name\":\"n{i}\",\"scopes\":[],\"key\":\"old-key-{i}\"}}\n")).collect();
+        (0..1_234).map(|i| format!("{{\"name\":\"n{i}\",\"scopes\":[],\"key\":\"old-key-of-ours-{i}\"}}\n")).collect();
     let said = say(&store, &["keys", "import", "-", "--format", "jsonl"], &rows);
     assert_eq!((said.code, said.out.as_str()), (0, "imported 1234 keys\n"), "{}", said.talk);
     assert_eq!(list(&[]).len(), 1_234, "more than a page");

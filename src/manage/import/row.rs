@@ -36,6 +36,9 @@ pub struct RowReader<'a> {
 /// Longest `prefix` of a key that is imported by its hash: it is shown in lists.
 const MAX_PREFIX_CHARS: usize = 64;
 
+/// Shortest text of a key that is imported as it is. Of one that is imported by its hash nobody knows how long it is.
+const MIN_KEY_CHARS: usize = 16;
+
 /// How rate limits are written in rows.
 const RATE_LIMITS: &str = "10/1s, 10/1s+20, or {\"requests\":10,\"per\":\"1s\",\"burst\":20}";
 
@@ -188,6 +191,12 @@ impl<'a> RowReader<'a> {
     fn of_text(&self, text: &str) -> Result<Identity, String> {
         let key = PresentedKey::new(text)
             .ok_or("`key` is no credential: it is empty, over 8 KiB, or holds more than visible ASCII")?;
+        if text.len() < MIN_KEY_CHARS {
+            return Err(format!(
+                "`key` has fewer than {MIN_KEY_CHARS} characters, which can be guessed; give its holder a new one, or \
+                 import it by its `hash`"
+            ));
+        }
         let (hash, pepper) = self.settings.hasher.hash_new(&key);
         let stored = |prefix: &str, last4: &str| Stored {
             hash,

@@ -76,7 +76,7 @@ async fn what_was_done_is_listed_newest_first_and_filtered() {
 async fn everything_is_exported_one_line_each_and_nothing_is_overwritten() {
     let (site, _origin) = closed("").await;
     let rows: String =
-        (0..2_500).map(|n| format!("{{\"name\":\"n{n}\",\"scopes\":[],\"key\":\"legacy-{n:08}\"}}\n")).collect();
+        (0..2_500).map(|n| format!("{{\"name\":\"n{n}\",\"scopes\":[],\"key\":\"legacy-of-old-{n:08}\"}}\n")).collect();
     let keys = site.write("keys.jsonl", rows);
     let _ = site.cli(&["keys", "import", keys.to_str().unwrap()]).await.success();
     let exported = site.cli(&["audit", "export"]).await.success();
@@ -174,7 +174,7 @@ async fn a_gateway_and_commands_append_to_one_trail_across_reloads_and_a_new_pep
 async fn commands_at_the_same_time_and_commands_that_are_killed_leave_a_valid_chain() {
     let (site, _origin) = closed(PEPPER).await;
     let rows: String =
-        (0..3_000).map(|n| format!("{{\"name\":\"n{n}\",\"scopes\":[],\"key\":\"legacy-{n:08}\"}}\n")).collect();
+        (0..3_000).map(|n| format!("{{\"name\":\"n{n}\",\"scopes\":[],\"key\":\"legacy-of-old-{n:08}\"}}\n")).collect();
     let keys = site.write("keys.jsonl", rows);
     let import = ["-c", "portcullis.yaml", "keys", "import", keys.to_str().unwrap()].map(str::to_owned);
     let mut acknowledged = 0;
