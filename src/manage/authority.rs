@@ -13,7 +13,7 @@ use crate::store::{Actor, KeyQuery};
 pub enum Authority {
     /// Nobody: sees nothing and changes nothing.
     Nobody,
-    /// Somebody who can write to the store itself: not limited.
+    /// Somebody who can write to the store itself: limited by what bounds owners alone.
     Local(Actor),
     /// A key.
     Caller(Box<Caller>),
@@ -179,17 +179,19 @@ impl Authority {
         owner: Option<&OwnerRecord>,
         settings: &GateSettings,
     ) -> Result<(), Refused> {
-        let (holds, may_grant): (&[GrantedScope], &[GrantedScope]) = match self {
-            Self::Local(_) => return Ok(()),
-            Self::Nobody => (&[], &[]),
-            Self::Caller(caller) => (&caller.holds, &caller.may_grant),
+        let grants: Option<(&[GrantedScope], &[GrantedScope])> = match self {
+            Self::Local(_) => None,
+            Self::Nobody => Some((&[], &[])),
+            Self::Caller(caller) => Some((&caller.holds, &caller.may_grant)),
         };
         let needed = spelled_out(&result.scopes, &result.roles, settings).chain(&result.may_grant);
-        let grants = || holds.iter().chain(may_grant);
-        let missing = uncovered(needed.clone(), grants);
-        if !missing.is_empty() {
-            return Err(Refused::Exceeds { missing, by_ceiling: false });
+        if let Some((holds, may_grant)) = grants {
+            let missing = uncovered(needed.clone(), || holds.iter().chain(may_grant));
+            if !missing.is_empty() {
+                return Err(Refused::Exceeds { missing, by_ceiling: false });
+            }
         }
+        // What bounds an owner's keys does so whoever makes them; who may write to the store may lift it, and then says so.
         if let Some(ceiling) = owner.and_then(|owner| owner.may_grant.as_ref()) {
             let missing = uncovered(needed, || ceiling.iter());
             if !missing.is_empty() {

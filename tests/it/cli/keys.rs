@@ -197,6 +197,10 @@ async fn owners_have_keys_bounds_and_a_switch() {
     assert_eq!(key.record["owner"], id);
     let second = ["keys", "create", "--name", "k2", "--scopes", "", "--owner", id];
     let _ = site.cli(&second).await.exit(1).says(&["max_keys"]);
+    let beyond = ["keys", "update", &key.id, "--scopes", "read:orders,write:orders"];
+    let _ = site.cli(&beyond).await.exit(1).says(&["ceiling", "write:orders"]);
+    let rows = site.write("rows.csv", format!("name,scopes,owner,key\nx,write:orders,{id},legacy-beyond-a-ceiling\n"));
+    let _ = site.cli(&["keys", "import", rows.to_str().unwrap()]).await.exit(1).says(&["ceiling", "write:orders"]);
     let suspended = site.cli(&["owners", "suspend", id, "--output", "json"]).await.success().json();
     assert_eq!(suspended["suspended"], true);
     let resumed = site.cli(&["owners", "resume", id, "--output", "json"]).await.success().json();
