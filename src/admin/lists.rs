@@ -7,6 +7,7 @@ use super::call::Call;
 use super::exchange::{ApiAnswer, ApiError};
 use super::query::Query;
 use crate::audit::{Asked, Unclear, entry_json};
+use crate::domain::time::moment_of_text;
 use crate::domain::{KeyKind, KeyState, OwnerId};
 use crate::manage::{Desk, KeyFilter, Sight, owner_json};
 use crate::store::{AuditOrder, AuditQuery, Store};
@@ -25,12 +26,21 @@ pub(super) async fn list_keys(call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAns
             Some(KeyKind::from_name(&text).ok_or_else(|| ApiError::field("kind", words(&names)))?)
         }
     };
-    let state = match query.text("state") {
+    let states = match query.text("state") {
+        None => Vec::new(),
+        Some(text) => {
+            let state = |text: &str| {
+                let found = KeyState::ALL.into_iter().find(|state| state.name() == text);
+                found.ok_or_else(|| ApiError::field("state", words(&KeyState::ALL.map(KeyState::name))))
+            };
+            text.split(',').map(state).collect::<Result<_, _>>()?
+        }
+    };
+    let unused_since = match query.text("unused_since") {
         None => None,
         Some(text) => {
-            let names = KeyState::ALL.map(KeyState::name);
-            let found = KeyState::ALL.into_iter().find(|state| state.name() == text);
-            Some(found.ok_or_else(|| ApiError::field("state", words(&names)))?)
+            let odd = |error| ApiError::field("unused_since", format!("{text:?} {error}"));
+            Some(moment_of_text(&text, call.now).map_err(odd)?)
         }
     };
     let limit = query.page_size()?;
@@ -46,9 +56,9 @@ pub(super) async fn list_keys(call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAns
         owner: query.parsed("owner")?,
         environment: query.text("environment").map(Into::into),
         kind,
-        state,
+        states,
         scope,
-        unused_since: query.parsed("unused_since")?,
+        unused_since,
         name: query.text("name").map(Into::into),
         prefix: query.text("prefix").map(Into::into),
     };

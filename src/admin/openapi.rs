@@ -148,9 +148,18 @@ fn queries(name: Name) -> Vec<(&'static str, Value)> {
                     "limit" => limit(),
                     "owner" => json!({ "type": "string", "pattern": "^own_[0-9a-f]{32}$" }),
                     "kind" => json!({ "type": "string", "enum": ["secret", "publishable", "management"] }),
-                    "state" => json!({ "type": "string", "enum": ["active", "disabled", "expired", "revoked"] }),
+                    "state" => {
+                        let state = "(active|disabled|expired|revoked)";
+                        json!({ "type": "string", "pattern": format!("^{state}(,{state})*$"), "description": "One, or several with commas between them." })
+                    }
                     "scope" => json!({ "type": "string", "pattern": "^[!#-)+-\\[\\]-~]{1,128}$" }),
-                    "unused_since" => json!({ "type": "string", "format": "date-time" }),
+                    "unused_since" => json!({
+                        "anyOf": [
+                            { "type": "string", "format": "date-time" },
+                            { "type": "string", "pattern": "^[0-9]{1,4}(s|m|h|d)$" },
+                        ],
+                        "description": "A moment, or so long ago.",
+                    }),
                     _ => json!({ "type": "string" }),
                 };
                 (filter, schema)

@@ -110,8 +110,8 @@ pub struct KeyFilter {
     pub environment: Option<String>,
     /// Only of this kind.
     pub kind: Option<KeyKind>,
-    /// Only in this state now.
-    pub state: Option<KeyState>,
+    /// Only in one of these states now; none: in any.
+    pub states: Vec<KeyState>,
     /// Only those that hold this scope, by themselves or by a role.
     pub scope: Option<Scope>,
     /// Only those that were made before this moment and not used since.
@@ -124,12 +124,13 @@ pub struct KeyFilter {
 
 impl KeyFilter {
     /// What the store does not filter by itself.
-    fn keeps(&self, record: &KeyRecord, settings: &GateSettings) -> bool {
+    fn keeps(&self, record: &KeyRecord, settings: &GateSettings, now: Timestamp) -> bool {
         let holds =
             |scope: &Scope| spelled_out(&record.scopes, &record.roles, settings).any(|granted| granted.covers(scope));
         let is_unused =
             |since: Timestamp| record.created_at < since && record.last_used_at.is_none_or(|used| used < since);
-        self.scope.as_ref().is_none_or(holds) && self.unused_since.is_none_or(is_unused)
+        let is_meant = self.states.is_empty() || self.states.contains(&record.state(now));
+        is_meant && self.scope.as_ref().is_none_or(holds) && self.unused_since.is_none_or(is_unused)
     }
 }
 
@@ -145,7 +146,10 @@ impl Desk<'_> {
             owner: filter.owner,
             environment: filter.environment.clone(),
             kind: filter.kind,
-            state: filter.state.map(|state| (state, self.now)),
+            state: match filter.states.as_slice() {
+                [state] => Some((*state, self.now)),
+                _ => None,
+            },
             name: filter.name.clone(),
             prefix: filter.prefix.clone(),
             ..KeyQuery::default()
@@ -154,7 +158,7 @@ impl Desk<'_> {
             // What the caller does not see does not exist, as far as they can tell.
             return Ok(Page { items: Vec::new(), more: false });
         }
-        if filter.scope.is_none() && filter.unused_since.is_none() {
+        if filter.scope.is_none() && filter.unused_since.is_none() && filter.states.len() < 2 {
             query.limit = filter.limit.max(1);
             return Ok(self.store.reader().list_keys(query).await?);
         }
@@ -162,7 +166,7 @@ impl Desk<'_> {
         loop {
             let page = self.store.reader().list_keys(query.clone()).await?;
             query.after = page.items.last().map(|record| record.id);
-            for record in page.items.into_iter().filter(|record| filter.keeps(record, self.settings)) {
+            for record in page.items.into_iter().filter(|record| filter.keeps(record, self.settings, self.now)) {
                 if items.len() == filter.limit.max(1) {
                     return Ok(Page { items, more: true });
                 }

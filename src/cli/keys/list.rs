@@ -24,9 +24,9 @@ pub(in crate::cli) struct ListArgs {
     /// Only of this kind: secret, publishable or management
     #[arg(long, value_parser = super::create::kind)]
     kind: Option<KeyKind>,
-    /// Only in this state: active, disabled, expired or revoked
-    #[arg(long, value_parser = state)]
-    state: Option<KeyState>,
+    /// Only in one of these states, separated by commas: active, disabled, expired, revoked
+    #[arg(long, value_name = "STATE,…", value_parser = state, value_delimiter = ',')]
+    state: Vec<KeyState>,
     /// Only those that hold this scope, by themselves or by a role
     #[arg(long)]
     scope: Option<Scope>,
@@ -55,7 +55,7 @@ pub(super) fn run(registry: &dyn Registry, args: ListArgs, console: &mut Console
         owner: args.owner,
         environment: args.environment,
         kind: args.kind,
-        state: args.state,
+        states: args.state,
         scope: args.scope,
         unused_since: args.unused_since.map(moment).transpose()?,
         name: args.name,

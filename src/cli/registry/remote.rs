@@ -109,13 +109,17 @@ impl Registry for Remote {
     }
 
     fn list_keys(&self, filter: KeyFilter, see: See<'_>) -> Result<(), Failure> {
-        let KeyFilter { after: _, limit: _, owner, environment, kind, state, scope, unused_since, name, prefix } =
+        let KeyFilter { after: _, limit: _, owner, environment, kind, states, scope, unused_since, name, prefix } =
             filter;
         let filters = [
             ("owner", owner.map(|owner| owner.to_string())),
             ("environment", environment),
             ("kind", kind.map(|kind| kind.to_string())),
-            ("state", state.map(|state| state.name().to_owned())),
+            (
+                "state",
+                Some(states.iter().map(|state| state.name()).collect::<Vec<_>>().join(","))
+                    .filter(|all| !all.is_empty()),
+            ),
             ("scope", scope.map(|scope| scope.to_string())),
             ("unused_since", unused_since.map(|moment| moment.to_string())),
             ("name", name),

@@ -262,12 +262,28 @@ async fn lists_are_filtered_and_paged_without_gap_or_overlap() {
     let unused = names("unused_since=2999-01-01T00:00:00Z&kind=secret&state=active").await;
     assert_eq!(unused, ["k0", "k2", "k4", "k6"], "{unused:?}");
     assert!(names("unused_since=2001-01-01T00:00:00Z").await.is_empty());
+    assert!(names("unused_since=1h").await.is_empty());
+    assert_eq!(names("unused_since=0s&kind=publishable").await, ["k1", "k3", "k5"]);
+    for (key, verb) in [("k4", "disable"), ("k5", "")] {
+        let list = shop.tell("GET", &format!("/v1/keys?name={key}"), &Value::Null).await.expect(200).json();
+        let path = format!("/v1/keys/{}", list["data"][0]["id"].as_str().unwrap());
+        let (method, path) = if verb.is_empty() { ("DELETE", path) } else { ("POST", format!("{path}/{verb}")) };
+        shop.tell(method, &path, &Value::Null).await.expect(200);
+    }
+    for limit in [1, 100] {
+        assert_eq!(names(&format!("limit={limit}&state=disabled,revoked")).await, ["k4", "k5"]);
+        let rest = names(&format!("limit={limit}&state=active,disabled,expired")).await;
+        assert_eq!(rest, ["operator", "k0", "k1", "k2", "k3", "k4", "k6"]);
+    }
+    let listed = shop.gateway.cli(&["keys", "list", "--state", "disabled,revoked", "--output", "json"]).await.success();
+    assert_eq!(listed.json().as_array().unwrap().len(), 2);
     for (query, field) in [
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
         ("limit=x", "limit"),
         ("kind=x", "kind"),
         ("state=x", "state"),
+        ("state=active,", "state"),
         ("cursor=x", "cursor"),
         ("owner=x", "owner"),
         ("sate=active", "sate"),
