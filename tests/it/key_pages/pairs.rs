@@ -37,6 +37,17 @@ fn two_headers(service: &Service, target: &str, id: &str, secret: &str) -> Call 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pair_of_another_system_is_imported_as_its_two_halves() {
+    let service = Service::start(CONFIG).await;
+    let operator = KeySpec::new("operator", ALL).kind("management").option("--may-grant", "*");
+    let settings = Settings { operator: service.gateway.key_of(operator).await, service: &service };
+    let row = json!([{ "name": "till 7", "scopes": ["read:customers"], "key": "till-7:a-secret-of-old" }]);
+    settings.ask("POST", "/v1/keys/import", &row).await.expect(201);
+    two_headers(&service, "/customers/7", "till-7", "a-secret-of-old").await.expect(200);
+    two_headers(&service, "/customers/7", "till-8", "a-secret-of-old").await.refused(401, "invalid_key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pair_is_made_shown_masked_edited_and_deleted() {
     let service = Service::start(CONFIG).await;
     let operator = KeySpec::new("operator", ALL).kind("management").option("--may-grant", "*");
