@@ -40,7 +40,7 @@ impl Api {
         if !batch.bad().is_empty() && !skip_bad {
             return Err(refused(batch.into_bad()));
         }
-        let (imported, skipped) = (if dry_run { 0 } else { batch.len() }, batch.bad().to_vec());
+        let (good, skipped) = (batch.len(), batch.bad().to_vec());
         let revision = if dry_run { None } else { self.write(call, batch, turn).await? };
         let status = match revision {
             None if dry_run => StatusCode::OK,
@@ -48,7 +48,10 @@ impl Api {
             Some(revision) if self.enforced(revision).await => StatusCode::CREATED,
             Some(_) => StatusCode::ACCEPTED,
         };
-        let body = json!({ "imported": imported, "skipped": skipped, "revision": revision });
+        let mut body = json!({ "imported": if dry_run { 0 } else { good }, "skipped": skipped, "revision": revision });
+        if dry_run {
+            body["would_import"] = good.into();
+        }
         Ok(call.json(status, body, None))
     }
 

@@ -287,6 +287,7 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
         Name::ImportKeys => {
             let properties = json!({
                 "imported": { "type": "integer", "minimum": 0 },
+                "would_import": { "type": "integer", "minimum": 0, "description": "Of a `dry_run`: how many rows are good." },
                 "skipped": bad_rows(),
                 "revision": { "type": ["integer", "null"], "description": "`null`: nothing was imported." },
             });

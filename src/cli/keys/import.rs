@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::progress::Bar;
 use crate::cli::console::Console;
@@ -25,6 +25,9 @@ pub(in crate::cli) struct ImportArgs {
     /// Import the good rows although there are bad ones
     #[arg(long)]
     skip_bad: bool,
+    /// Only look whether it could be imported
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -87,26 +90,34 @@ pub(super) fn run(registry: &dyn Registry, args: ImportArgs, console: &mut Conso
         format: format.into(),
         input: &mut input,
         skip_bad: args.skip_bad,
+        dry_run: args.dry_run,
         progress: &mut |progress| bar.show(progress),
     };
     let arrival = registry.import(rows);
     bar.end()?;
-    let (imported, skipped, revision) = match arrival? {
-        Arrival::Refused(bad) => return Err(refuse(&name, &bad, console)?),
+    let format = args.output.output;
+    let (good, skipped, revision) = match arrival? {
+        Arrival::Refused(bad) => return Err(refuse(&name, &bad, format, console)?),
+        Arrival::Tried { good, skipped } => (good, skipped, Value::Null),
         Arrival::Done { imported, skipped, revision } => (imported, skipped, revision),
     };
     tell_bad(&name, &skipped, console)?;
-    match args.output.output {
+    match format {
         Output::Json => {
-            let skipped = skipped.len();
-            output::json(console, &json!({ "imported": imported, "skipped": skipped, "revision": revision }))?;
+            let imported = if args.dry_run { 0 } else { good };
+            let mut told = json!({ "imported": imported, "skipped": skipped.len(), "revision": revision });
+            if args.dry_run {
+                told["would_import"] = good.into();
+            }
+            output::json(console, &told)?;
         }
         Output::Text => {
             let left = match skipped.len() {
                 0 => String::new(),
                 count => format!(", {count} bad rows left out"),
             };
-            writeln!(console.out, "imported {imported} keys{left}")?;
+            let done = if args.dry_run { "would import" } else { "imported" };
+            writeln!(console.out, "{done} {good} keys{left}")?;
         }
     }
     Ok(())
@@ -122,8 +133,11 @@ fn tell_bad(name: &str, bad: &[BadRow], console: &mut Console<'_>) -> io::Result
     Ok(())
 }
 
-fn refuse(name: &str, bad: &[BadRow], console: &mut Console<'_>) -> io::Result<Failure> {
+fn refuse(name: &str, bad: &[BadRow], format: Output, console: &mut Console<'_>) -> io::Result<Failure> {
     tell_bad(name, bad, console)?;
+    if format == Output::Json {
+        output::json(console, &json!({ "imported": 0, "skipped": 0, "revision": null, "rows": bad }))?;
+    }
     let rows = match bad.len() {
         1 => "1 bad row".to_owned(),
         count => format!("{count} bad rows"),

@@ -170,12 +170,17 @@ impl Registry for Local {
         }
         let total = batch.len();
         (rows.progress)(Progress::Written(0, total));
-        self.create_store()?;
+        if !rows.dry_run {
+            self.create_store()?;
+        }
         self.at_desk(async |desk| desk.sort_out(&mut batch).await)?;
         if is_refused(&batch) {
             return Ok(Arrival::Refused(batch.into_bad()));
         }
         let (imported, skipped) = (batch.len(), batch.bad().to_vec());
+        if rows.dry_run {
+            return Ok(Arrival::Tried { good: imported, skipped });
+        }
         let revision = self.at_desk(async |desk| desk.import(batch).await)?;
         (rows.progress)(Progress::Written(total, total));
         Ok(Arrival::Done { imported, skipped, revision: json!(revision) })

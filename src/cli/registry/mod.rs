@@ -114,6 +114,8 @@ pub(super) struct Rows<'a> {
     pub(super) input: &'a mut dyn BufRead,
     /// Whether good rows are imported although there are bad ones.
     pub(super) skip_bad: bool,
+    /// Whether nothing is imported.
+    pub(super) dry_run: bool,
     /// Is told how far it is.
     pub(super) progress: &'a mut dyn FnMut(Progress),
 }
@@ -138,6 +140,13 @@ pub(super) enum Progress {
 pub(super) enum Arrival {
     /// Some rows are bad, and nothing was imported.
     Refused(Vec<BadRow>),
+    /// Nothing was to be imported.
+    Tried {
+        /// How many rows are good.
+        good: usize,
+        /// Rows that would be left out.
+        skipped: Vec<BadRow>,
+    },
     /// It is done.
     Done {
         /// How many keys were imported.

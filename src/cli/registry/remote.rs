@@ -79,6 +79,25 @@ impl Remote {
         Ok(())
     }
 
+    /// Has every piece checked.
+    fn try_out(&self, mut shipment: Shipment, skip_bad: bool) -> Result<Arrival, Failure> {
+        let mut good = 0;
+        for piece in &shipment.pieces {
+            let options = if skip_bad { "?dry_run=true&skip_bad=true" } else { "?dry_run=true" };
+            match self.ship(piece, options)? {
+                Shipped::Bad(bad) => shipment.bad.extend(bad),
+                Shipped::Taken(answer) => {
+                    let skipped = skipped_of(&answer, piece);
+                    good += piece.rows() - skipped.len().min(piece.rows());
+                    shipment.bad.extend(skipped);
+                }
+            }
+        }
+        let is_refused = !skip_bad && !shipment.bad.is_empty();
+        let bad = shipment.into_bad();
+        Ok(if is_refused { Arrival::Refused(bad) } else { Arrival::Tried { good, skipped: bad } })
+    }
+
     /// Checks or imports one piece.
     fn ship(&self, piece: &Piece, options: &str) -> Result<Shipped, Failure> {
         match self.client.send(&piece.ask(options)) {
@@ -177,6 +196,9 @@ impl Registry for Remote {
     fn import(&self, mut rows: Rows<'_>) -> Result<Arrival, Failure> {
         let mut shipment = Shipment::pack(&mut rows)?;
         let total = shipment.rows();
+        if rows.dry_run {
+            return self.try_out(shipment, rows.skip_bad);
+        }
         if !rows.skip_bad && (shipment.pieces.len() > 1 || !shipment.bad.is_empty()) {
             for piece in &shipment.pieces {
                 if let Shipped::Bad(bad) = self.ship(piece, "?dry_run=true")? {
@@ -202,10 +224,7 @@ impl Registry for Remote {
                 Err(failure) => return Err(broken_off(imported, &failure.to_string())),
             };
             imported += answer["imported"].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-            for row in answer["skipped"].as_array().into_iter().flatten() {
-                let (line, problem) = (row["line"].as_u64().unwrap_or_default(), row["problem"].as_str());
-                shipment.bad.push(piece.in_file(BadRow { line, problem: problem.unwrap_or_default().to_owned() }));
-            }
+            shipment.bad.extend(skipped_of(&answer, piece));
             if !answer["revision"].is_null() {
                 revision = answer["revision"].clone();
             }
@@ -264,6 +283,15 @@ impl Registry for Remote {
         ];
         self.pages("/v1/audit", &filters, most, see)
     }
+}
+
+/// The rows of a piece that an answer says were left out.
+fn skipped_of(answer: &Value, piece: &Piece) -> Vec<BadRow> {
+    let skipped = answer["skipped"].as_array().into_iter().flatten().map(|row| {
+        let (line, problem) = (row["line"].as_u64().unwrap_or_default(), row["problem"].as_str());
+        piece.in_file(BadRow { line, problem: problem.unwrap_or_default().to_owned() })
+    });
+    skipped.collect()
 }
 
 /// What the text of a key says that is of the server's brand, which is the word it begins with.

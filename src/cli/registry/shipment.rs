@@ -146,8 +146,14 @@ mod tests {
     use crate::manage::Format;
 
     fn packed(format: Format, text: &str) -> Shipment {
-        let mut rows =
-            Rows { name: "test", format, input: &mut text.as_bytes(), skip_bad: false, progress: &mut |_| {} };
+        let mut rows = Rows {
+            name: "test",
+            format,
+            input: &mut text.as_bytes(),
+            skip_bad: false,
+            dry_run: false,
+            progress: &mut |_| {},
+        };
         Shipment::pack(&mut rows).unwrap()
     }
 

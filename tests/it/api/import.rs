@@ -87,6 +87,9 @@ async fn one_bad_row_keeps_all_out_unless_bad_rows_are_skipped() {
 
     let tried = shop.import("?dry_run=true&skip_bad=true", &rows).await.expect(200).json();
     assert_eq!((&tried["imported"], &tried["revision"]), (&json!(0), &Value::Null), "{tried}");
+    assert_eq!(tried["would_import"], 1, "{tried}");
+    let nothing = shop.import("?dry_run=true", &json!([])).await.expect(200).json();
+    assert_eq!(nothing["would_import"], 0, "{nothing}");
     assert_eq!(shop.count().await, before);
 
     let done = shop.import("?skip_bad=true", &rows).await.expect(201).json();

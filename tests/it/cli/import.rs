@@ -64,6 +64,29 @@ async fn the_format_is_told_by_extension_or_option() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_looked_at_without_being_imported() {
+    let (site, _origin) = scene::closed_shop().await;
+    let _there = site.create_key("there", "").await;
+    let good = "name,scopes,key\none,,legacy-plaintext-0010\n";
+    let bad = format!("{good}two,,\n");
+    let tried = import(&site, "good.csv", good, &["--dry-run"]).await.success();
+    assert_eq!(tried.stdout, "would import 1 keys\n");
+    let tried = import(&site, "good.csv", good, &["--dry-run", "--output", "json"]).await.success().json();
+    assert_eq!((&tried["imported"], &tried["would_import"]), (&0.into(), &1.into()), "{tried}");
+    for more in [&["--dry-run"][..], &[]] {
+        let refused = import(&site, "bad.csv", &bad, &[more, &["--output", "json"]].concat()).await.exit(1);
+        let told = refused.json();
+        assert_eq!((&told["imported"], &told["rows"][0]["line"]), (&0.into(), &3.into()), "{told}");
+    }
+    let skipping = ["--dry-run", "--skip-bad"];
+    assert_eq!(
+        import(&site, "bad.csv", &bad, &skipping).await.success().stdout,
+        "would import 1 keys, 1 bad rows left out\n"
+    );
+    assert_eq!(listed(&site).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_rows_are_named_by_line_and_nothing_is_imported() {
     let (site, _origin) = scene::closed_shop().await;
     site.vault().keep("legacy-plaintext-0005");

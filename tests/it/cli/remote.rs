@@ -272,6 +272,8 @@ async fn rows_are_imported_over_the_network_as_they_are_here() {
     }
     let file = |name: &str, text: &str| far.gateway.write(name, text).to_str().unwrap().to_owned();
     let csv = file("a.csv", "name,scopes,key\none,read:orders,legacy-far-away-0001\n");
+    let said = far.say(&["keys", "import", &csv, "--dry-run"]).await.success();
+    assert_eq!(said.stdout, "would import 1 keys\n");
     let said = far.say(&["keys", "import", &csv]).await.success();
     assert_eq!(said.stdout, "imported 1 keys\n");
     far.gateway.get("/v1/orders/1").header("x-api-key", "legacy-far-away-0001").await.expect(200);
