@@ -1,5 +1,7 @@
 //! `keys list`.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use serde_json::Value;
 
@@ -63,14 +65,24 @@ pub(super) fn run(registry: &dyn Registry, args: ListArgs, console: &mut Console
     };
     let mut list = List::begin(args.output.output);
     registry.list_keys(filter, &mut |keys| list.add(&keys, console))?;
-    list.end(console)
+    list.end(registry, console)
 }
 
 /// A list in the making. JSON is written as it comes, one record a line; a table must know its widths first.
 enum List {
     Json { is_begun: bool },
-    Table { rows: Vec<Vec<String>> },
+    Table { rows: Vec<Row> },
 }
+
+/// One line of the table.
+struct Row {
+    cells: Vec<String>,
+    /// The owner of a key that is accepted unless that one is suspended.
+    owner: Option<String>,
+}
+
+/// Where the state stands in a line.
+const STATE: usize = 4;
 
 impl List {
     const fn begin(format: Output) -> Self {
@@ -93,24 +105,46 @@ impl List {
         Ok(())
     }
 
-    fn end(self, console: &mut Console<'_>) -> Result<(), Failure> {
+    fn end(self, registry: &dyn Registry, console: &mut Console<'_>) -> Result<(), Failure> {
         match self {
             Self::Json { is_begun: true } => writeln!(console.out, "\n]")?,
             Self::Json { is_begun: false } => writeln!(console.out, "[]")?,
             Self::Table { rows } if rows.is_empty() => writeln!(console.talk, "no keys")?,
             Self::Table { rows } => {
+                let suspended = suspended(registry, &rows)?;
+                let told = |Row { mut cells, owner }: Row| {
+                    if owner.is_some_and(|owner| suspended.contains(&owner)) {
+                        cells[STATE].push_str(", owner suspended");
+                    }
+                    cells
+                };
                 let headings = ["ID", "NAME", "ENVIRONMENT", "KIND", "STATE", "SCOPES", "KEY", "EXPIRES", "LAST USED"];
-                output::table(console, &headings, rows)?;
+                output::table(console, &headings, rows.into_iter().map(told).collect())?;
             }
         }
         Ok(())
     }
 }
 
-fn row(key: Record<'_>) -> Vec<String> {
+/// The owners of these keys that are suspended, by id. Asked only where some key depends on it.
+fn suspended(registry: &dyn Registry, rows: &[Row]) -> Result<HashSet<String>, Failure> {
+    let mut suspended = HashSet::new();
+    if rows.iter().any(|row| row.owner.is_some()) {
+        registry.list_owners(&mut |owners| {
+            let off = owners.iter().map(Record).filter(|owner| owner.says("suspended"));
+            suspended.extend(off.map(|owner| owner.text("id").to_owned()));
+            Ok(())
+        })?;
+    }
+    Ok(suspended)
+}
+
+fn row(key: Record<'_>) -> Row {
     let shown = |name: &str| key.shown(name).unwrap_or_default();
     let moment = |name: &str| key.shown(name).unwrap_or_else(|| "never".to_owned());
-    vec![
+    // Whichever ends it first; both are written alike, so that they compare as texts.
+    let ends = [key.shown("expires_at"), key.shown("grace_until")].into_iter().flatten().min();
+    let cells = vec![
         shown("id"),
         shown("name"),
         shown("environment"),
@@ -118,9 +152,10 @@ fn row(key: Record<'_>) -> Vec<String> {
         shown("state"),
         visible(&holdings(key)),
         key_text(key).unwrap_or_else(|| "-".to_owned()),
-        moment("expires_at"),
+        ends.unwrap_or_else(|| "never".to_owned()),
         moment("last_used_at"),
-    ]
+    ];
+    Row { cells, owner: key.shown("owner").filter(|_| key.text("state") == "active") }
 }
 
 /// Longest list of scopes and roles in a cell; `show` and JSON have all of them.

@@ -155,7 +155,8 @@ async fn a_key_is_changed_rotated_and_given_another_secret() {
     let rotated = site.cli(&["keys", "rotate", &key.id, "--grace", "7d", "--output", "json"]).await.success().json();
     site.vault().keep(rotated["key"].as_str().unwrap());
     assert_eq!((&rotated["replaces"], &rotated["scopes"]), (&json!(key.id), &changed["scopes"]));
-    assert!(site.show_key(&key.id).await["grace_until"].is_string());
+    let until = site.show_key(&key.id).await["grace_until"].as_str().unwrap().to_owned();
+    let _ = site.cli(&["keys", "list"]).await.success().says(&[&until]);
     let _ = site.cli(&["keys", "rotate", &key.id]).await.exit(1).says(&["successor"]);
 
     let id = rotated["id"].as_str().unwrap();
@@ -203,6 +204,7 @@ async fn owners_have_keys_bounds_and_a_switch() {
     let _ = site.cli(&["keys", "import", rows.to_str().unwrap()]).await.exit(1).says(&["ceiling", "write:orders"]);
     let suspended = site.cli(&["owners", "suspend", id, "--output", "json"]).await.success().json();
     assert_eq!(suspended["suspended"], true);
+    let _ = site.cli(&["keys", "list"]).await.success().says(&["active, owner suspended"]);
     let resumed = site.cli(&["owners", "resume", id, "--output", "json"]).await.success().json();
     assert_eq!(resumed["suspended"], false);
     let update = ["owners", "update", id, "--name", "ACME Inc.", "--without", "max-keys,may-grant", "--output", "json"];
