@@ -5,13 +5,13 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::create::{description, lifetime, name, note};
+use super::create::{description, end, lifetime, name, note};
 use super::record;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::OutputArgs;
 use crate::cli::registry::Registry;
-use crate::domain::{KeyId, Quota, RateLimit, time};
+use crate::domain::{KeyId, Quota, RateLimit, Timestamp, time};
 use crate::manage::{KeyChange, Moment, quota_of_text as quota, rate_limit_of_text as rate_limit, split_list};
 
 /// `keys update`.
@@ -39,6 +39,9 @@ pub(in crate::cli) struct UpdateArgs {
     /// From when on it is refused, from now: 90d, 24h, 30m
     #[arg(long, value_name = "DURATION", value_parser = lifetime, group = "what", conflicts_with = "no_expiry")]
     expires_in: Option<Duration>,
+    /// The same as a moment: 2030-01-15T12:00:00Z, or 2030-01-15 for its beginning in UTC
+    #[arg(long, value_name = "WHEN", value_parser = end, group = "what", conflicts_with_all = ["no_expiry", "expires_in"])]
+    expires_at: Option<Timestamp>,
     /// It does not expire any more
     #[arg(long, group = "what")]
     no_expiry: bool,
@@ -77,7 +80,7 @@ pub(super) fn run(registry: &dyn Registry, args: UpdateArgs, console: &mut Conso
         roles: list(args.roles),
         may_grant: list(args.may_grant),
         active: None,
-        expires_at: expiry(args.expires_in, args.no_expiry),
+        expires_at: expiry(args.expires_in, args.expires_at, args.no_expiry),
         allowed_ips: list(args.allowed_ips),
         allowed_origins: list(args.allowed_origins),
         rate_limit: args.rate_limit.map(|limit| Some(limit.into())).or(args.no_rate_limit.then_some(None)),
@@ -90,11 +93,15 @@ pub(super) fn run(registry: &dyn Registry, args: UpdateArgs, console: &mut Conso
     Ok(record::write(&key, args.output.output, console)?)
 }
 
-/// What `--expires-in` and `--no-expiry` say of an expiry; none where neither is there.
-pub(super) fn expiry(expires_in: Option<Duration>, no_expiry: bool) -> Option<Option<Moment>> {
-    match (expires_in, no_expiry) {
-        (Some(span), _) => Some(Some(Moment(time::now().whole_second_after(span).to_string()))),
-        (None, true) => Some(None),
-        (None, false) => None,
+/// What `--expires-in`, `--expires-at` and `--no-expiry` say of an expiry; none where none of them is there.
+pub(super) fn expiry(
+    expires_in: Option<Duration>,
+    expires_at: Option<Timestamp>,
+    no_expiry: bool,
+) -> Option<Option<Moment>> {
+    let end = expires_at.or_else(|| expires_in.map(|span| time::now().whole_second_after(span)));
+    match end {
+        Some(end) => Some(Some(Moment(end.to_string()))),
+        None => no_expiry.then_some(None),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
+use super::change::expiry;
 use super::record;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
@@ -13,9 +14,9 @@ use crate::cli::output::{self, Output, OutputArgs};
 use crate::cli::record::Record;
 use crate::cli::registry::{Fresh, Registry, Sample};
 use crate::config::parse_duration;
-use crate::domain::{KeyKind, OwnerId, Quota, RateLimit, time};
+use crate::domain::{KeyKind, OwnerId, Quota, RateLimit, Timestamp};
 use crate::manage::{
-    Moment, NewKey, check_description, check_name, quota_of_text as quota, rate_limit_of_text as rate_limit, split_list,
+    NewKey, check_description, check_name, quota_of_text as quota, rate_limit_of_text as rate_limit, split_list,
 };
 
 /// `keys create`.
@@ -42,6 +43,9 @@ pub(in crate::cli) struct CreateArgs {
     /// From when on it is refused, from now: 90d, 24h, 30m
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     expires_in: Option<Duration>,
+    /// The same as a moment: 2030-01-15T12:00:00Z, or 2030-01-15 for its beginning in UTC
+    #[arg(long, value_name = "WHEN", value_parser = end, conflicts_with = "expires_in")]
+    expires_at: Option<Timestamp>,
     /// Free text
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = description)]
     description: String,
@@ -75,7 +79,6 @@ pub(in crate::cli) struct CreateArgs {
 
 /// Makes the key and prints it.
 pub(super) fn run(registry: &dyn Registry, args: CreateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let now = time::now();
     let (quiet, output) = (args.quiet, args.output.output);
     let list = |text: Option<String>| text.as_deref().map(split_list).unwrap_or_default();
     let asked = NewKey {
@@ -87,7 +90,7 @@ pub(super) fn run(registry: &dyn Registry, args: CreateArgs, console: &mut Conso
         scopes: list(args.scopes),
         roles: list(args.roles),
         may_grant: list(args.may_grant),
-        expires_at: args.expires_in.map(|span| Moment(now.whole_second_after(span).to_string())),
+        expires_at: expiry(args.expires_in, args.expires_at, false).flatten(),
         allowed_ips: list(args.allowed_ips),
         allowed_origins: list(args.allowed_origins),
         rate_limit: args.rate_limit.map(Into::into),
@@ -158,6 +161,12 @@ pub(super) fn description(text: &str) -> Result<String, String> {
 /// A kind by its name.
 pub(in crate::cli) fn kind(text: &str) -> Result<KeyKind, String> {
     KeyKind::from_name(text).ok_or_else(|| "a key is secret, publishable or management".to_owned())
+}
+
+/// A moment, or the beginning of a day.
+pub(super) fn end(text: &str) -> Result<Timestamp, String> {
+    let day = |_| format!("{text}T00:00:00Z").parse();
+    text.parse().or_else(day).map_err(|_| "write 2030-01-15T12:00:00Z, or 2030-01-15".to_owned())
 }
 
 pub(super) fn lifetime(text: &str) -> Result<Duration, String> {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use clap::Args;
 
 use super::change::expiry;
-use super::create::{lifetime, show};
+use super::create::{end, lifetime, show};
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, OutputArgs};
 use crate::cli::record::Record;
 use crate::cli::registry::Registry;
-use crate::domain::KeyId;
+use crate::domain::{KeyId, Timestamp};
 use crate::manage::{Retire, Rotation};
 
 /// `keys rotate`.
@@ -29,6 +29,9 @@ pub(in crate::cli) struct RotateArgs {
     /// From when on the new key is refused, from now: 90d, 24h, 30m [default: as the old key]
     #[arg(long, value_name = "DURATION", value_parser = lifetime, conflicts_with = "no_expiry")]
     expires_in: Option<Duration>,
+    /// The same as a moment: 2030-01-15T12:00:00Z, or 2030-01-15 for its beginning in UTC
+    #[arg(long, value_name = "WHEN", value_parser = end, conflicts_with_all = ["no_expiry", "expires_in"])]
+    expires_at: Option<Timestamp>,
     /// The new key does not expire
     #[arg(long)]
     no_expiry: bool,
@@ -55,7 +58,7 @@ pub(in crate::cli) struct ReplaceArgs {
 /// Makes a successor and prints it.
 pub(super) fn rotate(registry: &dyn Registry, args: RotateArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let retire = if args.until_first_use { Retire::OnFirstUse } else { Retire::AfterGrace };
-    let expires_at = expiry(args.expires_in, args.no_expiry);
+    let expires_at = expiry(args.expires_in, args.expires_at, args.no_expiry);
     let is_inherited = expires_at.is_none();
     let asked = Rotation { grace: Some(args.grace), retire, expires_at };
     let fresh = registry.rotate_key(args.id, asked)?;
@@ -64,7 +67,8 @@ pub(super) fn rotate(registry: &dyn Registry, args: RotateArgs, console: &mut Co
         return Ok(());
     }
     if let Some(end) = Record(&fresh.record).shown("expires_at") {
-        let why = if is_inherited { ", as the old one; --expires-in or --no-expiry say otherwise" } else { "" };
+        let why =
+            if is_inherited { ", as the old one; --expires-in, --expires-at or --no-expiry say otherwise" } else { "" };
         writeln!(console.talk, "The new key expires at {end}{why}.")?;
     }
     let old = registry.key(args.id)?;

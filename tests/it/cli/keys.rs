@@ -146,6 +146,8 @@ async fn a_key_is_changed_rotated_and_given_another_secret() {
     assert_eq!(changed["scopes"], json!(["read:orders", "write:orders"]));
     assert_eq!(changed["rate_limit"], json!({ "requests": 10, "per": "1s", "burst": 20 }));
     assert_eq!(changed["name"], "erp");
+    let dated = ["keys", "update", &key.id, "--expires-at", "2099-01-15", "--output", "json"];
+    assert_eq!(site.cli(&dated).await.success().json()["expires_at"], "2099-01-15T00:00:00.000Z");
     let freed = ["keys", "update", &key.id, "--no-expiry", "--no-rate-limit", "--output", "json"];
     let freed = site.cli(&freed).await.success().json();
     assert!(freed["expires_at"].is_null() && freed["rate_limit"].is_null(), "{freed}");
@@ -178,7 +180,9 @@ async fn a_rotation_says_when_either_key_ends_and_lengthens_no_life() {
         .says(&[&format!("The new key expires at {end}, as the old one"), &format!("until {end}, when it expires")]);
     assert_eq!(site.show_key(&key.id).await["grace_until"], end);
 
-    for (flags, expires) in [(&["--no-expiry"][..], false), (&["--expires-in", "90d"], true)] {
+    for (flags, expires) in
+        [(&["--no-expiry"][..], false), (&["--expires-in", "90d"], true), (&["--expires-at", "2099-01-15"], true)]
+    {
         let key = site.create(KeySpec::new("erp", "").expires_in("1h")).await;
         let args = [&["keys", "rotate", &key.id, "--grace", "0", "--output", "json"], flags].concat();
         let rotated = site.cli(&args).await.success().json();
