@@ -30,6 +30,11 @@ pub use import::MAX_IMPORT_BODY;
 pub use operations::{Node, Operations, ReloadReport};
 pub use profile::ApiProfile;
 
+/// The paths of all endpoints, with `{id}` for the one variable segment there may be.
+pub fn endpoint_paths() -> impl Iterator<Item = &'static str> {
+    table::TABLE.iter().map(|row| row.path)
+}
+
 /// The text that every page is cut from.
 const ERRORS: &str = include_str!("../../docs/errors.md");
 

@@ -53,6 +53,14 @@ fn lints_warn_and_do_not_refuse() {
             "more specific rules answer",
         ),
         (
+            with_routes(
+                "  - { path: /account/keys/**, upstream: portcullis, auth: any_key, strip_prefix: /account }\n",
+            ),
+            Code::Unreachable,
+            "6:13 routes[0].path",
+            "nothing of the management API",
+        ),
+        (
             with_routes("  - { path: /a%2Fb, upstream: app, scopes: [a, b] }\n"),
             Code::Unreachable,
             "6:5 routes[0]",

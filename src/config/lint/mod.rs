@@ -8,9 +8,10 @@ use std::collections::HashSet;
 
 use super::diagnostic::{Code, Findings, Problem};
 use super::resolve::{Resolved, ResolvedRoute, rule_of};
+use crate::admin;
 use crate::domain::{Scope, Timestamp, did_you_mean};
-use crate::gate::{Demand, Mode};
-use crate::route::Idle;
+use crate::gate::{BUILT_IN_UPSTREAM, Demand, Mode, RouteSettings};
+use crate::route::{Idle, PathPattern};
 use crate::server::staple_fault;
 
 /// Notes everything worth a warning. O(rules + public routes × protected routes).
@@ -19,6 +20,7 @@ pub(crate) fn lint(resolved: &Resolved, now: Timestamp, findings: &mut Findings)
     scopes(resolved, findings);
     roles(resolved, findings);
     unreachable(resolved, findings);
+    nowhere(resolved, findings);
     shadow::check(&resolved.routes, findings);
     unused(resolved, findings);
     staples(resolved, now, findings);
@@ -116,6 +118,25 @@ fn unreachable(resolved: &Resolved, findings: &mut Findings) {
         };
         findings.note(problem);
     }
+}
+
+/// Routes to the management API that lead to nothing of it.
+fn nowhere(resolved: &Resolved, findings: &mut Findings) {
+    for route in resolved.routes.iter().filter(|route| route.settings.upstream == BUILT_IN_UPSTREAM) {
+        if !admin::endpoint_paths().any(|path| leads_to(&route.settings, path)) {
+            let message = "it leads to nothing of the management API, whose paths begin with `/v1`";
+            let fix = "Write `path: /v1/keys/**`, or put it there with `strip_prefix` and `add_prefix: /v1`";
+            findings.note(Problem::new(Code::Unreachable, route.path_at, message).fix(fix));
+        }
+    }
+}
+
+/// Whether some request to a route is sent on to a path.
+fn leads_to(route: &RouteSettings, path: &str) -> bool {
+    let own = |prefix: &Option<String>| prefix.clone().unwrap_or_default();
+    let Some(rest) = path.strip_prefix(&own(&route.forward.add_prefix)) else { return false };
+    let asked = PathPattern::parse(&format!("{}{rest}", own(&route.forward.strip_prefix)));
+    asked.is_ok_and(|asked| route.path.covers(&asked) || asked.covers(&route.path))
 }
 
 fn unused(resolved: &Resolved, findings: &mut Findings) {
