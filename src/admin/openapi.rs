@@ -402,7 +402,7 @@ fn problems(row: &Row, has_body: bool) -> Vec<u16> {
     if row.path.contains("{id}") {
         statuses.extend([400, 404]);
     }
-    if matches!(row.name, Name::ListAudit | Name::ShowUsage | Name::ShowReport) {
+    if matches!(row.name, Name::ListKeys | Name::ListAudit | Name::ShowUsage | Name::ShowReport) {
         statuses.push(422);
     }
     if has_body {

@@ -87,6 +87,9 @@ impl ApiProfile {
                 {
                     error.insert("field".to_owned(), format!("permissions{rest}").into());
                 }
+                if problem["field"] == "scope" {
+                    error.insert("field".to_owned(), Self::Success.scope_parameter().into());
+                }
                 let body = json!({ "success": false, "error": error, "request_id": problem["request_id"] });
                 ("application/json", body)
             }

@@ -138,7 +138,7 @@ impl Desk<'_> {
     /// A page of keys that the caller sees, in order of id.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's, and where there is no such key an environment or a scope that the configuration does not know.
     pub async fn list_keys(&self, filter: KeyFilter) -> Result<Page<KeyRecord>, Refused> {
         let mut query = KeyQuery {
             after: filter.after,
@@ -158,6 +158,27 @@ impl Desk<'_> {
             // What the caller does not see does not exist, as far as they can tell.
             return Ok(Page { items: Vec::new(), more: false });
         }
+        let page = self.pages(&filter, query).await?;
+        if page.items.is_empty() && filter.after.is_none() {
+            self.check_words(&filter)?;
+        }
+        Ok(page)
+    }
+
+    /// Refuses words that the configuration does not know. Keys that live in an environment or hold a scope of another
+    /// time are found all the same, so only an empty list is worth a look.
+    fn check_words(&self, filter: &KeyFilter) -> Result<(), Refused> {
+        let vocabulary = self.vocabulary();
+        if let Some(environment) = &filter.environment {
+            vocabulary.environment_word(environment).map_err(of("environment"))?;
+        }
+        if let Some(scope) = &filter.scope {
+            vocabulary.scopes(&[scope.to_string()], KeyKind::Management).map_err(of("scope"))?;
+        }
+        Ok(())
+    }
+
+    async fn pages(&self, filter: &KeyFilter, mut query: KeyQuery) -> Result<Page<KeyRecord>, Refused> {
         if filter.scope.is_none() && filter.unused_since.is_none() && filter.states.len() < 2 {
             query.limit = filter.limit.max(1);
             return Ok(self.store.reader().list_keys(query).await?);

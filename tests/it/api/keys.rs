@@ -277,6 +277,14 @@ async fn lists_are_filtered_and_paged_without_gap_or_overlap() {
     }
     let listed = shop.gateway.cli(&["keys", "list", "--state", "disabled,revoked", "--output", "json"]).await.success();
     assert_eq!(listed.json().as_array().unwrap().len(), 2);
+    for (query, field, meant) in
+        [("environment=tset", "environment", "test"), ("scope=raed:orders&kind=publishable", "scope", "read:orders")]
+    {
+        let refused = shop.tell("GET", &format!("/v1/keys?{query}"), &Value::Null).await.refused(422, "invalid_value");
+        let told = refused.json();
+        assert!(told["field"] == field && told["detail"].as_str().unwrap().contains(meant), "{told}");
+    }
+    let _ = shop.gateway.cli(&["keys", "list", "--environment", "tset"]).await.exit(2).says(&["test"]);
     for (query, field) in [
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
