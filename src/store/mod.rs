@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 
 mod api;
 mod audit;
+mod columns;
 mod command;
 mod error;
 mod memory;

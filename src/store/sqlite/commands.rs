@@ -15,6 +15,7 @@ use super::writer::{number, revision_of};
 use crate::domain::{Bounds, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, OwnerRecord, Revision, Timestamp};
 use crate::store::api::{MAX_FORGOTTEN_AT_ONCE, MAX_FORGOTTEN_ENTRIES_AT_ONCE, RepeatName, Repeatable};
 use crate::store::audit::{Action, Difference, Draft, Dropped};
+use crate::store::columns::{Terms, kind_number, list_to_json, metadata_to_json, to_json};
 use crate::store::command::{AUDIT_SUBJECT, Command, Effect, Note, Order, Origin};
 use crate::store::error::StoreError;
 use crate::store::seal::{AuditHead, AuditSeal};
@@ -148,7 +149,7 @@ impl Write<'_> {
             interned.profile(record)?,
             owner,
             interned.environment(&record.environment)?,
-            rows::kind_number(record.kind),
+            kind_number(record.kind),
             record.active,
             record.revoked_at.map(Timestamp::unix_ms),
             record.expires_at.map(Timestamp::unix_ms),
@@ -160,10 +161,10 @@ impl Write<'_> {
             record.prefix,
             record.last4,
             record.pepper,
-            rows::list_to_json(&record.may_grant)?,
+            list_to_json(&record.may_grant)?,
             record.created_by,
             record.replaces.map(KeyId::to_bytes),
-            rows::metadata_to_json(&record.metadata)?,
+            metadata_to_json(&record.metadata)?,
             interned.bounds(&record.bounds)?,
             Some(record.lineage).filter(|lineage| *lineage != record.id).map(KeyId::to_bytes),
             record.paired,
@@ -252,7 +253,7 @@ impl Write<'_> {
             "SELECT {} FROM keys WHERE owner IS NULL AND kind = ?1 AND active AND revoked_at IS NULL",
             rows::RECORD
         ))?;
-        let mut found = select.query([rows::kind_number(KeyKind::Management)])?;
+        let mut found = select.query([kind_number(KeyKind::Management)])?;
         while let Some(row) = found.next()? {
             let record = rows::read_record(row, &mut names)?;
             if record.operates_like(before, now) {
@@ -322,9 +323,9 @@ impl Write<'_> {
             record.name,
             record.suspended,
             record.created_at.unix_ms(),
-            rows::metadata_to_json(&record.metadata)?,
+            metadata_to_json(&record.metadata)?,
             number(self.next),
-            rows::terms_to_json(record)?,
+            Terms::text_of(record)?,
         ]);
         match inserted {
             Ok(_) => self.note(Action::OwnerCreate, &record.id.to_string(), &Difference::new_owner(record))?,
@@ -349,9 +350,9 @@ impl Write<'_> {
             record.id.to_bytes(),
             record.name,
             record.suspended,
-            rows::metadata_to_json(&record.metadata)?,
+            metadata_to_json(&record.metadata)?,
             number(self.next),
-            rows::terms_to_json(record)?,
+            Terms::text_of(record)?,
         ])?;
         self.note(Action::OwnerUpdate, &record.id.to_string(), &Difference::of_owners(&before, record))?;
         Ok(Effect::Changed(self.next, 1))
@@ -479,7 +480,7 @@ impl<'a> Interned<'a> {
         if let Some(known) = self.bounds.get(bounds) {
             return Ok(Some(*known));
         }
-        let text = rows::to_json(bounds)?;
+        let text = to_json(bounds)?;
         let found = find_or_make(
             self.connection,
             "SELECT bound FROM bounds WHERE text = ?1",
@@ -491,7 +492,7 @@ impl<'a> Interned<'a> {
     }
 
     fn profile(&mut self, record: &KeyRecord) -> Result<i64, Fault> {
-        let texts = (rows::to_json(&record.scopes)?, rows::to_json(&record.roles)?);
+        let texts = (to_json(&record.scopes)?, to_json(&record.roles)?);
         if let Some(known) = self.profiles.get(&texts) {
             return Ok(*known);
         }

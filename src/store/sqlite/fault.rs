@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
+use crate::store::columns::Odd;
 use crate::store::error::StoreError;
 
 /// Trouble on the way to an answer. The first two still lack a place.
@@ -20,6 +21,12 @@ pub(super) enum Fault {
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
+    }
+}
+
+impl From<Odd> for Fault {
+    fn from(Odd(found): Odd) -> Self {
+        Self::Odd(found)
     }
 }
 

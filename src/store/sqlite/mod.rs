@@ -17,6 +17,7 @@ use super::api::{
     Answer, ChangeFeed, Changes, Holding, KeyQuery, KeyReader, LoadBatch, Page, QuotaBook, RepeatName, Repeatable,
     Taken,
 };
+use super::columns::{kind_number, state_number};
 use super::command::{Commands, Effect, Order};
 use super::error::StoreError;
 use super::memory::wait_for_commit;
@@ -24,9 +25,7 @@ use super::seal::AuditHead;
 use super::trail::{AuditEntry, AuditExtent, AuditQuery, AuditReader};
 use super::usage::UsageBook;
 use super::verify::Verification;
-use crate::domain::{
-    KeyHash, KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp,
-};
+use crate::domain::{KeyHash, KeyId, KeyRecord, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp};
 
 mod commands;
 mod connect;
@@ -268,7 +267,7 @@ fn list_keys(open: &mut Open, query: &KeyQuery) -> Result<Page<KeyRecord>, Fault
         ":unowned": query.unowned,
         ":no_management": query.no_management,
         ":environment": environment,
-        ":kind": query.kind.map(rows::kind_number),
+        ":kind": query.kind.map(kind_number),
         ":name": query.name,
         ":prefix": query.prefix,
         ":state": query.state.map(|(state, _)| state_number(state)),
@@ -283,16 +282,6 @@ fn list_keys(open: &mut Open, query: &KeyQuery) -> Result<Page<KeyRecord>, Fault
         items.push(rows::read_record(row, &mut names)?);
     }
     Ok(Page { items, more: false })
-}
-
-/// The numbers in the query above.
-const fn state_number(state: KeyState) -> i64 {
-    match state {
-        KeyState::Active => 0,
-        KeyState::Disabled => 1,
-        KeyState::Expired => 2,
-        KeyState::Revoked => 3,
-    }
 }
 
 fn list_owners(open: &mut Open) -> Result<Vec<OwnerRecord>, Fault> {

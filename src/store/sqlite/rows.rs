@@ -5,15 +5,12 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use rusqlite::{Connection, Row};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use super::writer::revision_of;
-use crate::domain::{
-    Bounds, GrantedScope, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Quota, RateLimit, Timestamp,
-};
+use crate::domain::{Bounds, KeyHash, KeyId, KeyRecord, OwnerId, OwnerRecord, Timestamp};
 use crate::store::api::{KeyFacts, OwnerFacts, Profile};
+use crate::store::columns::{Terms, from_json, from_json_or_empty, kind_of};
 
 /// All columns of a key, in the order that `commands` binds them.
 pub(super) const INSERT_KEY: &str = "INSERT INTO keys (id, hash, profile, owner, environment, kind, active, \
@@ -81,7 +78,7 @@ impl<'a> Names<'a> {
             .connection
             .prepare_cached("SELECT text FROM bounds WHERE bound = ?1")?
             .query_row([number], |row| row.get(0))?;
-        from_json(&text, || format!("bounds {number}"))
+        Ok(from_json(&text, || format!("bounds {number}"))?)
     }
 
     fn environment(&mut self, number: i64) -> Result<Arc<str>, Fault> {
@@ -156,10 +153,7 @@ pub(super) fn read_record(row: &Row<'_>, names: &mut Names<'_>) -> Result<KeyRec
         prefix: row.get(14)?,
         last4: row.get(15)?,
         pepper: row.get(16)?,
-        may_grant: match may_grant {
-            None => Vec::new(),
-            Some(text) => from_json(&text, || format!("may_grant of {id}"))?,
-        },
+        may_grant: from_json_or_empty(may_grant.as_deref(), || format!("may_grant of {id}"))?,
         created_by: row.get(18)?,
         replaces: key_id(row, 19)?,
         lineage: key_id(row, 22)?.unwrap_or(id),
@@ -170,30 +164,9 @@ pub(super) fn read_record(row: &Row<'_>, names: &mut Names<'_>) -> Result<KeyRec
     })
 }
 
-/// What is agreed with an owner, as it stands in its row.
-#[derive(Serialize, Deserialize, PartialEq, Default)]
-#[serde(default)]
-struct Terms {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rate_limit: Option<RateLimit>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    quota: Option<Quota>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_keys: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    may_grant: Option<Vec<GrantedScope>>,
-}
-
-/// What is agreed with an owner; nothing where nothing is.
-pub(super) fn terms_to_json(record: &OwnerRecord) -> Result<Option<String>, Fault> {
-    let OwnerRecord { rate_limit, quota, max_keys, ref may_grant, .. } = *record;
-    let terms = Terms { rate_limit, quota, max_keys, may_grant: may_grant.clone() };
-    if terms == Terms::default() { Ok(None) } else { to_json(&terms).map(Some) }
-}
-
 fn read_terms(row: &Row<'_>, column: usize, id: OwnerId) -> Result<Terms, Fault> {
     let text: Option<String> = row.get(column)?;
-    text.map_or_else(|| Ok(Terms::default()), |text| from_json(&text, || format!("terms of {id}")))
+    Ok(Terms::read(text.as_deref(), id)?)
 }
 
 /// A row of `id, suspended, terms`, from this column on.
@@ -234,43 +207,6 @@ fn read_metadata(
     column: usize,
     what: impl Fn() -> String,
 ) -> Result<BTreeMap<String, serde_json::Value>, Fault> {
-    match row.get::<_, Option<String>>(column)? {
-        None => Ok(BTreeMap::new()),
-        Some(text) => from_json(&text, what),
-    }
-}
-
-/// The number that stands for a kind in the file.
-pub(super) const fn kind_number(kind: KeyKind) -> i64 {
-    match kind {
-        KeyKind::Secret => 1,
-        KeyKind::Publishable => 2,
-        KeyKind::Management => 3,
-    }
-}
-
-fn kind_of(number: i64) -> Result<KeyKind, Fault> {
-    KeyKind::ALL
-        .into_iter()
-        .find(|kind| kind_number(*kind) == number)
-        .ok_or_else(|| Fault::Odd(format!("{number} is no kind of key")))
-}
-
-/// JSON text of a value that has one.
-pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Fault> {
-    serde_json::to_string(value).map_err(|error| Fault::Odd(format!("a record has no JSON form: {error}")))
-}
-
-/// As [`to_json`]; nothing for an empty list.
-pub(super) fn list_to_json<T: Serialize>(list: &[T]) -> Result<Option<String>, Fault> {
-    if list.is_empty() { Ok(None) } else { to_json(list).map(Some) }
-}
-
-/// As [`to_json`]; nothing for an empty map.
-pub(super) fn metadata_to_json(map: &BTreeMap<String, serde_json::Value>) -> Result<Option<String>, Fault> {
-    if map.is_empty() { Ok(None) } else { to_json(map).map(Some) }
-}
-
-fn from_json<T: DeserializeOwned>(text: &str, what: impl Fn() -> String) -> Result<T, Fault> {
-    serde_json::from_str(text).map_err(|error| Fault::Odd(format!("{}: {error}", what())))
+    let text: Option<String> = row.get(column)?;
+    Ok(from_json_or_empty(text.as_deref(), what)?)
 }

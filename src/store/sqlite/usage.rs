@@ -10,7 +10,8 @@ use rusqlite::{OptionalExtension, TransactionBehavior, params};
 use super::connect::{Role, usage_path};
 use super::fault::Fault;
 use super::seat::{Open, Readers, Seat};
-use crate::domain::{KeyId, KeyRecord, OwnerId, QuotaHolder, QuotaPeriod, QuotaTerm, Timestamp};
+use crate::domain::{KeyId, KeyRecord, QuotaPeriod, QuotaTerm, Timestamp};
+use crate::store::columns::{holder_columns, holder_of, period_number, period_of, signed, unsigned};
 use crate::store::error::StoreError;
 
 /// The file beside the store, opened when it is first needed.
@@ -111,10 +112,10 @@ fn add_counts(open: &mut Open, counts: &[(QuotaTerm, u64)]) -> Result<Vec<(Quota
         )?;
         for (term, more) in counts {
             let (holder, id) = holder_columns(term.holder);
-            let more = i64::try_from(*more).unwrap_or(i64::MAX);
+            let more = signed(*more);
             let row = params![holder, id, period_number(term.period), term.begins.unix_ms(), more];
             let total: i64 = upsert.query_row(row, |row| row.get(0))?;
-            totals.push((*term, u64::try_from(total).unwrap_or(0)));
+            totals.push((*term, unsigned(total)));
         }
     }
     transaction.commit()?;
@@ -133,33 +134,12 @@ fn read_counts(open: &mut Open, now: Timestamp) -> Result<Vec<(QuotaTerm, u64)>,
     let mut counts = Vec::new();
     while let Some(row) = rows.next()? {
         let (holder, id, period): (i64, [u8; 16], i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let holder = match holder {
-            KEY => QuotaHolder::Key(KeyId::from_bytes(id)),
-            _ => QuotaHolder::Owner(OwnerId::from_bytes(id)),
-        };
-        let period = if period == period_number(QuotaPeriod::Day) { QuotaPeriod::Day } else { QuotaPeriod::Month };
+        let (holder, period) = (holder_of(holder, id), period_of(period));
         let begins = Timestamp::from_unix_ms(row.get(3)?);
         let total: i64 = row.get(4)?;
-        counts.push((QuotaTerm { holder, period, begins }, u64::try_from(total).unwrap_or(0)));
+        counts.push((QuotaTerm { holder, period, begins }, unsigned(total)));
     }
     Ok(counts)
-}
-
-/// In the column `holder`: keys. Owners are 2.
-const KEY: i64 = 1;
-
-const fn holder_columns(holder: QuotaHolder) -> (i64, [u8; 16]) {
-    match holder {
-        QuotaHolder::Key(id) => (KEY, id.to_bytes()),
-        QuotaHolder::Owner(id) => (2, id.to_bytes()),
-    }
-}
-
-const fn period_number(period: QuotaPeriod) -> i64 {
-    match period {
-        QuotaPeriod::Day => 1,
-        QuotaPeriod::Month => 2,
-    }
 }
 
 fn read(open: &mut Open, ids: &[KeyId]) -> Result<Vec<Option<Timestamp>>, Fault> {

@@ -15,6 +15,7 @@ use super::usage_findings::{add_findings, findings};
 use super::usage_tidy::tidy;
 use crate::domain::{KeyId, Timestamp};
 use crate::store::api::Answer;
+use crate::store::columns::{passage_number, passage_of, rows, signed, unsigned};
 use crate::store::surplus::Surplus;
 use crate::store::usage::{
     EventKind, EventQuery, Finding, KeyUsage, LastSeen, MAX_EVENTS, MAX_NETWORKS, NetworkSeen, NewEvent, NewNetwork,
@@ -115,7 +116,7 @@ fn add_counts(connection: &Connection, counts: &[UsageCount], rules: &mut Rules)
     for count in counts {
         let rule = rules.number(connection, &count.rule)?;
         let begins = Span::Hour.holding(count.at);
-        let requests = number(count.requests);
+        let requests = signed(count.requests);
         upsert.execute(params![
             count.key.to_bytes(),
             begins,
@@ -295,18 +296,9 @@ fn list_events(open: &mut Open, query: EventQuery) -> Result<Vec<UsageEvent>, Fa
     Ok(events)
 }
 
-const fn passage_number(passage: Passage) -> i64 {
-    match passage {
-        Passage::Allowed => 1,
-        Passage::Refused => 2,
-        Passage::Reported => 3,
-    }
-}
-
 fn passage(row: &Row<'_>, column: usize) -> rusqlite::Result<Passage> {
     let number: i64 = row.get(column)?;
-    let known = Passage::ALL.into_iter().find(|passage| passage_number(*passage) == number);
-    known.ok_or_else(|| strange(column, Type::Integer))
+    passage_of(number).ok_or_else(|| strange(column, Type::Integer))
 }
 
 fn text_of<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
@@ -321,17 +313,4 @@ fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T
 /// A value that this file was never given.
 pub(super) fn strange(column: usize, kind: Type) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(column, "a value of the usage file".to_owned(), kind)
-}
-
-/// As a bound of SQL.
-pub(super) fn rows(most: usize) -> i64 {
-    i64::try_from(most).unwrap_or(i64::MAX)
-}
-
-pub(super) fn number(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-pub(super) fn unsigned(count: i64) -> u64 {
-    u64::try_from(count).unwrap_or(0)
 }

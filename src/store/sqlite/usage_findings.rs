@@ -5,12 +5,11 @@ use rusqlite::{Connection, Row, params};
 
 use super::fault::Fault;
 use super::seat::Open;
-use super::usage_book::{Rules, number, rows, strange, unsigned};
+use super::usage_book::{Rules, strange};
 use crate::domain::Timestamp;
+use crate::store::columns::{caller_of, caller_text, rows, signed, unsigned};
 use crate::store::usage::{Finding, FoundCaller, MAX_FINDINGS, MAX_FOUND_NETWORKS, MAX_KEYLESS_FINDINGS};
 
-const LOCAL: &str = "local";
-const OTHER: &str = "other";
 /// What the text of a key's id looks like.
 const KEYS: &str = "key_*";
 
@@ -25,7 +24,7 @@ pub(super) fn add_findings(connection: &Connection, findings: &[Finding], rules:
     )?;
     for finding in findings {
         let rule = rules.number(connection, &finding.rule)?;
-        let requests = number(finding.requests);
+        let requests = signed(finding.requests);
         let caller = if is_too_many(connection, rule, finding)? { FoundCaller::Other } else { finding.caller };
         let (caller, missing) = (caller_text(caller), finding.missing.join(" "));
         let (first, last) = (finding.first.unix_ms(), finding.last.unix_ms());
@@ -74,24 +73,7 @@ pub(super) fn findings(open: &mut Open) -> Result<Vec<Finding>, Fault> {
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-fn caller_text(caller: FoundCaller) -> String {
-    match caller {
-        FoundCaller::Key(id) => id.to_string(),
-        FoundCaller::Network(network) => network.to_string(),
-        FoundCaller::Local => LOCAL.to_owned(),
-        FoundCaller::Other => OTHER.to_owned(),
-    }
-}
-
 fn caller(row: &Row<'_>, column: usize) -> rusqlite::Result<FoundCaller> {
     let text: String = row.get(column)?;
-    match text.as_str() {
-        LOCAL => return Ok(FoundCaller::Local),
-        OTHER => return Ok(FoundCaller::Other),
-        _ => {}
-    }
-    if let Ok(id) = text.parse() {
-        return Ok(FoundCaller::Key(id));
-    }
-    text.parse().map(FoundCaller::Network).map_err(|_| strange(column, Type::Text))
+    caller_of(&text).ok_or_else(|| strange(column, Type::Text))
 }

@@ -6,8 +6,8 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::fault::Fault;
 use super::seat::Open;
-use super::usage_book::rows;
 use crate::domain::Timestamp;
+use crate::store::columns::rows;
 use crate::store::usage::{HOURS_KEPT, MAX_COUNTS, MAX_TIDIED_AT_ONCE, Span, Tidied};
 
 /// One step; see [`crate::store::UsageBook::tidy_usage`].
