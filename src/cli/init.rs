@@ -40,7 +40,7 @@ pub(super) fn run(args: InitArgs, console: &mut Console<'_>) -> Result<(), Failu
     let schema = args.directory.join(SCHEMA);
     let store = match &site.settings.store {
         StoreSettings::Sqlite { path } => Some(path),
-        StoreSettings::Memory => None,
+        StoreSettings::Memory | StoreSettings::Postgres(_) => None,
     };
     for there in [Some(&path), Some(&schema), store].into_iter().flatten() {
         if there.symlink_metadata().is_ok() {

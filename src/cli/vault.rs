@@ -84,7 +84,7 @@ impl Vault {
 /// [`Failure::Usage`] for `driver: memory`.
 pub(super) fn check_on_disk(site: &Site, verb: &str) -> Result<(), Failure> {
     match &site.settings.store {
-        StoreSettings::Sqlite { .. } => Ok(()),
+        StoreSettings::Sqlite { .. } | StoreSettings::Postgres(_) => Ok(()),
         StoreSettings::Memory => Err(Failure::usage(format!(
             "`{verb}` needs a store on disk, and {} says `store.driver: memory`: such keys live and die with the \
              gateway's process. Use `driver: sqlite`.",

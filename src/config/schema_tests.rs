@@ -142,7 +142,10 @@ fn the_example_holds_every_key_with_its_default() {
 #[test]
 fn what_is_commented_out_in_the_example_is_right_but_for_files_that_are_not_there() {
     let path = config_directory().join("portcullis.example.yaml");
-    let loaded = load_text(&path, &whole_example(), &|_| None);
+    // Each driver has fields of its own.
+    let example = whole_example().replace("  driver: sqlite\n", "  driver: postgres\n");
+    let example = example.replace("  path: data/portcullis.db\n", "");
+    let loaded = load_text(&path, &example, &|_| None);
     let others: Vec<_> = loaded
         .diagnostics
         .iter()

@@ -74,7 +74,7 @@ async fn counts_of_quotas_add_up_are_kept_and_end_with_their_term(place: Place) 
     let kept = HashSet::from([(day, 7), (month, 5), (owners, 1)]);
     assert_eq!(HashSet::from_iter(quotas.current_counts(NOW).await.unwrap()), kept);
     assert_eq!(head(&store).await, before, "no revision is touched");
-    if let StoreSettings::Sqlite { .. } = place.settings {
+    if place.settings != StoreSettings::Memory {
         let neighbour = place.open();
         assert_eq!(neighbour.quotas().count_requests(vec![(day, 1)]).await.unwrap(), [(day, 8)]);
         drop((store, neighbour));
@@ -124,10 +124,7 @@ async fn a_new_store_is_empty_and_at_revision_zero(place: Place) {
 }
 
 async fn two_stores_never_share_a_token(place: Place) {
-    let other = match place.settings {
-        StoreSettings::Memory => Place::memory(),
-        StoreSettings::Sqlite { .. } => Place::sqlite(),
-    };
+    let other = place.another();
     let (one, other) = (place.open(), other.open());
     assert_ne!(head(&one).await.token, head(&other).await.token);
     insert(&one, keys([1])).await;

@@ -27,6 +27,13 @@ pub enum StoreError {
         /// The newest this binary knows.
         known: u32,
     },
+    /// Its schema is older than this binary, and is not brought up to date by itself.
+    Older {
+        /// The store's schema version.
+        found: u32,
+        /// The one this binary needs.
+        known: u32,
+    },
     /// A key with the same hash, or a record with the same id, exists.
     Duplicate {
         /// Index in the records that were to be inserted.
@@ -61,7 +68,7 @@ impl StoreError {
     /// Whether the store itself is in trouble, rather than the request it refused.
     pub fn is_trouble(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Damaged { .. } | Self::Newer { .. } => true,
+            Self::Unavailable { .. } | Self::Damaged { .. } | Self::Newer { .. } | Self::Older { .. } => true,
             Self::Duplicate { .. }
             | Self::UnknownOwner { .. }
             | Self::Revoked
@@ -85,6 +92,11 @@ impl fmt::Display for StoreError {
             Self::Newer { found, known } => write!(
                 f,
                 "the store has schema {found}, this portcullis knows up to {known}; install a newer portcullis"
+            ),
+            Self::Older { found, known } => write!(
+                f,
+                "the store has schema {found}, this portcullis needs {known}; bring it up to date with:\n  portcullis \
+                 migrate up"
             ),
             Self::Duplicate { .. } => {
                 f.write_str("a key with the same hash, or a record with the same id, exists already")
@@ -111,6 +123,7 @@ impl Error for StoreError {
             Self::Unavailable { source, .. } => Some(source.as_ref()),
             Self::Damaged { .. }
             | Self::Newer { .. }
+            | Self::Older { .. }
             | Self::Duplicate { .. }
             | Self::UnknownOwner { .. }
             | Self::Revoked

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Actor, AuditSeal, OpenMode, Store, StoreSettings};
+use portcullis_testkit::{Database, PostgresServer};
+
+use super::{Actor, AuditSeal, OpenMode, Pooler, PostgresAddress, PostgresSettings, Store, StoreSettings};
 use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Revision, Timestamp};
 
 /// The moment at which tests happen unless they say otherwise.
@@ -93,35 +96,88 @@ pub(crate) fn owner(number: u32) -> OwnerRecord {
 /// Opens the same store any number of times; a memory store only once.
 pub(super) struct Place {
     pub(super) settings: StoreSettings,
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
+    database: Option<Database>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(database) = self.database.take() else { return };
+        if let Some(server) = PostgresServer::shared() {
+            server.recycle(database);
+        }
+    }
 }
 
 impl Place {
     pub(super) fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { settings: StoreSettings::Sqlite { path: directory.path().join("portcullis.db") }, _directory: directory }
+        let settings = StoreSettings::Sqlite { path: directory.path().join("portcullis.db") };
+        Self { settings, _directory: Some(directory), database: None }
     }
 
     pub(super) fn memory() -> Self {
-        Self { settings: StoreSettings::Memory, _directory: tempfile::tempdir().unwrap() }
+        Self { settings: StoreSettings::Memory, _directory: None, database: None }
+    }
+
+    /// A database of its own; none where PostgreSQL is not installed.
+    pub(super) fn postgres() -> Option<Self> {
+        Self::in_postgres(Pooler::None)
+    }
+
+    /// The same, spoken to as through a pooler that gives each transaction another connection.
+    pub(super) fn pooled() -> Option<Self> {
+        Self::in_postgres(Pooler::Transaction)
+    }
+
+    fn in_postgres(pooler: Pooler) -> Option<Self> {
+        let database = portcullis_testkit::postgres_or_left_out()?.database();
+        let settings = postgres_settings(&database.url(), pooler);
+        Some(Self { settings, _directory: None, database: Some(database) })
     }
 
     pub(super) fn open(&self) -> Arc<Store> {
         super::open(&self.settings, OpenMode::Create, AuditSeal::default()).unwrap()
     }
+
+    /// A store of the same sort with nothing in it.
+    pub(super) fn another(&self) -> Self {
+        match &self.settings {
+            StoreSettings::Memory => Self::memory(),
+            StoreSettings::Sqlite { .. } => Self::sqlite(),
+            StoreSettings::Postgres(settings) => Self::in_postgres(settings.pooler).unwrap(),
+        }
+    }
 }
 
-/// A test of each claim for each store: a claim is a function that takes a [`Place`].
+/// Settings of a store at a URL, with usual bounds.
+pub(super) fn postgres_settings(url: &str, pooler: Pooler) -> StoreSettings {
+    StoreSettings::Postgres(Box::new(PostgresSettings {
+        address: PostgresAddress::parse(url, std::path::Path::new("/")).unwrap(),
+        pooler,
+        connections: 5,
+        connect_timeout: Duration::from_secs(5),
+        statement_timeout: Duration::from_secs(30),
+    }))
+}
+
+/// A test of each claim for each store: a claim is a function that takes a [`Place`]. Stores that are not installed are
+/// left out, where they may be.
 macro_rules! held_to_every_store {
     ($($claim:ident),* $(,)?) => {
         held_to_every_store!(@ sqlite, $($claim),*);
         held_to_every_store!(@ memory, $($claim),*);
+        held_to_every_store!(@ postgres, $($claim),*);
+        held_to_every_store!(@ pooled, $($claim),*);
     };
     (@ $store:ident, $($claim:ident),*) => {
         mod $store {
             $(#[tokio::test]
             async fn $claim() {
-                super::$claim(super::Place::$store()).await;
+                let place: Option<super::Place> = super::Place::$store().into();
+                if let Some(place) = place {
+                    super::$claim(place).await;
+                }
             })*
         }
     };

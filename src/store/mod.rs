@@ -2,11 +2,13 @@
 //!
 //! Six traits, so that each is given only what it needs: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`], [`AuditReader`],
 //! [`QuotaBook`], [`UsageBook`]. [`open`] is the one door. Must not know who asks, nor how requests are decided.
-//! Start at `api`; `sqlite` and `memory` are the stores, and `contract_tests` holds both to the same promises.
+//! Start at `api`; `sqlite`, `postgres` and `memory` are the stores, and `contract_tests` holds them to the same promises.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+
+use crate::domain::Timestamp;
 
 mod api;
 mod audit;
@@ -16,6 +18,7 @@ mod error;
 mod memory;
 mod memory_usage;
 mod outage;
+mod postgres;
 mod retention;
 mod seal;
 mod settings;
@@ -38,6 +41,7 @@ pub use api::*;
 pub use command::{Command, Effect, Note, Order, Origin};
 pub use error::StoreError;
 pub use outage::Outage;
+pub use postgres::{AddressFlaw, PostgresAddress};
 pub use retention::{RETENTION, forget_old_entries, forget_what_is_old, tidy_usage};
 pub use seal::{AuditHead, AuditMac, AuditSeal, NotAHead, Sealed};
 pub use settings::*;
@@ -55,6 +59,17 @@ pub enum OpenMode {
     Existing,
 }
 
+/// A step of a store's schema.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MigrationStep {
+    /// The version of the schema that it leads to.
+    pub version: u32,
+    /// What it is called.
+    pub name: String,
+    /// When this store took it; none: not yet.
+    pub applied_at: Option<Timestamp>,
+}
+
 /// An open store. Dropping the last handle waits for writes that were queued, and closes the files.
 pub struct Store {
     reader: Arc<dyn KeyReader>,
@@ -70,11 +85,10 @@ pub struct Store {
 type SharedSeal = Arc<ArcSwap<AuditSeal>>;
 
 impl Store {
-    fn over<S>(store: S, usage: Arc<dyn UsageBook>, seal: SharedSeal) -> Arc<Self>
+    fn over<S>(store: Arc<S>, usage: Arc<dyn UsageBook>, seal: SharedSeal) -> Arc<Self>
     where
         S: KeyReader + KeyWriter + ChangeFeed + AuditReader + QuotaBook + 'static,
     {
-        let store = Arc::new(store);
         Arc::new(Self {
             reader: store.clone(),
             writer: store.clone(),
@@ -140,12 +154,41 @@ pub fn open(settings: &StoreSettings, mode: OpenMode, seal: AuditSeal) -> Result
     match settings {
         StoreSettings::Memory => {
             let usage = Arc::new(memory_usage::MemoryUsage::default());
-            Ok(Store::over(memory::MemoryStore::new(seal.clone())?, usage, seal))
+            Ok(Store::over(Arc::new(memory::MemoryStore::new(seal.clone())?), usage, seal))
+        }
+        StoreSettings::Postgres(settings) => {
+            let store = Arc::new(postgres::PostgresStore::open(settings, mode, seal.clone())?);
+            Ok(Store::over(Arc::clone(&store), store, seal))
         }
         StoreSettings::Sqlite { path } => {
             let store = sqlite::SqliteStore::open(path, mode, seal.clone())?;
             let usage = store.usage_book();
-            Ok(Store::over(store, usage, seal))
+            Ok(Store::over(Arc::new(store), usage, seal))
         }
+    }
+}
+
+/// The steps that lead to the newest schema of the store that the settings name, in their order; changes nothing. Blocks.
+///
+/// # Errors
+/// As [`open`], save that any schema may be looked at.
+pub fn migrations(settings: &StoreSettings) -> Result<Vec<MigrationStep>, StoreError> {
+    match settings {
+        StoreSettings::Memory => Ok(Vec::new()),
+        StoreSettings::Sqlite { path } => sqlite::migrations(path),
+        StoreSettings::Postgres(settings) => postgres::migrations(settings),
+    }
+}
+
+/// Brings the schema of the store that the settings name up to date, making it where there is none; returns how many steps
+/// it took. Blocks.
+///
+/// # Errors
+/// As [`open`].
+pub fn migrate(settings: &StoreSettings) -> Result<usize, StoreError> {
+    match settings {
+        StoreSettings::Memory => Ok(0),
+        StoreSettings::Sqlite { path } => sqlite::bring_up_to_date(path),
+        StoreSettings::Postgres(settings) => postgres::migrate(settings),
     }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::postgres::PostgresAddress;
+
 /// `store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreSettings {
@@ -13,6 +15,32 @@ pub enum StoreSettings {
         /// The database file.
         path: PathBuf,
     },
+    /// A database that the gateways of a fleet share.
+    Postgres(Box<PostgresSettings>),
+}
+
+/// `store` with `driver: postgres`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresSettings {
+    /// Where it is and who asks.
+    pub address: PostgresAddress,
+    /// What stands in between.
+    pub pooler: Pooler,
+    /// Most connections of this process, besides the one that listens for changes. Default 8, 4 to 200.
+    pub connections: usize,
+    /// How long reaching the server and identifying may take. Default 5 s, 100 ms to 1 min.
+    pub connect_timeout: Duration,
+    /// How long one statement may take. Default 30 s, 1 s to 1 h.
+    pub statement_timeout: Duration,
+}
+
+/// `store.pooler`: what hands connections of its own to ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooler {
+    /// Nothing, or something that gives each of our connections one to itself.
+    None,
+    /// A pooler that gives one for each transaction: no statement is prepared, and changes are found by polling.
+    Transaction,
 }
 
 /// `audit`.

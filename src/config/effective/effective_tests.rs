@@ -27,7 +27,7 @@ routes:
       cors: { origins: [https://o.test], methods: [GET], headers: [X-H], max_age: 5m }, timeouts: { connect: 1s, idle: 2m }, headers: { set: { X-S: canary-three }, remove: [X-Q] } }
   - { path: /b, group: g, upstream: app, scopes: a }
   - { path: /c, upstream: portcullis, auth: any_key, map: { a: portcullis:keys, b: [portcullis:verify, portcullis:usage] } }
-store: { driver: memory }
+store: { driver: postgres, url: \"postgres://pc:canary-four@db.test/keys?sslmode=verify-ca&sslrootcert=/ca.pem\", pooler: transaction, connections: 20, connect_timeout: 1s, statement_timeout: 1m }
 audit: { retention: 30d }
 usage: { retention: 10d }
 sync: { poll_interval: 1s, on_stale: serve, max_staleness: 48h }
@@ -56,7 +56,7 @@ fn secrets_are_left_out() {
     let settings = settings.expect("loads");
     let shown = format!("{}{:?}{settings:?}", effective_text(&settings), origins(&settings, &sources));
     assert!(!shown.contains("canary"), "{shown}");
-    assert_eq!(effective_text(&settings).matches(REDACTED).count(), 3);
+    assert_eq!(effective_text(&settings).matches(REDACTED).count(), 4);
 }
 
 #[test]

@@ -18,15 +18,11 @@ use crate::proxy::{
 };
 use crate::route::ReadsPaths;
 use crate::server::{ClientCertificates, EdgeCertificate, Limits, ListenerSettings, TlsSettings, TlsVersion, Workers};
-use crate::store::StoreSettings;
+use crate::store::{Pooler, StoreSettings};
 use crate::telemetry::{LogFormat, LogLevel};
 
 pub(super) fn settings(settings: &Settings) -> Value {
     let gate = &settings.gate;
-    let (store_driver, store_path) = match &settings.store {
-        StoreSettings::Memory => ("memory", None),
-        StoreSettings::Sqlite { path: file } => ("sqlite", Some(path(file))),
-    };
     map([
         ("version", count(1u64)),
         ("listeners", list(&settings.listeners, listener)),
@@ -57,7 +53,7 @@ pub(super) fn settings(settings: &Settings) -> Value {
                 ("known_bad", flag(gate.report_known_bad)),
             ])),
         ),
-        ("store", Some(map([("driver", word(store_driver)), ("path", store_path)]))),
+        ("store", Some(store(&settings.store))),
         (
             "sync",
             Some(map([
@@ -134,6 +130,27 @@ pub(super) fn settings(settings: &Settings) -> Value {
             },
         ),
     ])
+}
+
+fn store(settings: &StoreSettings) -> Value {
+    match settings {
+        StoreSettings::Memory => map([("driver", word("memory"))]),
+        StoreSettings::Sqlite { path: file } => map([("driver", word("sqlite")), ("path", Some(path(file)))]),
+        StoreSettings::Postgres(settings) => map([
+            ("driver", word("postgres")),
+            ("url", Some(text(settings.address.show(REDACTED)))),
+            (
+                "pooler",
+                word(match settings.pooler {
+                    Pooler::None => "none",
+                    Pooler::Transaction => "transaction",
+                }),
+            ),
+            ("connections", count(settings.connections)),
+            ("connect_timeout", span(settings.connect_timeout)),
+            ("statement_timeout", span(settings.statement_timeout)),
+        ]),
+    }
 }
 
 fn listener(listener: &ListenerSettings) -> Value {

@@ -30,6 +30,7 @@ use crate::domain::{GrantedScope, Timestamp};
 use crate::gate::{Mode, OnStale};
 use crate::proxy::NamePattern;
 use crate::server::Workers;
+use crate::store::Pooler;
 use crate::telemetry::{LogFormat, LogLevel};
 
 shape! {
@@ -216,10 +217,22 @@ shape! {
 shape! {
     /// Where keys are kept.
     pub(crate) struct StoreFile {
-        /// `sqlite`: one file. `memory`: keys live as long as the process. A change needs a restart.
+        /// `sqlite`: one file. `postgres`: a database that many gateways share. `memory`: keys live as long as the process.
+        /// A change of anything here needs a restart.
         driver: Option<At<Driver>> = "sqlite",
-        /// The database file; created with its directory.
+        /// Of `sqlite`: the database file; created with its directory.
         path: Option<At<FilePath>> = "data/portcullis.db",
+        /// Of `postgres`: postgres://user:password@host:5432/database?sslmode=verify-full; best with the password, or all
+        /// of it, from `${NAME}` or `${file:PATH}`.
+        url: Option<At<Secret>>,
+        /// Of `postgres`: `transaction` behind a pooler that gives each transaction another connection.
+        pooler: Option<At<Pooler>> = "none",
+        /// Of `postgres`: most connections of this process, and one more that listens. 4 to 200.
+        connections: Option<At<u64>> = 8,
+        /// Of `postgres`: how long reaching the server may take. 100ms to 1m.
+        connect_timeout: Option<At<Duration>> = "5s",
+        /// Of `postgres`: how long one statement may take. 1s to 1h.
+        statement_timeout: Option<At<Duration>> = "30s",
     }
 }
 
@@ -228,6 +241,8 @@ shape! {
 pub(crate) enum Driver {
     /// One file.
     Sqlite,
+    /// A PostgreSQL database.
+    Postgres,
     /// The process's memory.
     Memory,
 }
@@ -385,7 +400,12 @@ shape! {
 }
 
 choice!(Catalogue, "closed or open", { "closed" => Catalogue::Closed, "open" => Catalogue::Open, });
-choice!(Driver, "a driver", { "sqlite" => Driver::Sqlite, "memory" => Driver::Memory, });
+choice!(Driver, "a driver", {
+    "sqlite" => Driver::Sqlite,
+    "postgres" => Driver::Postgres,
+    "memory" => Driver::Memory,
+});
+choice!(Pooler, "none or transaction", { "none" => Pooler::None, "transaction" => Pooler::Transaction, });
 choice!(Mode, "a mode", { "enforce" => Mode::Enforce, "report" => Mode::Report, });
 choice!(OnStale, "deny or serve", { "deny" => OnStale::Deny, "serve" => OnStale::Serve, });
 choice!(ApiProfile, "a profile", { "standard" => ApiProfile::Standard, "success" => ApiProfile::Success, });

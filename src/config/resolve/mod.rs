@@ -10,6 +10,7 @@ mod headers;
 mod limits;
 mod network;
 mod routes;
+mod store;
 mod ties;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,8 +24,7 @@ pub(crate) use self::routes::ResolvedRoute;
 pub(crate) use self::ties::rule_of;
 use super::diagnostic::{Code, Findings, Problem};
 use super::file::{
-    AdminFile, AuditFile, Driver, File, LimitsFile, LoggingFile, MetricsFile, ShutdownFile, StoreFile, SyncFile,
-    UsageFile,
+    AdminFile, AuditFile, File, LimitsFile, LoggingFile, MetricsFile, ShutdownFile, SyncFile, UsageFile,
 };
 use super::place::PlaceId;
 use super::settings::{AdminSettings, ErrorProfile, ReadFile, Settings};
@@ -34,7 +34,7 @@ use crate::domain::time::show_duration;
 use crate::gate::{GateSettings, OnStale};
 use crate::route::RouteTable;
 use crate::server::{Limits, ShutdownSettings, Workers};
-use crate::store::{AuditSettings, StoreSettings, SyncSettings, UsageSettings};
+use crate::store::{AuditSettings, SyncSettings, UsageSettings};
 use crate::telemetry::{LogFormat, LogLevel, LogSettings, MetricsSettings};
 
 /// Settings, and where their rules stand, for lints.
@@ -124,7 +124,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         headers,
         api: file.api.0.as_ref().and_then(|api| api.profile).unwrap_or_default(),
         errors: file.errors.0.as_ref().and_then(|errors| errors.profile).unwrap_or(ErrorProfile::Standard),
-        store: store(file.store.0.as_ref(), &base, findings),
+        store: store::settings(file.store.0.as_ref(), &base, &mut marks, findings),
         sync: sync_settings(sync, findings),
         audit: audit(file.audit.0.as_ref(), findings),
         usage: usage(file.usage.0.as_ref(), findings),
@@ -215,23 +215,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 const fn kib(count: u64) -> u64 {
     count * 1024
-}
-
-fn store(file: Option<&StoreFile>, base: &Path, findings: &mut Findings) -> StoreSettings {
-    let driver = file.and_then(|file| file.driver.as_ref()).map_or(Driver::Sqlite, |driver| driver.value);
-    let path = file.and_then(|file| file.path.as_ref());
-    match driver {
-        Driver::Memory => {
-            if let Some(path) = path {
-                let problem = Problem::new(Code::Conflict, path.at, "a store in memory has no file");
-                findings.note(problem.fix("Remove `path`, or write `driver: sqlite`"));
-            }
-            StoreSettings::Memory
-        }
-        Driver::Sqlite => StoreSettings::Sqlite {
-            path: path.map_or_else(|| base.join("data/portcullis.db"), |path| path.value.0.clone()),
-        },
-    }
 }
 
 fn sync_settings(file: Option<&SyncFile>, findings: &mut Findings) -> SyncSettings {

@@ -112,6 +112,19 @@ pub(super) fn open_first(path: &Path, mode: OpenMode) -> Result<Connection, Stor
     Ok(connection)
 }
 
+/// Opens a store to look at its schema, whatever that is; none where there is no file. Changes nothing.
+pub(super) fn open_to_look(path: &Path) -> Result<Option<Connection>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    check_readable(path)?;
+    let opened = connect(path).and_then(|connection| {
+        migrate::recognise(&connection, &migrate::KEYS)?;
+        Ok(connection)
+    });
+    opened.map(Some).map_err(|fault| fault.tell("looking at the store", path))
+}
+
 /// Opens one more connection, or one in place of a connection that had trouble.
 pub(super) fn open_again(path: &Path, role: Role) -> Result<Connection, StoreError> {
     match role {

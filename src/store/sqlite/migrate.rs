@@ -4,6 +4,8 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
 
 use super::fault::Fault;
+use crate::domain::Timestamp;
+use crate::store::MigrationStep;
 use crate::store::error::StoreError;
 
 /// One step from a schema to the next. Never edited once released: its checksum is in every store.
@@ -109,8 +111,7 @@ pub(super) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<()
 
 /// How many steps the file has taken, after checking that they are ours.
 fn applied(connection: &Connection, schema: &Schema) -> Result<usize, Fault> {
-    let table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'";
-    if connection.query_row(table, [], |_| Ok(())).optional()?.is_none() {
+    if !applied_table(connection)? {
         return Ok(0);
     }
     let mut taken = connection.prepare("SELECT version, checksum FROM migrations ORDER BY version")?;
@@ -131,6 +132,33 @@ fn applied(connection: &Connection, schema: &Schema) -> Result<usize, Fault> {
     }
     let known = schema.migrations.last().map_or(0, |step| step.version);
     strangers.last().map_or(Ok(done), |found| Err(StoreError::Newer { found: *found, known }.into()))
+}
+
+/// Every step, and when the file took it, for people.
+pub(super) fn list(connection: Option<&Connection>, schema: &Schema) -> Result<Vec<MigrationStep>, Fault> {
+    let mut taken = Vec::new();
+    if let Some(connection) = connection
+        && applied_table(connection)?
+    {
+        let mut select = connection.prepare("SELECT version, name, applied_at FROM migrations ORDER BY version")?;
+        let found = select.query_map([], |row| {
+            let at = Some(Timestamp::from_unix_ms(row.get(2)?));
+            Ok(MigrationStep { version: row.get(0)?, name: row.get(1)?, applied_at: at })
+        })?;
+        taken = found.collect::<Result<Vec<_>, _>>()?;
+    }
+    let missing = schema.migrations.iter().skip(taken.len());
+    taken.extend(missing.map(|step| MigrationStep {
+        version: step.version,
+        name: step.name.to_owned(),
+        applied_at: None,
+    }));
+    Ok(taken)
+}
+
+fn applied_table(connection: &Connection) -> Result<bool, Fault> {
+    let table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'";
+    Ok(connection.query_row(table, [], |_| Ok(())).optional()?.is_some())
 }
 
 fn checksum(sql: &str) -> String {

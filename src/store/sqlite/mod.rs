@@ -11,7 +11,6 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 use tokio::sync::{mpsc, watch};
 
-use super::OpenMode;
 use super::SharedSeal;
 use super::api::{
     Answer, ChangeFeed, Changes, Holding, KeyQuery, KeyReader, LoadBatch, Page, QuotaBook, RepeatName, Repeatable,
@@ -25,6 +24,7 @@ use super::seal::AuditHead;
 use super::trail::{AuditEntry, AuditExtent, AuditQuery, AuditReader};
 use super::usage::UsageBook;
 use super::verify::Verification;
+use super::{MigrationStep, OpenMode};
 use crate::domain::{KeyHash, KeyId, KeyRecord, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp};
 
 mod commands;
@@ -89,6 +89,24 @@ impl SqliteStore {
     pub(super) fn usage_book(&self) -> Arc<dyn UsageBook> {
         Arc::clone(&self.usage) as _
     }
+}
+
+/// Every step of the schema, and when the file took it. Changes nothing.
+///
+/// # Errors
+/// As [`super::open`].
+pub(super) fn migrations(path: &Path) -> Result<Vec<MigrationStep>, StoreError> {
+    let connection = connect::open_to_look(path)?;
+    migrate::list(connection.as_ref(), &migrate::KEYS).map_err(|fault| fault.tell("looking at the store", path))
+}
+
+/// Takes the steps that are missing; returns how many.
+///
+/// # Errors
+/// As [`super::open`].
+pub(super) fn bring_up_to_date(path: &Path) -> Result<usize, StoreError> {
+    let missing = migrations(path)?.iter().filter(|step| step.applied_at.is_none()).count();
+    connect::open_first(path, OpenMode::Create).map(|_| missing)
 }
 
 impl Commands for SqliteStore {

@@ -1,0 +1,236 @@
+//! What holds for this store alone: several processes, servers that go away, and who is believed.
+
+use std::time::Duration;
+
+use portcullis_testkit::{Database, TestCa, own_postgres_or_left_out, postgres_or_left_out};
+
+use super::{Session, Source};
+use crate::domain::{Revision, StoreHead};
+use crate::store::fixtures::{NOW, Place, by, key_id, keys, postgres_settings};
+use crate::store::{
+    AuditQuery, AuditSeal, Breach, KeyQuery, OpenMode, Pooler, Store, StoreError, StoreSettings, migrate, migrations,
+    open,
+};
+
+/// Does something over a connection of its own to the database of a place, whatever is in it.
+pub(super) async fn in_session(place: &Place, job: impl AsyncFnOnce(&mut Session)) {
+    let StoreSettings::Postgres(settings) = &place.settings else { panic!("{:?}", place.settings) };
+    let mut session = Source::new(settings).unwrap().connect_unchecked().await.unwrap();
+    job(&mut session).await;
+}
+
+async fn head(store: &Store) -> StoreHead {
+    store.feed().head().await.unwrap()
+}
+
+async fn insert(store: &Store, number: u32) -> Result<Revision, StoreError> {
+    store.writer().insert_keys(keys([number]), by(), NOW).await
+}
+
+fn try_open(url: &str) -> Result<std::sync::Arc<Store>, StoreError> {
+    open(&postgres_settings(url, Pooler::None), OpenMode::Create, AuditSeal::default())
+}
+
+fn refusal(url: &str) -> String {
+    let told = try_open(url).map(drop).expect_err(url);
+    assert!(told.is_trouble(), "{told:?}");
+    let everything = format!("{told} {told:?}");
+    assert!(!everything.contains("password-of"), "{everything}");
+    told.to_string()
+}
+
+#[tokio::test]
+async fn a_commit_of_another_process_is_heard_of_at_once() {
+    let Some(place) = Place::postgres() else { return };
+    let (one, other) = (place.open(), place.open());
+    let seen = head(&one).await;
+    // Nobody listens before somebody waits; until then the poll finds it.
+    one.feed().wait_for_change(seen, Duration::from_millis(1)).await.unwrap();
+    let mut last = seen;
+    for number in 0..50 {
+        insert(&other, number).await.unwrap();
+        let heard = one.feed().wait_for_change(last, Duration::from_secs(60));
+        let is_heard = tokio::time::timeout(Duration::from_millis(300), heard).await.is_ok();
+        last = head(&one).await;
+        if is_heard && number > 0 {
+            return;
+        }
+    }
+    panic!("nothing was heard of 50 commits");
+}
+
+#[tokio::test]
+async fn processes_that_start_at_the_same_moment_make_the_tables_once() {
+    let Some(place) = Place::postgres() else { return };
+    let settings = place.settings.clone();
+    let opened: Vec<_> = (0..4)
+        .map(|_| {
+            let settings = settings.clone();
+            std::thread::spawn(move || open(&settings, OpenMode::Create, AuditSeal::default()).map(drop))
+        })
+        .collect();
+    for opened in opened {
+        opened.join().unwrap().unwrap();
+    }
+    assert_eq!(head(&place.open()).await.revision, Revision::ZERO);
+}
+
+#[tokio::test]
+async fn verbs_that_only_look_make_no_tables() {
+    let Some(place) = Place::postgres() else { return };
+    let looked = open(&place.settings, OpenMode::Existing, AuditSeal::default()).map(drop);
+    let told = looked.unwrap_err().to_string();
+    assert!(told.contains("no tables yet") && told.contains("portcullis migrate up"), "{told}");
+    assert!(migrations(&place.settings).unwrap().iter().all(|step| step.applied_at.is_none()));
+    assert_eq!(migrate(&place.settings).unwrap(), super::migrate::STEPS.len());
+    assert_eq!(migrate(&place.settings).unwrap(), 0);
+    assert!(migrations(&place.settings).unwrap().iter().all(|step| step.applied_at.is_some()));
+    open(&place.settings, OpenMode::Existing, AuditSeal::default()).unwrap();
+}
+
+#[tokio::test]
+async fn an_older_or_newer_schema_is_refused_also_by_who_has_it_open() {
+    let Some(place) = Place::postgres() else { return };
+    let store = place.open();
+    insert(&store, 1).await.unwrap();
+    let newest = u32::try_from(super::migrate::STEPS.len()).unwrap();
+    in_session(&place, async |session| {
+        let next = newest + 1;
+        let note = format!("INSERT INTO portcullis.migrations VALUES ({next}, 'later', 'x', 0)");
+        session.run(&note).await.unwrap();
+    })
+    .await;
+    let told = insert(&store, 2).await.unwrap_err();
+    assert!(matches!(told, StoreError::Newer { found, known } if found == newest + 1 && known == newest), "{told:?}");
+    let told = open(&place.settings, OpenMode::Create, AuditSeal::default()).map(drop).unwrap_err();
+    assert!(matches!(told, StoreError::Newer { .. }), "{told:?}");
+    assert!(matches!(migrate(&place.settings), Err(StoreError::Newer { .. })));
+
+    in_session(&place, async |session| {
+        session.run(&format!("DELETE FROM portcullis.migrations WHERE version >= {newest}")).await.unwrap();
+    })
+    .await;
+    let told = open(&place.settings, OpenMode::Create, AuditSeal::default()).map(drop).unwrap_err();
+    assert!(matches!(told, StoreError::Older { .. }), "{told:?}");
+    assert!(told.to_string().contains("portcullis migrate up"), "{told}");
+}
+
+#[tokio::test]
+async fn what_keeps_it_from_being_reached_is_told_with_a_way_to_mend_it() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    let wrong = Database { password: "password-of-nobody".to_owned(), ..database.clone() };
+    let told = refusal(&wrong.url());
+    assert!(told.contains("password authentication failed") && told.contains("store.url"), "{told}");
+    let url = database.url();
+    let told = refusal(&format!("{}/nowhere", url.rsplit_once('/').unwrap().0));
+    assert!(told.contains("\"nowhere\" does not exist") && told.contains("CREATE DATABASE"), "{told}");
+    let told = refusal(&database.url_at("127.0.0.1:1"));
+    assert!(told.contains("127.0.0.1:1") && told.contains("refused"), "{told}");
+    let told = refusal(&(database.url() + "?sslmode=require"));
+    assert!(told.contains("TLS"), "{told}");
+    server.sql(&database.name, "CREATE SCHEMA portcullis AUTHORIZATION postgres");
+    let told = refusal(&database.url());
+    assert!(told.contains("permission denied") && told.contains("docs/postgresql.md"), "{told}");
+    server.recycle(database);
+}
+
+#[tokio::test]
+async fn a_server_that_goes_and_comes_back_is_used_again() {
+    let Some(server) = own_postgres_or_left_out(&[]) else { return };
+    let database = server.database();
+    let store = try_open(&database.url()).unwrap();
+    insert(&store, 1).await.unwrap();
+    let before = head(&store).await;
+    server.stop();
+    let told = insert(&store, 2).await.unwrap_err();
+    assert!(matches!(told, StoreError::Unavailable { .. }) && !told.to_string().contains("password-of"), "{told:?}");
+    assert!(store.feed().head().await.is_err());
+    server.launch().unwrap();
+    assert_eq!(head(&store).await, before);
+    insert(&store, 2).await.unwrap();
+    // A connection that died unseen: the next one is made for the same job.
+    server.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()");
+    for number in 3..6 {
+        insert(&store, number).await.unwrap();
+    }
+    assert_eq!(store.reader().list_keys(KeyQuery::default()).await.unwrap().items.len(), 5);
+}
+
+#[tokio::test]
+async fn who_answers_is_believed_as_far_as_sslmode_says() {
+    let (ca, stranger) = (TestCa::new("PostgreSQL"), TestCa::new("stranger"));
+    let identity = ca.server(&["db.test"]);
+    let Some(server) = own_postgres_or_left_out(&[]) else { return };
+    server.give("data/server.crt", &identity.cert);
+    server.give("data/server.key", &identity.key);
+    server.sql("postgres", "ALTER SYSTEM SET ssl = on");
+    server.stop();
+    server.launch().unwrap();
+    let database = server.database();
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, pem: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.display().to_string()
+    };
+    let (ours, theirs) = (file("ours.pem", ca.pem()), file("theirs.pem", stranger.pem()));
+    let url = |words: String| format!("{}?{words}", database.url());
+    for words in
+        ["sslmode=require".to_owned(), "sslmode=prefer".to_owned(), format!("sslmode=verify-ca&sslrootcert={ours}")]
+    {
+        let store = try_open(&url(words.clone())).unwrap_or_else(|told| panic!("{words}: {told}"));
+        assert_eq!(head(&store).await.revision, Revision::ZERO, "{words}");
+        assert_eq!(server.sql("postgres", "SELECT count(*) > 0 FROM pg_stat_ssl WHERE ssl"), "t", "{words}");
+    }
+    for words in [
+        format!("sslmode=verify-ca&sslrootcert={theirs}"),
+        format!("sslmode=verify-full&sslrootcert={theirs}"),
+        format!("sslmode=verify-full&sslrootcert={ours}"),
+        "sslmode=verify-full".to_owned(),
+        format!("sslmode=verify-full&sslrootcert={ours}.missing"),
+    ] {
+        refusal(&url(words));
+    }
+}
+
+#[tokio::test]
+async fn a_changed_entry_of_the_trail_is_found() {
+    let Some(place) = Place::postgres() else { return };
+    let store = place.open();
+    for number in 1..4 {
+        insert(&store, number).await.unwrap();
+    }
+    for (change, entry, breach) in [
+        ("UPDATE portcullis.audit SET actor = 'nobody' WHERE entry = 2", 2, Breach::Changed),
+        ("DELETE FROM portcullis.audit WHERE entry = 2", 2, Breach::Missing { through: 2 }),
+    ] {
+        in_session(&place, async |session| session.run(change).await.unwrap()).await;
+        let found = store.audit().verify_audit(None).await.unwrap();
+        assert_eq!(found.breach, Some((entry, breach)), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_no_row_can_hold_finds_nothing() {
+    let Some(place) = Place::postgres() else { return };
+    let store = place.open();
+    insert(&store, 1).await.unwrap();
+    let nul = || Some("a\0".to_owned());
+    let found = store.reader().list_keys(KeyQuery { name: nul(), ..KeyQuery::default() }).await.unwrap();
+    assert_eq!(found.items, []);
+    let found = store.audit().list_audit(AuditQuery { actor: nul(), ..AuditQuery::default() }).await.unwrap();
+    assert_eq!(found.items, []);
+}
+
+#[tokio::test]
+async fn dropping_the_store_finishes_what_was_begun() {
+    let Some(place) = Place::postgres() else { return };
+    let store = place.open();
+    let mut write = store.writer().insert_keys(keys(0..2_000), by(), NOW);
+    // Begun, and nobody waits for its end.
+    assert!(tokio::time::timeout(Duration::ZERO, &mut write).await.is_err());
+    drop(write);
+    drop(store);
+    assert!(place.open().reader().find_key(key_id(1_999)).await.unwrap().is_some());
+}
