@@ -17,6 +17,7 @@ mod findings;
 mod init;
 mod keys;
 mod local;
+mod migrate;
 mod nodes;
 mod output;
 mod owners;
@@ -82,6 +83,8 @@ enum Verb {
     Routes(routes::RoutesVerb),
     /// List the gateways that enforce keys, and how far behind the store each is
     Nodes(nodes::NodesArgs),
+    /// Look at the schema of the store, or bring it up to date
+    Migrate(migrate::MigrateLine),
     /// Show the configuration
     #[command(subcommand)]
     Config(config_show::ConfigVerb),
@@ -141,6 +144,7 @@ fn answer(line: CommandLine, console: &mut Console<'_>) -> Result<(), Failure> {
         Verb::Audit(line) => audit::run(config, line, console),
         Verb::Routes(verb) => routes::run(config, verb, console),
         Verb::Nodes(args) => nodes::run(config, args, console),
+        Verb::Migrate(line) => migrate::run(config, line, console),
         Verb::Config(verb) => config_show::run(config, verb, console),
         Verb::Schema => schema::run(console),
         Verb::Completions(args) => completions::run(args, console),

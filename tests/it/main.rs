@@ -34,6 +34,7 @@ mod limits;
 mod memory;
 mod metrics;
 mod panics;
+mod postgres;
 mod proxy;
 mod rates;
 mod readme;

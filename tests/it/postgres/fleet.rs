@@ -1,0 +1,91 @@
+//! A key's life on a database, alone and among several gateways.
+
+use std::time::{Duration, Instant};
+
+use portcullis_testkit::{Gateway, Key, Origin, eventually, patient, postgres_or_left_out};
+
+use super::{operator, prepare, shop, site};
+
+/// How long after a command's return the gateways may still not know, with the next poll seconds away.
+const BOUND: Duration = Duration::from_millis(500);
+/// So seldom that a change within the bound was heard of.
+const SELDOM: &str = "sync: { poll_interval: 10s, last_used_flush: 1s }";
+
+/// Asks until the answer has this status, and says how long that took.
+async fn until(gateway: &Gateway, key: &Key, status: u16) -> Duration {
+    let started = Instant::now();
+    eventually!(format!("{status} is answered"), within Duration::from_secs(30), {
+        gateway.get("/me").bearer(key).await.status == status
+    });
+    started.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_lives_its_life_on_a_database() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    let (gateway, _origin) = shop(&database, "sync: { last_used_flush: 1s }").await;
+    let key = gateway.key("first", "read:orders").await;
+    gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
+    gateway.post("/v1/orders/1").bearer(&key).await.expect(403);
+    eventually!("last use is written", gateway.show_key(&key.id).await["last_used_at"].is_string());
+    eventually!("usage is counted", {
+        let usage = gateway.cli(&["keys", "usage", &key.id, "--output", "json"]).await.success();
+        usage.stdout.contains("GET /v1/orders/**")
+    });
+    let _ = gateway.cli(&["keys", "revoke", &key.id]).await.success();
+    until(&gateway, &key, 401).await;
+    let _ = gateway.cli(&["audit", "list"]).await.success().says(&["key.create", "key.revoke"]);
+    let _ = gateway.cli(&["audit", "verify"]).await.success();
+    let shown = gateway.cli(&["config", "show", "--effective"]).await.success();
+    assert!(shown.stdout.contains("<redacted>@127.0.0.1"), "{}", shown.stdout);
+    // Restarted, it is as it was.
+    assert_eq!(gateway.stop().await, 0);
+    let again = gateway.site().start().await;
+    again.get("/v1/orders/1").bearer(&key).await.expect(401);
+    let rows = server.sql(&database.name, "SELECT * FROM portcullis.keys, portcullis.audit");
+    assert!(rows.contains("first") && !rows.contains(&key.text), "hashes alone are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_on_one_database_hear_of_each_others_changes() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    let (one, origin) = shop(&database, SELDOM).await;
+    let two = prepare(site(&database.url(), "", SELDOM), &database, &origin).start().await;
+    // Both listen once they have waited for the first time.
+    let first = one.create_key("first", "").await;
+    until(&one, &first, 200).await;
+    until(&two, &first, 200).await;
+    let mut waits = Vec::new();
+    for number in 0..5 {
+        let key = one.create_key(&format!("shared {number}"), "").await;
+        waits.push(until(&two, &key, 200).await);
+        waits.push(until(&one, &key, 200).await);
+        let _ = two.cli(&["keys", "revoke", &key.id]).await.success();
+        waits.push(until(&one, &key, 401).await);
+        waits.push(until(&two, &key, 401).await);
+    }
+    let slowest = waits.iter().max().unwrap();
+    assert!(*slowest <= patient(BOUND), "the slowest took {slowest:?}: {waits:?}");
+
+    // What the management API of one acknowledges is a change of the store; quotas and audit are one for both.
+    let operator = operator(&one).await;
+    until(&two, &operator, 403).await;
+    let trail = two.cli(&["audit", "list", "--output", "json"]).await.success().json();
+    assert!(trail.as_array().unwrap().len() >= 12, "{trail}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_pooler_changes_are_found_by_polling() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    let origin = Origin::start().await;
+    let pooled = site(&database.url(), ", pooler: transaction", "");
+    let gateway = prepare(pooled, &database, &origin).start().await;
+    let key = gateway.create_key("first", "").await;
+    until(&gateway, &key, 200).await;
+    let listening =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND query LIKE 'LISTEN%'", database.name);
+    assert_eq!(server.sql("postgres", &listening), "0");
+}
