@@ -179,6 +179,10 @@ pub fn check_description(text: &str) -> Result<(), String> {
     if length > MAX_DESCRIPTION_CHARS {
         return Err(format!("the description has {length} characters, at most {MAX_DESCRIPTION_CHARS} are kept"));
     }
+    // Not every store can keep one.
+    if text.contains('\0') {
+        return Err("the description holds a NUL character".to_owned());
+    }
     Ok(())
 }
 

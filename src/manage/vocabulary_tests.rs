@@ -72,6 +72,8 @@ fn labels_are_bounded_and_hold_nothing_that_steers_a_terminal() {
         assert!(check_name(bad).is_err(), "{bad:?}");
     }
     assert!(check_description(&"x".repeat(2_000)).is_ok());
+    assert!(check_description("two\nlines\tand \u{1}").is_ok());
+    assert!(check_description("a\0b").is_err());
     assert!(check_description(&"x".repeat(2_001)).is_err());
 }
 
