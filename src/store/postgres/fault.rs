@@ -131,6 +131,8 @@ fn explain(error: &tokio_postgres::Error, address: &PostgresAddress) -> String {
         "free some space on the server".to_owned()
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         "this server is a standby, or set to read only: name the primary in `store.url`".to_owned()
+    } else if *code == SqlState::DUPLICATE_PSTATEMENT || *code == SqlState::INVALID_SQL_STATEMENT_NAME {
+        "a pooler in between gives each transaction another connection: write `pooler: transaction`".to_owned()
     } else if code.code().starts_with("42") || code.code().starts_with("3F") {
         "the tables are not those that this portcullis made; see `portcullis migrate status`".to_owned()
     } else {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis_testkit::{Gateway, Key, Origin, eventually, patient, postgres_or_left_out};
+use portcullis_testkit::{Gateway, Key, eventually, patient, postgres_or_left_out};
 
 use super::{operator, prepare, shop, site};
 
@@ -74,18 +74,4 @@ async fn gateways_on_one_database_hear_of_each_others_changes() {
     until(&two, &operator, 403).await;
     let trail = two.cli(&["audit", "list", "--output", "json"]).await.success().json();
     assert!(trail.as_array().unwrap().len() >= 12, "{trail}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn behind_a_pooler_changes_are_found_by_polling() {
-    let Some(server) = postgres_or_left_out() else { return };
-    let database = server.database();
-    let origin = Origin::start().await;
-    let pooled = site(&database.url(), ", pooler: transaction", "");
-    let gateway = prepare(pooled, &database, &origin).start().await;
-    let key = gateway.create_key("first", "").await;
-    until(&gateway, &key, 200).await;
-    let listening =
-        format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND query LIKE 'LISTEN%'", database.name);
-    assert_eq!(server.sql("postgres", &listening), "0");
 }

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod outage;
+mod pooler;
 mod verbs;
 
 use portcullis_testkit::{Database, Gateway, Key, KeySpec, Origin, Site, SiteBuilder};

@@ -162,6 +162,11 @@ impl PostgresServer {
         self.port
     }
 
+    /// Another program, run as who the server runs as, in its directory.
+    pub fn companion(&self, program: &Path) -> Command {
+        as_user(self.user.as_ref(), program, &self.directory)
+    }
+
     /// A file for the server, readable by it alone.
     pub fn give(&self, name: &str, content: &str) -> PathBuf {
         let path = self.directory.join(name);
