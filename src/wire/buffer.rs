@@ -13,6 +13,8 @@ use crate::domain::fields::FieldTable;
 
 /// What a connection reads into: large enough for nearly every message whole.
 const BYTES: usize = 16 * 1024;
+/// The beginning of a head up to this size waits for its rest in memory of just that size: many wait, of slow clients.
+const WAITS_APART: usize = 2 * 1024;
 /// What a body is read into once it has shown that it fills [`BYTES`] in one read.
 const LARGE_BYTES: usize = 128 * 1024;
 /// Most buffers of a worker that wait for use.
@@ -132,6 +134,16 @@ impl Inbox {
     pub(super) fn release_if_empty(&mut self) {
         if self.buffer.is_empty() && self.buffer.has_memory() {
             self.buffers.take_back(&mut self.buffer);
+        }
+    }
+
+    /// Keeps a short beginning in memory of its own size, and gives the rest back: the client may take its time.
+    pub(super) fn wait(&mut self) {
+        if self.buffer.bytes.len() > WAITS_APART && self.buffer.data().len() <= WAITS_APART {
+            let bytes: Box<[u8]> = self.buffer.data().into();
+            self.buffers.take_back(&mut self.buffer);
+            self.buffers.memory.add(bytes.len());
+            self.buffer = Buffer { counted: bytes.len(), start: 0, end: bytes.len(), bytes };
         }
     }
 

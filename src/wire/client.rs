@@ -110,6 +110,8 @@ impl ClientWire {
                 Poll::Pending => {
                     if inbox.buffer.is_empty() {
                         inbox.rest();
+                    } else {
+                        inbox.wait();
                     }
                     return Poll::Pending;
                 }
