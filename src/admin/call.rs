@@ -115,8 +115,12 @@ impl<'a> Call<'a> {
         for value in self.request.fields.named(&http::header::IF_MATCH) {
             let odd = |_| ApiError::field("If-Match", "is no list of entity tags; send the ETag as it came");
             let tags = std::str::from_utf8(value).map_err(odd)?.trim();
-            // An empty field names nothing.
-            if matches!(tags, "*" | "") {
+            if tags == "*" {
+                continue;
+            }
+            // An empty list is one, and matches nothing.
+            if tags.is_empty() {
+                revisions.get_or_insert_with(Vec::new);
                 continue;
             }
             for tag in tags.split(',').map(str::trim) {

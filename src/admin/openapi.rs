@@ -156,7 +156,8 @@ fn queries(name: Name) -> Vec<(&'static str, Value)> {
                     "unused_since" => json!({
                         "anyOf": [
                             { "type": "string", "format": "date-time" },
-                            { "type": "string", "pattern": "^[0-9]{1,4}(s|m|h|d)$" },
+                            { "type": "string", "format": "date" },
+                            { "type": "string", "pattern": "^(0|[0-9]{1,4}(ms|s|m|h|d))$" },
                         ],
                         "description": "A moment, or so long ago.",
                     }),

@@ -131,7 +131,8 @@ impl Exchange {
         now: Timestamp,
     ) {
         let recall = &self.observer.recall;
-        if let Some(ticket) = self.ticket {
+        // Scopes have no room in a note that is there already; it is passed over for the one that follows.
+        if let Some(ticket) = self.ticket.filter(|_| missing_scopes.is_empty()) {
             return recall.failed(ticket, code);
         }
         let noted = self.with_line_facts(Noted {

@@ -321,13 +321,13 @@ async fn an_explanation_lists_the_limits() {
         serde_json::json!([
             "5 requests in 1s, 5 at once, for each key",
             "9 requests a day and 90 requests a month, for each key",
-            "1 requests in 24h, 4 at once, for each key on this route",
+            "1 request in 24h, 4 at once, for each key on this route",
         ])
     );
     let public = site.cli(&["explain", "GET", "/sign-up", "--output", "json"]).await.success().json();
     assert_eq!(
         public["limits"],
-        serde_json::json!(["1 requests in 24h, 3 at once, for each client address on this route"])
+        serde_json::json!(["1 request in 24h, 3 at once, for each client address on this route"])
     );
     let refused = site.cli(&["explain", "GET", "/reports", "--output", "json"]).await.success().json();
     assert_eq!(refused["limits"], serde_json::json!([]));

@@ -175,7 +175,8 @@ impl Recall {
         let id = kept(request_id);
         let found = self.workers.iter().filter_map(|worker| {
             let rings = worker.rings.lock();
-            [&rings.refusals, &rings.admissions].into_iter().filter_map(|ring| ring.find(&id)).max_by_key(|it| it.ts)
+            // Of two notes of one moment the refusal, which is the last: it tells more.
+            [&rings.admissions, &rings.refusals].into_iter().filter_map(|ring| ring.find(&id)).max_by_key(|it| it.ts)
         });
         found.max_by_key(|it| it.ts)
     }

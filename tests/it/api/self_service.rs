@@ -281,14 +281,14 @@ async fn a_refusal_by_the_api_is_explained_by_its_request_id() {
         [
             json!(403),
             json!("insufficient_scope"),
-            json!(["keys:manage"]),
+            json!(["keys:manage", "keys:look"]),
             json!(plain.id),
             json!("/account/keys"),
             json!("/account/**"),
         ]
     );
     let line = mall.shop.gateway.access_line(&refused).await;
-    assert_eq!(line["missing_scopes"], json!(["keys:manage"]));
+    assert_eq!(line["missing_scopes"], json!(["keys:manage", "keys:look"]), "the application's own names");
 }
 
 #[tokio::test(flavor = "multi_thread")]
