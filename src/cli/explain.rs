@@ -45,7 +45,7 @@ pub(super) struct ExplainArgs {
     /// The address the client has, for routes with `allow_ips`
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     from: IpAddr,
-    /// The page that sends it, as browsers name it: https://app.example.com
+    /// The page that sends it, as browsers name it: `https://app.example.com`
     #[arg(long, value_name = "ORIGIN", requires = "url")]
     origin: Option<String>,
     #[command(flatten)]
