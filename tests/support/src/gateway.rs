@@ -1,5 +1,6 @@
 //! The running process: started, asked, told to reload or stop, and searched for secrets when it is gone.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
@@ -34,6 +35,9 @@ pub struct Gateway {
     pid: Pid,
     logs: Logs,
     expected_panics: AtomicUsize,
+    /// The first address of each role that was asked for: reading the whole log for every request would take longer than
+    /// the request.
+    first: Mutex<HashMap<&'static str, SocketAddr>>,
 }
 
 /// An address that was taken, as the log announces it.
@@ -99,6 +103,7 @@ impl Site {
             readers: Mutex::new(readers),
             logs,
             expected_panics: AtomicUsize::new(0),
+            first: Mutex::default(),
         }
     }
 }
@@ -168,7 +173,16 @@ impl Gateway {
         self.address_of("admin")
     }
 
-    fn address_of(&self, role: &str) -> SocketAddr {
+    fn address_of(&self, role: &'static str) -> SocketAddr {
+        *self
+            .first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(role)
+            .or_insert_with(|| self.announced_first(role))
+    }
+
+    fn announced_first(&self, role: &str) -> SocketAddr {
         let found = self.addresses(role);
         let first = found.first().unwrap_or_else(|| panic!("no {role} address was announced:\n{}", self.logs.text()));
         first.parse().unwrap_or_else(|_| panic!("{first:?} is no address"))
