@@ -8,6 +8,7 @@ mod accounts;
 mod clock;
 mod core_files;
 mod descriptors;
+mod doors;
 mod error;
 mod forgetting;
 mod generation;
@@ -19,6 +20,7 @@ mod reload;
 mod run;
 mod self_service;
 mod socket;
+mod supervisor;
 mod tasks;
 mod vitals;
 

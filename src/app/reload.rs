@@ -10,9 +10,11 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::doors::{Listeners, admin_tls, listener_keys};
 use super::error::RunError;
 use super::generation::{Generation, Previous};
-use super::run::{Gateway, Listeners, Signals, listener_keys, notify_supervisor};
+use super::run::Gateway;
+use super::supervisor::{Signals, notify_supervisor};
 use crate::admin::{ApiSettings, ReloadReport};
 use crate::config::{self, Loaded, Settings, Severity};
 use crate::domain::Timestamp;
@@ -205,7 +207,7 @@ impl Reloader {
                 opened.push((listener, key, socket));
             }
         }
-        let admin_tls = super::run::admin_tls(&settings, &generation.tls)?;
+        let admin_tls = admin_tls(&settings, &generation.tls)?;
         let reporting = generation.reporting_routes();
         gateway.live.replace(Arc::clone(&generation.rules), Arc::clone(&generation.plan));
         gateway.upkeep.follow(&generation.plan);

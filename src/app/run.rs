@@ -1,17 +1,16 @@
 //! Starting, waiting, leaving.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::clock;
 use super::descriptors;
+use super::doors::{AcceptThread, Listeners, admin_tls, listener_keys, open_data_sockets, serve_api, serve_operators};
 use super::error::RunError;
 use super::forgetting;
 use super::generation::Generation;
@@ -22,6 +21,7 @@ use super::panics;
 use super::reload::{self, Reloader};
 use super::self_service;
 use super::socket;
+use super::supervisor::{Signals, be_nice, notify_supervisor};
 use super::tasks::keep;
 use super::vitals::Health;
 use crate::admin::{Api, ApiSettings};
@@ -30,10 +30,7 @@ use crate::config::Settings;
 use crate::domain::time;
 use crate::limit::{LimitSettings, Meters};
 use crate::proxy::{Inquiries, Live, Upkeep, WorkerLastUse, WorkerTally};
-use crate::server::{
-    Accepting, Acceptor, Bind, EdgeTls, Inherited, Listener, ListenerSettings, Listening, Memory, Pages, Worker,
-    WorkerParts, Workers, listen, serve_management, serve_pages,
-};
+use crate::server::{Acceptor, Bind, EdgeTls, Inherited, Listener, Memory, Worker, WorkerParts, Workers, listen};
 use crate::store::{self, AuditSettings, OpenMode, Store, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
 use crate::usage::{Ledger, RuleNames, Tally};
@@ -381,57 +378,6 @@ async fn leave(gateway: Gateway, reloader: Reloader, shutdown: crate::server::Sh
     drop(gateway.logging);
 }
 
-/// What the management listener speaks TLS with.
-///
-/// # Errors
-/// When there is no entry of the name: never does it fall back to plain HTTP.
-pub(super) fn admin_tls(
-    settings: &Settings,
-    known: &BTreeMap<String, Arc<EdgeTls>>,
-) -> Result<Option<Arc<EdgeTls>>, RunError> {
-    let Some(name) = &settings.admin.tls else { return Ok(None) };
-    let missing = || RunError::System {
-        doing: "speak TLS on the management address",
-        source: std::io::Error::other(format!("there is no entry `{name}` of `tls`")),
-    };
-    known.get(name).cloned().map(Some).ok_or_else(missing)
-}
-
-/// Serves the management API on the control runtime; returns where.
-fn serve_api(socket: Listening, api: Arc<Api>, tls: Arc<ArcSwapOption<EdgeTls>>) -> Result<String, RunError> {
-    let address = socket.address();
-    if let Listening::Tcp(socket) = socket {
-        let listener = tokio::net::TcpListener::from_std(socket)
-            .map_err(|source| RunError::System { doing: "listen for management", source })?;
-        drop(tokio::spawn(serve_management(listener, api, tls)));
-    }
-    Ok(address)
-}
-
-/// Serves pages on the control runtime, and says where.
-fn serve_operators(role: &str, socket: Listening, pages: Arc<dyn Pages>) -> Result<String, RunError> {
-    let address = socket.address();
-    if let Listening::Tcp(socket) = socket {
-        let listener = tokio::net::TcpListener::from_std(socket)
-            .map_err(|source| RunError::System { doing: "listen for operators", source })?;
-        drop(tokio::spawn(serve_pages(listener, pages)));
-    }
-    tracing::info!(role, address = %address, "listening");
-    Ok(address)
-}
-
-fn open_data_sockets(settings: &Settings, inherited: &mut Inherited) -> Result<Vec<Listening>, RunError> {
-    settings
-        .listeners
-        .iter()
-        .enumerate()
-        .map(|(number, listener)| match inherited.take(&listener.bind) {
-            Some(socket) => Ok(socket),
-            None => listen(&listener.bind, &format!("listeners[{number}].bind")).map_err(RunError::Listen),
-        })
-        .collect()
-}
-
 /// How long connections wait in the sockets' backlogs for the key set. After that they are accepted, and what needs a
 /// key is answered 503.
 const LOAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -451,129 +397,4 @@ async fn wait_until_loaded(sync: &crate::cache::SyncHandle, signals: &mut Signal
             tracing::warn!("the key set is not loaded yet; what needs a key is answered 503 until it is");
         }
     }
-}
-
-/// Tells systemd; does nothing where it does not ask (`sd_notify(3)`).
-pub(super) fn notify_supervisor(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the supervisor was not told");
-    }
-}
-
-/// How many steps control work stands behind requests (`nice(2)`): where both want a processor, it gets a quarter of it.
-const CONTROL_STEPS: i32 = 5;
-
-/// Control work yields to requests: this thread, and every one it starts from now on. Threads that exist keep their
-/// priority. Relative, because a supervisor may have given the whole process a priority of its own.
-fn be_nice() {
-    #[cfg(target_os = "linux")]
-    {
-        // On Linux a thread has a priority of its own.
-        if let Err(error) = rustix::process::nice(CONTROL_STEPS) {
-            tracing::debug!(%error, "control work keeps the priority of requests");
-        }
-    }
-}
-
-/// The signals a gateway listens to.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    leave_at_once: bool,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            leave_at_once: false,
-        })
-    }
-
-    /// Returns at SIGTERM or SIGINT.
-    pub(super) async fn told_to_leave(&mut self) {
-        if std::mem::take(&mut self.leave_at_once) {
-            return;
-        }
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Returns at a signal: true to leave, false to reload.
-    pub(super) async fn next(&mut self) -> bool {
-        if std::mem::take(&mut self.leave_at_once) {
-            return true;
-        }
-        tokio::select! {
-            _ = self.terminate.recv() => true,
-            _ = self.interrupt.recv() => true,
-            _ = self.hangup.recv() => false,
-        }
-    }
-}
-
-/// The thread that accepts connections, so that no control work delays them.
-pub(super) struct AcceptThread {
-    requests: mpsc::UnboundedSender<AcceptRequest>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-struct AcceptRequest {
-    socket: Listening,
-    listener: Arc<Listener>,
-    answer: tokio::sync::oneshot::Sender<std::io::Result<Accepting>>,
-}
-
-impl AcceptThread {
-    fn start(acceptor: Acceptor) -> std::io::Result<Self> {
-        let (requests, mut inbox) = mpsc::unbounded_channel::<AcceptRequest>();
-        let (ready, started) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new().name("accept".to_owned()).spawn(move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(ready.send(Err(error))),
-            };
-            let _told = ready.send(Ok(()));
-            runtime.block_on(async {
-                while let Some(AcceptRequest { socket, listener, answer }) = inbox.recv().await {
-                    // Whoever asked may have given up; the socket is closed then.
-                    let _answered = answer.send(acceptor.accept_from(socket, listener));
-                }
-            });
-        })?;
-        started.recv().map_err(std::io::Error::other)??;
-        Ok(Self { requests, thread })
-    }
-
-    /// Begins to accept.
-    pub(super) async fn accept_from(&self, socket: Listening, listener: Arc<Listener>) -> std::io::Result<Accepting> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let gone = || std::io::Error::other("the accept thread has ended");
-        self.requests.send(AcceptRequest { socket, listener, answer }).map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
-    }
-
-    fn stop(self) {
-        drop(self.requests);
-        // A panic was logged by the panic hook.
-        let _ended = self.thread.join();
-    }
-}
-
-/// Open data listeners: by bind, and by occurrence where several take any port.
-pub(super) type Listeners = BTreeMap<(Bind, usize), Accepting>;
-
-/// The key of each configured listener among [`Listeners`].
-pub(super) fn listener_keys(listeners: &[ListenerSettings]) -> Vec<(Bind, usize)> {
-    let mut keys: Vec<(Bind, usize)> = Vec::with_capacity(listeners.len());
-    for listener in listeners {
-        let occurrence = keys.iter().filter(|(bind, _)| *bind == listener.bind).count();
-        keys.push((listener.bind.clone(), occurrence));
-    }
-    keys
 }

@@ -126,6 +126,15 @@ pub(crate) fn configuration(bytes: &[u8]) {
         assert!(!found.to_string().is_empty());
     }
     assert_eq!(loaded.settings.is_some(), errors == 0, "{:?}", loaded.diagnostics);
+    let Some(settings) = loaded.settings else { return };
+    let shown = config::effective_text(&settings);
+    // What is left out is written as what it is not.
+    if shown.contains(config::REDACTED) {
+        return;
+    }
+    let again = config::load_text(Path::new("portcullis.yaml"), &shown, &|_| None);
+    let meant = again.settings.unwrap_or_else(|| panic!("{shown}\nis refused: {:?}", again.diagnostics));
+    assert_eq!(config::effective_text(&meant), shown);
 }
 
 /// What a listed peer announces does not depend on how its bytes arrive, and not a byte behind the header is read; of any
