@@ -259,14 +259,21 @@ fn cookies<'a>(fields: Fields<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])>
 }
 
 /// The same of one field's value.
-pub(super) fn cookies_of(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    value.split(|b| *b == b';').map(|piece| {
-        let piece = piece.trim_ascii();
-        match piece.iter().position(|b| *b == b'=') {
-            Some(at) => (piece[..at].trim_ascii_end(), piece[at + 1..].trim_ascii_start()),
-            None => (&b""[..], piece),
-        }
-    })
+fn cookies_of(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    cookie_pieces(value).map(split_cookie)
+}
+
+/// What stands between the semicolons of a `Cookie` field.
+pub(super) fn cookie_pieces(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b';').map(<[u8]>::trim_ascii)
+}
+
+/// Name and value of a piece.
+pub(super) fn split_cookie(piece: &[u8]) -> (&[u8], &[u8]) {
+    match piece.iter().position(|b| *b == b'=') {
+        Some(at) => (piece[..at].trim_ascii_end(), piece[at + 1..].trim_ascii_start()),
+        None => (&b""[..], piece),
+    }
 }
 
 fn unquoted(value: &[u8]) -> &[u8] {

@@ -137,6 +137,7 @@ fn stripping_removes_the_credential_and_nothing_else() {
         ("cookie", "a=1; session=k1; b=2"),
         ("cookie", "session=k1"),
         ("cookie", "c=3"),
+        ("cookie", "session=k1; =session=other;; d = \"4\" "),
         ("accept", "*/*"),
     ]);
     let mut accept = Place::defaults();
@@ -144,7 +145,9 @@ fn stripping_removes_the_credential_and_nothing_else() {
     let stripped: Vec<Stripped> = fields.view().iter().map(|field| strip_field(&field, &accept)).collect();
     use Stripped::{Removed, Rewritten, Unchanged};
     let left = Rewritten(b"a=1; b=2".to_vec());
-    assert_eq!(stripped, [Removed, Unchanged, Removed, Removed, left, Removed, Unchanged, Unchanged]);
+    // What has no name gets none by being written anew.
+    let nameless = Rewritten(b"=session=other; d = \"4\"".to_vec());
+    assert_eq!(stripped, [Removed, Unchanged, Removed, Removed, left, Removed, Unchanged, nameless, Unchanged]);
 
     let query = [Place::Query { name: "api_key".into() }];
     assert_eq!(strip_query("a=1&api%5Fkey=k&b=%zz&&c", &query).as_deref(), Some("a=1&b=%zz&&c"));

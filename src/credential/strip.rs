@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::locate::{after_scheme, cookies_of, is_named, parameters};
+use super::locate::{after_scheme, cookie_pieces, is_named, parameters, split_cookie};
 use super::location::Place;
 use crate::domain::Known;
 use crate::domain::fields::Field;
@@ -69,21 +69,13 @@ pub fn strip_query(query: &str, accept: &[Place]) -> Option<String> {
     })
 }
 
-/// A cookie field's value without the cookie of this name; `None` when it holds none.
+/// A cookie field's value without the cookie of this name; `None` when it holds none. The others stay as they are written:
+/// of `=name=value`, which has no name, nothing else may become by writing it anew.
 fn strip_cookie(value: &[u8], name: &str) -> Option<Vec<u8>> {
-    let is_credential = |cookie: &[u8]| cookie == name.as_bytes();
-    cookies_of(value).any(|(cookie, _)| is_credential(cookie)).then(|| {
-        let mut kept = Vec::with_capacity(value.len());
-        for (cookie, value) in cookies_of(value).filter(|(cookie, _)| !is_credential(cookie)) {
-            if !kept.is_empty() {
-                kept.extend_from_slice(b"; ");
-            }
-            if !cookie.is_empty() {
-                kept.extend_from_slice(cookie);
-                kept.push(b'=');
-            }
-            kept.extend_from_slice(value);
-        }
-        kept
+    let is_credential = |piece: &&[u8]| split_cookie(piece).0 == name.as_bytes();
+    cookie_pieces(value).any(|piece| is_credential(&piece)).then(|| {
+        let kept: Vec<&[u8]> =
+            cookie_pieces(value).filter(|piece| !piece.is_empty() && !is_credential(piece)).collect();
+        kept.join(&b"; "[..])
     })
 }
