@@ -221,6 +221,7 @@ impl Reloader {
         gateway.limit_settings.store(Arc::new(settings.rate_limits));
         gateway.logging.apply(&settings.logging);
         gateway.store.seal_with(settings.audit_seal());
+        gateway.snapshot_seal.store(Arc::new(settings.snapshot_seal()));
         gateway.audit.send_replace(settings.audit);
         gateway.admin_tls.store(admin_tls);
         gateway.usage.send_replace(settings.usage);
@@ -259,6 +260,7 @@ impl Reloader {
         let changed = [
             ("workers", now.workers != next.workers),
             ("store", now.store != next.store),
+            ("sync.snapshot", now.snapshot != next.snapshot),
             ("auth.brand", now.gate.brand != next.gate.brand),
             ("admin.socket", now.admin.socket != next.admin.socket),
             ("metrics.bind", now.metrics.bind != next.metrics.bind),

@@ -25,13 +25,13 @@ use super::supervisor::{Signals, be_nice, notify_supervisor};
 use super::tasks::keep;
 use super::vitals::Health;
 use crate::admin::{Api, ApiSettings};
-use crate::cache::{KeySet, LastUse, SyncTask};
+use crate::cache::{KeySet, LastUse, SnapshotSeal, SnapshotSettings, SyncTask, holds_snapshot};
 use crate::config::Settings;
 use crate::domain::time;
 use crate::limit::{LimitSettings, Meters};
 use crate::proxy::{Inquiries, Live, Upkeep, WorkerLastUse, WorkerTally};
 use crate::server::{Acceptor, Bind, EdgeTls, Inherited, Listener, Memory, Worker, WorkerParts, Workers, listen};
-use crate::store::{self, AuditSettings, OpenMode, Store, UsageSettings};
+use crate::store::{self, AuditSettings, OpenMode, Opening, Store, StoreError, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
 use crate::usage::{Ledger, RuleNames, Tally};
 
@@ -93,6 +93,8 @@ pub(super) struct Gateway {
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) logging: Logging,
     pub(crate) store: Arc<Store>,
+    /// What the snapshot is sealed with.
+    pub(crate) snapshot_seal: Arc<ArcSwap<SnapshotSeal>>,
     pub(crate) audit: watch::Sender<AuditSettings>,
     /// What the management listener speaks TLS with.
     pub(crate) admin_tls: Arc<ArcSwapOption<EdgeTls>>,
@@ -171,10 +173,14 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     be_nice();
     let upkeep = Upkeep::new(&metrics);
     upkeep.follow(&generation.plan);
-    let store = store::open(&settings.store, OpenMode::Create, settings.audit_seal()).map_err(RunError::Store)?;
-    let (sync, sync_handle) =
-        SyncTask::new(Arc::clone(store.feed()), Arc::clone(&keys), Arc::clone(&live) as _, &settings.sync);
+    let (store, opening) = open_store(&settings)?;
+    let snapshot_seal = Arc::new(ArcSwap::from_pointee(settings.snapshot_seal()));
+    let snapshot = settings.snapshot.clone();
+    let snapshot = snapshot.map(|directory| SnapshotSettings { directory, seal: Arc::clone(&snapshot_seal) });
+    let (feed, publish) = (Arc::clone(store.feed()), Arc::clone(&live) as _);
+    let (sync, sync_handle) = SyncTask::new(feed, Arc::clone(&keys), publish, &settings.sync, snapshot);
     let syncing = tokio::spawn(sync.run());
+    let opening = opening.map(|opening| tokio::spawn(open_in_the_end(opening)));
     let flushing = {
         let (last_use, keys, writer) = (Arc::clone(&last_use), Arc::clone(&keys), Arc::clone(store.writer()));
         let every = settings.sync.last_used_flush;
@@ -272,6 +278,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     }
     is_accepting.store(true, Ordering::Relaxed);
     let gateway = Gateway {
+        snapshot_seal,
         metrics,
         live,
         upkeep,
@@ -332,12 +339,50 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         tracing::error!("noting usage had panicked");
     }
     syncing.abort();
+    opening.inspect(tokio::task::JoinHandle::abort);
     clock_watch.abort();
     sweeping.abort();
     keeping_room.abort();
     forgetting.abort();
     freeing.abort();
     Ok(())
+}
+
+/// Opens the store. Where it is not there and a snapshot is, the gateway starts from that, and the store is opened later.
+fn open_store(settings: &Settings) -> Result<(Arc<Store>, Option<Opening>), RunError> {
+    let snapshot = settings.snapshot.as_deref().filter(|directory| holds_snapshot(directory));
+    // A store that this gateway has followed and that is gone is missed, not made anew.
+    let mode = if snapshot.is_some() { OpenMode::Existing } else { OpenMode::Create };
+    match (store::open(&settings.store, mode, settings.audit_seal()), snapshot) {
+        (Ok(store), _) => Ok((store, None)),
+        (Err(error @ (StoreError::Unavailable { .. } | StoreError::Damaged { .. })), Some(snapshot)) => {
+            tracing::error!(
+                %error,
+                "the store cannot be opened: starting from the snapshot in {0}, and trying again; to begin with an empty \
+                 store instead, stop this gateway and remove {0}",
+                snapshot.display()
+            );
+            let (store, opening) = store::open_later(settings.store.clone(), settings.audit_seal(), error);
+            Ok((store, Some(opening)))
+        }
+        (Err(error), _) => Err(RunError::Store(error)),
+    }
+}
+
+/// Between two attempts to open the store.
+const OPENING_PAUSE: Duration = Duration::from_secs(1);
+
+/// Opens the store once it is there.
+async fn open_in_the_end(opening: Opening) {
+    loop {
+        tokio::time::sleep(OPENING_PAUSE).await;
+        let attempt = opening.clone();
+        match tokio::task::spawn_blocking(move || attempt.attempt()).await {
+            Ok(Ok(())) => return tracing::info!("the store is open"),
+            Ok(Err(error)) => tracing::debug!(%error, "the store cannot be opened yet"),
+            Err(error) => tracing::error!(%error, "opening the store panicked; tried again"),
+        }
+    }
 }
 
 /// Stops accepting, lets requests under way end, then ends what is left.
@@ -387,7 +432,7 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(10);
 async fn wait_until_loaded(sync: &crate::cache::SyncHandle, signals: &mut Signals) {
     let mut sync = sync.clone();
     tokio::select! {
-        loaded = sync.reach(crate::domain::Revision::ZERO) => {
+        loaded = sync.loaded() => {
             if let Err(error) = loaded {
                 tracing::error!(%error, "the key set was not loaded");
             }

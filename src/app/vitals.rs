@@ -61,6 +61,8 @@ impl Health {
         self.metrics.set_cache(self.keys.len(), self.keys.revision());
         let status = self.sync.status();
         self.metrics.set_store_up(status.store_up);
+        let snapshot = self.sync.snapshot();
+        self.metrics.set_snapshot(snapshot.is_current, snapshot.len);
         let now = monotonic_now();
         if let (Some(at), Some(age)) = (status.last_success, self.keys.age(now)) {
             self.metrics.sync_succeeded(at, now.checked_sub(age).unwrap_or(now));

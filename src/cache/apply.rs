@@ -13,6 +13,7 @@ use super::directory::{DirectoryWriter, Full, ProfileId};
 use super::key_map::KeyMap;
 use super::key_set::KeySet;
 use super::slot::KeySlot;
+use super::snapshot::{Base, Record, Unreadable};
 use super::sync::Publish;
 use crate::domain::{KeyHash, KeyId, Revision, Timestamp};
 use crate::store::{KeyFacts, LoadBatch, OwnerFacts, Profile, Removed};
@@ -43,15 +44,13 @@ impl Replica {
         &self.set
     }
 
-    /// Applies what changed up to `revision`.
-    pub(super) fn apply(
-        &mut self,
-        owners: &[OwnerFacts],
-        keys: &[KeyFacts],
-        removed: &[Removed],
-        revision: Revision,
-        now: Timestamp,
-    ) {
+    /// Whether the store was ever found to have lost commits.
+    pub(super) const fn has_diverged(&self) -> bool {
+        self.diverged
+    }
+
+    /// Applies what changed.
+    pub(super) fn apply(&mut self, Record { head, owners, keys, removed, .. }: &Record, now: Timestamp) {
         let mut placing = Placing::default();
         placing.owners(&mut self.names, owners);
         let slots: Vec<Option<KeySlot>> = keys.iter().map(|key| placing.slot(&mut self.names, key)).collect();
@@ -68,7 +67,7 @@ impl Replica {
             map.remove(hash, *id);
         }
         placing.report();
-        self.set.reach(revision);
+        self.set.reach(head.revision);
     }
 
     /// Begins a load beside the live map.
@@ -107,12 +106,52 @@ impl Load<'_> {
         match batch {
             LoadBatch::Expect { keys } => self.map = KeyMap::with_capacity(*keys),
             LoadBatch::Owners(owners) => self.placing.owners(&mut self.replica.names, owners),
-            LoadBatch::Keys(keys) => {
-                for key in keys {
-                    let slot = self.placing.slot(&mut self.replica.names, key);
-                    self.placing.put(&self.map, key, slot, |_| {});
-                }
+            LoadBatch::Keys(keys) => self.take_keys(keys),
+        }
+    }
+
+    /// Takes a base of a snapshot; its numbers of names become those of this process.
+    pub(super) fn take_base(&mut self, base: &Base) -> Result<(), Unreadable> {
+        let Self { replica: Replica { names, .. }, map, .. } = self;
+        *map = KeyMap::with_capacity(base.keys);
+        let full = |full: Full| full.to_string();
+        let environments = base.environments.iter().map(|name| names.environment(name));
+        let environments = environments.collect::<Result<Vec<_>, _>>().map_err(full)?;
+        let profiles = base.profiles.iter().map(|profile| names.profile(profile));
+        let profiles = profiles.collect::<Result<Vec<_>, _>>().map_err(full)?;
+        let owners = base.owners.iter().map(|owner| names.owner(*owner));
+        let owners = owners.collect::<Result<Vec<_>, _>>().map_err(full)?;
+        base.for_each_key(|hash, mut slot| {
+            let missing = || "it holds a key whose names it does not hold".to_owned();
+            slot.environment = *environments.get(slot.environment.index()).ok_or_else(missing)?;
+            slot.profile = *profiles.get(slot.profile.index()).ok_or_else(missing)?;
+            if let Some(owner) = &mut slot.owner {
+                *owner = *owners.get(owner.index()).ok_or_else(missing)?;
             }
+            map.insert(hash, slot).map(drop).map_err(full)
+        })?;
+        for (id, first) in &base.lineages {
+            map.note_line(*id, *first, None);
+        }
+        for (id, predecessor) in &base.graces {
+            map.note_line(*id, *id, Some(*predecessor));
+        }
+        Ok(())
+    }
+
+    /// Takes what changed after that.
+    pub(super) fn take_record(&mut self, Record { owners, keys, removed, .. }: &Record) {
+        self.placing.owners(&mut self.replica.names, owners);
+        self.take_keys(keys);
+        for Removed { id, hash } in removed {
+            self.map.remove(hash, *id);
+        }
+    }
+
+    fn take_keys(&mut self, keys: &[KeyFacts]) {
+        for key in keys {
+            let slot = self.placing.slot(&mut self.replica.names, key);
+            self.placing.put(&self.map, key, slot, |_| {});
         }
     }
 

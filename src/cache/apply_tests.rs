@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::apply::{LoadReason, Replica};
 use super::fixtures::{Nobody, key_set, load, memory_store, now};
+use super::snapshot::Record;
 use super::{Census, Directory, KeySet, Publish};
 use crate::domain::{KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, StoreHead, Timestamp};
 use crate::store::fixtures::{NOW, by, hash, key, key_id, owner, owner_id};
@@ -16,16 +17,16 @@ use crate::store::{ChangeFeed, Changes, Profile, Store};
 
 /// What a request would learn about a key, by name.
 #[derive(Clone, PartialEq, Debug)]
-struct Seen {
-    id: KeyId,
-    profile: Profile,
-    owner: Option<(OwnerId, bool)>,
-    environment: String,
-    kind: KeyKind,
-    active: bool,
-    revoked: bool,
-    dies_at: Option<Timestamp>,
-    created_at: Timestamp,
+pub(super) struct Seen {
+    pub(super) id: KeyId,
+    pub(super) profile: Profile,
+    pub(super) owner: Option<(OwnerId, bool)>,
+    pub(super) environment: String,
+    pub(super) kind: KeyKind,
+    pub(super) active: bool,
+    pub(super) revoked: bool,
+    pub(super) dies_at: Option<Timestamp>,
+    pub(super) created_at: Timestamp,
 }
 
 fn see(set: &KeySet, number: u32) -> Option<Seen> {
@@ -47,7 +48,7 @@ fn see(set: &KeySet, number: u32) -> Option<Seen> {
     })
 }
 
-fn see_all(set: &KeySet) -> BTreeMap<u32, Seen> {
+pub(super) fn see_all(set: &KeySet) -> BTreeMap<u32, Seen> {
     (0..HASHES).filter_map(|number| Some((number, see(set, number)?))).collect()
 }
 
@@ -59,7 +60,7 @@ fn replica() -> Replica {
 fn follow(replica: &mut Replica, feed: &dyn ChangeFeed, since: StoreHead) -> StoreHead {
     match now(feed.changes_since(since)).unwrap() {
         Changes::Since { owners, keys, removed, head } => {
-            replica.apply(&owners, &keys, &removed, head.revision, NOW);
+            replica.apply(&Record { head, as_of: NOW, owners, keys, removed }, NOW);
             head
         }
         Changes::TooOld => {
@@ -116,7 +117,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// A record that looks different for different numbers.
-fn record(made: u32, hash_number: u32, look: u32) -> KeyRecord {
+pub(super) fn record(made: u32, hash_number: u32, look: u32) -> KeyRecord {
     let scope = ["read:orders", "write:orders", "orders:*"][look as usize % 3];
     KeyRecord {
         hash: hash(hash_number),

@@ -96,6 +96,12 @@ impl OwnerState {
         let OwnerFacts { id, suspended, rate_limit, quota } = facts;
         Self { id, suspended, rate_limit, quota }
     }
+
+    /// The way back.
+    pub(super) const fn facts(&self) -> OwnerFacts {
+        let Self { id, suspended, rate_limit, quota } = *self;
+        OwnerFacts { id, suspended, rate_limit, quota }
+    }
 }
 
 /// The names at one moment. Cheap to copy; never changes once published.

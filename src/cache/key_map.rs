@@ -75,6 +75,11 @@ impl KeyMap {
         self.lineages.get(&id).map(|first| *first)
     }
 
+    /// Keys that succeeded another, and the first of the line of each.
+    pub(super) fn lineages(&self) -> Vec<(KeyId, KeyId)> {
+        self.lineages.iter().map(|entry| (*entry.key(), *entry.value())).collect()
+    }
+
     /// Keys whose first use ends the grace of another, and that other.
     pub(super) fn ends_on_use(&self) -> Vec<(KeyId, KeyId)> {
         self.ends_on_use.iter().map(|entry| (*entry.key(), *entry.value())).collect()

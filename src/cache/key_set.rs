@@ -12,7 +12,7 @@ use super::slot::KeySlot;
 use crate::domain::{KeyHash, KeyId, KeyState, Revision, Timestamp, time};
 
 /// No poll has succeeded yet.
-const NEVER: u64 = u64::MAX;
+const NEVER: i64 = i64::MIN;
 
 /// The key set of this node. Read by every request, written by the sync task alone.
 pub struct KeySet {
@@ -21,7 +21,7 @@ pub struct KeySet {
     revision: AtomicU64,
     /// When the store last confirmed the set: on the wall clock for people, on the monotonic one for deciding.
     confirmed_at_unix_ms: AtomicI64,
-    confirmed_after_ms: AtomicU64,
+    confirmed_after_ms: AtomicI64,
     born: Instant,
 }
 
@@ -33,7 +33,7 @@ impl KeySet {
             directory: ArcSwap::from_pointee(Directory::default()),
             revision: AtomicU64::new(0),
             confirmed_at_unix_ms: AtomicI64::new(0),
-            confirmed_after_ms: AtomicU64::new(NEVER),
+            confirmed_after_ms: AtomicI64::new(NEVER),
             born: time::monotonic_now(),
         })
     }
@@ -75,8 +75,8 @@ impl KeySet {
     /// How long ago the store last confirmed the set, by the monotonic clock; `None` before the first load.
     pub fn age(&self, now: Instant) -> Option<Duration> {
         let after = self.confirmed_after_ms.load(Ordering::Acquire);
-        let lived = || now.saturating_duration_since(self.born);
-        (after != NEVER).then(|| lived().saturating_sub(Duration::from_millis(after)))
+        let lived = || milliseconds(now.saturating_duration_since(self.born));
+        (after != NEVER).then(|| Duration::from_millis(u64::try_from(lived().saturating_sub(after)).unwrap_or(0)))
     }
 
     /// When the store last confirmed the set, by the wall clock; `None` before the first load. For people: a clock that
@@ -151,10 +151,23 @@ impl KeySet {
 
     /// Notes that the store confirmed the set at a moment, given on both clocks.
     pub(super) fn confirm(&self, moment: Moment) {
-        let after = moment.monotonic.saturating_duration_since(self.born).as_millis();
+        let after = milliseconds(moment.monotonic.saturating_duration_since(self.born));
         self.confirmed_at_unix_ms.store(moment.wall.unix_ms(), Ordering::Relaxed);
-        self.confirmed_after_ms.store(u64::try_from(after).unwrap_or(NEVER - 1), Ordering::Release);
+        self.confirmed_after_ms.store(after, Ordering::Release);
     }
+
+    /// Notes that the store confirmed the set before this process began, at `as_of`. How long ago that was says the wall
+    /// clock alone; one that has been set back since makes the set as old as it is wrong, which is the safe side.
+    pub(super) fn confirm_as_of(&self, as_of: Timestamp, now: Moment) {
+        let ago = now.wall.since(as_of).max(as_of.since(now.wall));
+        let lived = milliseconds(now.monotonic.saturating_duration_since(self.born));
+        self.confirmed_at_unix_ms.store(as_of.unix_ms(), Ordering::Relaxed);
+        self.confirmed_after_ms.store(lived.saturating_sub(milliseconds(ago)).max(NEVER + 1), Ordering::Release);
+    }
+}
+
+fn milliseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl std::fmt::Debug for KeySet {

@@ -1,7 +1,7 @@
 //! The whole key set in memory, and the one task that keeps it like the store.
 //!
 //! Owns what a request reads ([`KeySet`]: [`KeyMap`] and [`Directory`]), the writer of it ([`SyncTask`]), and the way
-//! back: when keys were last used ([`LastUse`]). Must not know routes, scopes that routes demand, or HTTP.
+//! back: when keys were last used ([`LastUse`]). A copy on disk (`snapshot`) lets a gateway start without its store. Must not know routes, scopes that routes demand, or HTTP.
 //! A request never waits here: no lock is held while it reads, but for the few nanoseconds of copying one slot.
 
 mod apply;
@@ -11,6 +11,7 @@ mod key_map;
 mod key_set;
 mod last_use;
 mod slot;
+mod snapshot;
 mod sync;
 
 #[cfg(test)]
@@ -27,4 +28,5 @@ pub use key_map::KeyMap;
 pub use key_set::{Census, KeySet};
 pub use last_use::LastUse;
 pub use slot::KeySlot;
+pub use snapshot::{SnapshotSeal, SnapshotSettings, SnapshotStatus, holds_snapshot};
 pub use sync::{Publish, SyncHandle, SyncStatus, SyncStopped, SyncTask};

@@ -114,9 +114,43 @@ pub(super) struct StoredSlot {
     times: AtomicU64,
 }
 
-const _: () = assert!(size_of::<StoredSlot>() == 64, "a slot is one cache line");
+const _: () = assert!(size_of::<StoredSlot>() == STORED_SLOT, "a slot is one cache line");
+
+/// Bytes of a [`StoredSlot`], in memory and in files.
+pub(super) const STORED_SLOT: usize = 64;
 
 impl StoredSlot {
+    /// One that holds this.
+    pub(super) fn of(hash: &KeyHash, slot: &KeySlot) -> Self {
+        let stored = Self::default();
+        stored.write(hash, slot);
+        stored
+    }
+
+    /// Its words, the least significant byte first.
+    pub(super) fn to_bytes(&self) -> [u8; STORED_SLOT] {
+        let words = [self.names.load(Relaxed), self.times.load(Relaxed)];
+        let mut bytes = [0; STORED_SLOT];
+        bytes[..32].copy_from_slice(&load_words::<4, 32>(&self.hash));
+        bytes[32..48].copy_from_slice(&load_words::<2, 16>(&self.id));
+        for (chunk, word) in bytes[48..].as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *chunk = word.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// The way back.
+    pub(super) fn from_bytes(bytes: &[u8; STORED_SLOT]) -> Self {
+        let (words, _) = bytes.as_chunks::<8>();
+        let word = |number: usize| AtomicU64::new(u64::from_le_bytes(words[number]));
+        Self {
+            hash: std::array::from_fn(word),
+            id: std::array::from_fn(|number| word(4 + number)),
+            names: word(6),
+            times: word(7),
+        }
+    }
+
     pub(super) fn write(&self, hash: &KeyHash, slot: &KeySlot) {
         store_words(&self.hash, hash.as_bytes());
         store_words(&self.id, &slot.id.to_bytes());

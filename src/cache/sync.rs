@@ -1,6 +1,6 @@
 //! The task that follows the store: the one writer of the key set.
 //!
-//! It loads everything once, then asks for the newest revision: when this process committed something, and at every poll.
+//! It begins with what the snapshot on disk holds, or loads everything once, then asks for the newest revision: when this process committed something, and at every poll.
 //! When the store is away it keeps what it has and asks again, less and less often; how old the set may grow is for
 //! the gate to say.
 
@@ -15,8 +15,12 @@ use tokio::sync::watch;
 use super::apply::{LoadReason, Replica};
 use super::directory::Directory;
 use super::key_set::{KeySet, Moment};
+use super::snapshot::{Keeper, Record, SnapshotSettings, SnapshotStatus};
 use crate::domain::{Revision, StoreHead, Timestamp};
 use crate::store::{ChangeFeed, Changes, StoreError, SyncSettings};
+
+/// How long a gateway that has its keys from a snapshot waits for the store before it serves by them.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Longest pause between two attempts to reach a store that is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -40,6 +44,8 @@ pub struct SyncStatus {
     pub last_success: Option<Timestamp>,
     /// How often everything was loaded.
     pub loads: u64,
+    /// Whether the set began as the snapshot on disk had it.
+    pub restored: bool,
     /// How many attempts failed.
     pub failures: u64,
     /// Keys that stay refused although the store, having lost commits, has them working or not at all.
@@ -70,6 +76,7 @@ impl std::error::Error for SyncStopped {}
 pub struct SyncHandle {
     applied: watch::Receiver<Option<Revision>>,
     status: watch::Receiver<SyncStatus>,
+    snapshot: watch::Receiver<SnapshotStatus>,
 }
 
 impl SyncHandle {
@@ -78,7 +85,28 @@ impl SyncHandle {
         *self.status.borrow()
     }
 
-    /// The revision that this node decides by; `None` before the first load.
+    /// How the snapshot on disk is; all zero where none is kept.
+    pub fn snapshot(&self) -> SnapshotStatus {
+        *self.snapshot.borrow()
+    }
+
+    /// Returns once this node has keys to decide by: from the store, or from the snapshot when the store does not answer at
+    /// once. Put a timeout around it. Cancel safe.
+    ///
+    /// # Errors
+    /// [`SyncStopped`] when the task has ended.
+    pub async fn loaded(&mut self) -> Result<(), SyncStopped> {
+        let has_keys = |status: &SyncStatus| status.loads > 0 || status.restored;
+        let restored = self.status.wait_for(has_keys).await.map_err(|_| SyncStopped)?.loads == 0;
+        if restored {
+            let asked = self.status.wait_for(|status| status.store_up || status.failures > 0);
+            let _ = tokio::time::timeout(STORE_PATIENCE, asked).await;
+        }
+        Ok(())
+    }
+
+    /// The revision that this node decides by, and would still decide by after a restart without its store; `None` before
+    /// the first load.
     pub fn applied(&self) -> Option<Revision> {
         *self.applied.borrow()
     }
@@ -102,34 +130,58 @@ pub struct SyncTask {
     /// Where this node stands; `None` when everything must be loaded.
     at: Option<StoreHead>,
     reason: LoadReason,
-    applied: watch::Sender<Option<Revision>>,
+    told: Told,
     status: watch::Sender<SyncStatus>,
 }
 
+/// Who tells which revision is applied.
+enum Told {
+    /// This task, when the set in memory is there.
+    ByTask(watch::Sender<Option<Revision>>),
+    /// Whoever keeps the snapshot, when that is there too.
+    ByKeeper(Keeper),
+}
+
 impl SyncTask {
-    /// A task that brings `set` to what `feed` tells.
+    /// A task that brings `set` to what `feed` tells, and keeps a snapshot of it where that is wanted.
     pub fn new(
         feed: Arc<dyn ChangeFeed>,
         set: Arc<KeySet>,
         publish: Arc<dyn Publish>,
         settings: &SyncSettings,
+        snapshot: Option<SnapshotSettings>,
     ) -> (Self, SyncHandle) {
         let (applied, see_applied) = watch::channel(None);
         let (status, see_status) = watch::channel(SyncStatus::default());
+        let (tell_snapshot, see_snapshot) = watch::channel(SnapshotStatus::default());
+        let told = match snapshot {
+            None => Told::ByTask(applied),
+            Some(settings) => Told::ByKeeper(Keeper::new(settings, applied, tell_snapshot)),
+        };
         let task = Self {
             feed,
             replica: Replica::new(set, publish),
             poll_interval: settings.poll_interval,
             at: None,
             reason: LoadReason::Behind,
-            applied,
+            told,
             status,
         };
-        (task, SyncHandle { applied: see_applied, status: see_status })
+        (task, SyncHandle { applied: see_applied, status: see_status, snapshot: see_snapshot })
     }
 
     /// Follows the store for ever. A panic costs a whole load: nobody knows what it left half done.
     pub async fn run(mut self) {
+        if matches!(self.told, Told::ByKeeper(_)) {
+            let restored = tokio::task::spawn_blocking(move || {
+                self.restore();
+                self
+            });
+            match restored.await {
+                Ok(task) => self = task,
+                Err(error) => return tracing::error!(%error, "reading the snapshot was ended"),
+            }
+        }
         let mut pause = self.poll_interval;
         loop {
             match AssertUnwindSafe(self.step()).catch_unwind().await {
@@ -148,6 +200,25 @@ impl SyncTask {
         }
     }
 
+    /// Begins with what the snapshot holds. Blocks.
+    fn restore(&mut self) {
+        let Told::ByKeeper(keeper) = &mut self.told else { return };
+        let began = Moment::now();
+        let replica = &mut self.replica;
+        let restored = std::panic::catch_unwind(AssertUnwindSafe(|| keeper.restore(replica)));
+        let Ok(Some((head, as_of))) = restored else { return };
+        let now = Moment::now();
+        self.at = Some(head);
+        self.replica.set().confirm_as_of(as_of, now);
+        let seconds = now.monotonic.saturating_duration_since(began.monotonic).as_secs_f64();
+        let keys = self.replica.set().len();
+        tracing::info!(keys, revision = %head.revision, %as_of, seconds, "key set read from the snapshot");
+        self.status.send_modify(|status| {
+            status.restored = true;
+            status.last_success = Some(as_of);
+        });
+    }
+
     /// Waits for a change, or a poll's length, and applies what there is.
     async fn step(&mut self) -> Result<(), StoreError> {
         self.replica.free_replaced();
@@ -162,8 +233,7 @@ impl SyncTask {
         if head != at {
             match self.feed.changes_since(at).await? {
                 Changes::Since { owners, keys, removed, head } => {
-                    self.replica.apply(&owners, &keys, &removed, head.revision, Moment::now().wall);
-                    self.arrive(head);
+                    self.apply(Record { head, as_of: asked.wall, owners, keys, removed });
                 }
                 Changes::TooOld => return self.load_because(LoadReason::Behind).await,
                 Changes::OtherHistory => return self.load_because(LoadReason::OtherHistory).await,
@@ -171,6 +241,22 @@ impl SyncTask {
         }
         self.note_success(asked);
         Ok(())
+    }
+
+    fn apply(&mut self, record: Record) {
+        let (head, now) = (record.head, Moment::now().wall);
+        match &self.told {
+            Told::ByTask(applied) => {
+                self.replica.apply(&record, now);
+                applied.send_replace(Some(head.revision));
+            }
+            Told::ByKeeper(keeper) => {
+                let change = keeper.begin();
+                self.replica.apply(&record, now);
+                change.applied(record);
+            }
+        }
+        self.at = Some(head);
     }
 
     async fn load_because(&mut self, reason: LoadReason) -> Result<(), StoreError> {
@@ -183,7 +269,16 @@ impl SyncTask {
         let asked = Moment::now();
         let mut load = self.replica.begin_load();
         let head = self.feed.load_all(&mut |batch| load.take(&batch)).await?;
-        let held = load.finish(self.reason, head.revision);
+        let held = match &self.told {
+            Told::ByTask(_) => load.finish(self.reason, head.revision),
+            Told::ByKeeper(keeper) => {
+                let change = keeper.begin();
+                let held = load.finish(self.reason, head.revision);
+                self.replica.set().confirm(asked);
+                change.loaded(head, asked.wall, self.replica.has_diverged());
+                held
+            }
+        };
         let seconds = Moment::now().monotonic.saturating_duration_since(asked.monotonic).as_secs_f64();
         let keys = self.replica.set().len();
         match self.reason {
@@ -191,7 +286,7 @@ impl SyncTask {
             LoadReason::OtherHistory => tracing::warn!(
                 keys, revision = %head.revision, seconds, held_revocations = held,
                 "the store lost commits (a restored backup or a failover): key set loaded anew; \
-                 keys that were seen revoked stay refused until this gateway is restarted"
+                 keys that were seen revoked stay refused"
             ),
         }
         self.reason = LoadReason::Behind;
@@ -199,18 +294,19 @@ impl SyncTask {
             status.loads += 1;
             status.held_revocations = status.held_revocations.max(held);
         });
-        self.arrive(head);
+        self.at = Some(head);
+        if let Told::ByTask(applied) = &self.told {
+            applied.send_replace(Some(head.revision));
+        }
         self.note_success(asked);
         Ok(())
     }
 
-    fn arrive(&mut self, head: StoreHead) {
-        self.at = Some(head);
-        self.applied.send_replace(Some(head.revision));
-    }
-
     fn note_success(&self, asked: Moment) {
         self.replica.set().confirm(asked);
+        if let Told::ByKeeper(keeper) = &self.told {
+            keeper.begin().confirmed(asked.wall);
+        }
         self.status.send_modify(|status| {
             if !status.store_up && status.failures > 0 {
                 tracing::info!("the store answers again");

@@ -40,7 +40,7 @@ impl Drop for Following {
 fn follow(feed: Arc<dyn ChangeFeed>, poll_interval: Duration) -> Following {
     let set = KeySet::new();
     let settings = SyncSettings { poll_interval, last_used_flush: Duration::from_secs(5) };
-    let (task, handle) = SyncTask::new(feed, set.clone(), Arc::new(Nobody), &settings);
+    let (task, handle) = SyncTask::new(feed, set.clone(), Arc::new(Nobody), &settings, None);
     Following { set, handle, task: tokio::spawn(task.run()) }
 }
 

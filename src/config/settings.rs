@@ -6,6 +6,7 @@ use std::path::PathBuf;
 pub use crate::admin::ApiProfile;
 use sha2::{Digest, Sha256};
 
+use crate::cache::SnapshotSeal;
 use crate::gate::GateSettings;
 use crate::limit::LimitSettings;
 use crate::proxy::{HeaderSettings, UpstreamSettings};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Following the store.
     pub sync: SyncSettings,
+    /// The directory of the key set on disk; none: it is not kept.
+    pub snapshot: Option<PathBuf>,
     /// The trail of changes.
     pub audit: AuditSettings,
     /// What is kept of requests.
@@ -62,7 +65,15 @@ pub struct Settings {
 /// What the keys that seal the audit trail are for. Never changed: entries that exist need the same keys.
 const AUDIT_PURPOSE: &str = "portcullis audit chain";
 
+/// What the keys that seal the snapshot are for. Where it changes, snapshots are made anew.
+const SNAPSHOT_PURPOSE: &str = "portcullis snapshot seal";
+
 impl Settings {
+    /// What the snapshot is sealed with.
+    pub fn snapshot_seal(&self) -> SnapshotSeal {
+        SnapshotSeal::new(self.gate.hasher.keys_for(SNAPSHOT_PURPOSE))
+    }
+
     /// What entries of the audit trail are sealed with.
     pub fn audit_seal(&self) -> AuditSeal {
         AuditSeal::new(self.gate.hasher.keys_for(AUDIT_PURPOSE))

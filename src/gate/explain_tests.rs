@@ -234,7 +234,7 @@ async fn an_explanation_says_what_live_traffic_is_told() {
         let (set, newest) = (KeySet::new(), Arc::new(Newest::default()));
         let pace = SyncSettings { poll_interval: Duration::from_millis(10), last_used_flush: Duration::from_secs(1) };
         let (task, mut handle) =
-            SyncTask::new(Arc::clone(store.feed()), Arc::clone(&set), Arc::clone(&newest) as _, &pace);
+            SyncTask::new(Arc::clone(store.feed()), Arc::clone(&set), Arc::clone(&newest) as _, &pace, None);
         let following = tokio::spawn(task.run());
         handle.reach(revision).await.unwrap();
         let directory = Arc::clone(&newest.0.lock().unwrap());

@@ -200,7 +200,7 @@ impl Repeatable {
 }
 
 /// What a key may use: one value shared by every key that holds the same.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Profile {
     /// Granted scopes, as the record lists them.
     pub scopes: Vec<GrantedScope>,

@@ -14,6 +14,7 @@ mod api;
 mod audit;
 mod columns;
 mod command;
+mod deferred;
 mod error;
 mod memory;
 mod memory_usage;
@@ -39,6 +40,7 @@ mod usage_contract_tests;
 
 pub use api::*;
 pub use command::{Command, Effect, Note, Order, Origin};
+pub use deferred::Opening;
 pub use error::StoreError;
 pub use outage::Outage;
 pub use postgres::{AddressFlaw, PostgresAddress};
@@ -150,7 +152,15 @@ impl std::fmt::Debug for Store {
 /// [`StoreError::Damaged`] when it is not a store of ours or is broken, [`StoreError::Newer`] when a newer
 /// portcullis has written it.
 pub fn open(settings: &StoreSettings, mode: OpenMode, seal: AuditSeal) -> Result<Arc<Store>, StoreError> {
-    let seal = Arc::new(ArcSwap::from_pointee(seal));
+    open_sealed(settings, mode, Arc::new(ArcSwap::from_pointee(seal)))
+}
+
+/// A store that is not there yet, and what opens it: until then it answers as one that is away.
+pub fn open_later(settings: StoreSettings, seal: AuditSeal, why: StoreError) -> (Arc<Store>, Opening) {
+    deferred::open_later(settings, Arc::new(ArcSwap::from_pointee(seal)), why)
+}
+
+fn open_sealed(settings: &StoreSettings, mode: OpenMode, seal: SharedSeal) -> Result<Arc<Store>, StoreError> {
     match settings {
         StoreSettings::Memory => {
             let usage = Arc::new(memory_usage::MemoryUsage::default());

@@ -36,7 +36,7 @@ impl Keys {
         let settings =
             SyncSettings { poll_interval: Duration::from_millis(100), last_used_flush: Duration::from_secs(5) };
         let feed = Arc::clone(&fleet) as Arc<dyn ChangeFeed>;
-        let (task, sync) = SyncTask::new(feed, Arc::clone(&set), Arc::new(Nobody), &settings);
+        let (task, sync) = SyncTask::new(feed, Arc::clone(&set), Arc::new(Nobody), &settings, None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
         runtime.spawn(task.run());
         let mut all = Self { fleet, set, sync, runtime };

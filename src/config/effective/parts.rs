@@ -67,6 +67,13 @@ pub(super) fn settings(settings: &Settings) -> Value {
                         OnStale::Serve => "serve",
                     }),
                 ),
+                (
+                    "snapshot",
+                    Some(map([
+                        ("enabled", flag(settings.snapshot.is_some())),
+                        ("path", settings.snapshot.as_deref().map(path)),
+                    ])),
+                ),
             ])),
         ),
         ("audit", Some(map([("retention", span(settings.audit.retention))]))),

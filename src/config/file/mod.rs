@@ -258,6 +258,18 @@ shape! {
         max_staleness: Option<At<Duration>> = "24h",
         /// What happens once it is older: `deny` answers 503, `serve` decides by the old set.
         on_stale: Option<At<OnStale>> = "deny",
+        /// The key set on disk.
+        snapshot: Option<SnapshotFile>,
+    }
+}
+
+shape! {
+    /// The key set on disk, so that a gateway starts while the store is away.
+    pub(crate) struct SnapshotFile {
+        /// Whether one is kept. With `store.driver: memory` there is none.
+        enabled: Option<At<bool>> = true,
+        /// The directory of its files, of this gateway alone.
+        path: Option<At<FilePath>> = "data/snapshot",
     }
 }
 

@@ -34,7 +34,7 @@ use crate::domain::time::show_duration;
 use crate::gate::{GateSettings, OnStale};
 use crate::route::RouteTable;
 use crate::server::{Limits, ShutdownSettings, Workers};
-use crate::store::{AuditSettings, SyncSettings, UsageSettings};
+use crate::store::{AuditSettings, StoreSettings, SyncSettings, UsageSettings};
 use crate::telemetry::{LogFormat, LogLevel, LogSettings, MetricsSettings};
 
 /// Settings, and where their rules stand, for lints.
@@ -91,6 +91,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
     let report_known_bad = flag(report.and_then(|report| report.known_bad.as_ref()), false, |at| {
         marks.weakened.push((at, "report mode lets revoked, disabled and expired keys pass".to_owned()));
     });
+    let store = store::settings(file.store.0.as_ref(), &base, &mut marks, findings);
     let settings = Settings {
         files: findings.sources.files().iter().map(|file| ReadFile::new(file.path.clone(), file.text())).collect(),
         listeners,
@@ -124,8 +125,9 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         headers,
         api: file.api.0.as_ref().and_then(|api| api.profile).unwrap_or_default(),
         errors: file.errors.0.as_ref().and_then(|errors| errors.profile).unwrap_or(ErrorProfile::Standard),
-        store: store::settings(file.store.0.as_ref(), &base, &mut marks, findings),
         sync: sync_settings(sync, findings),
+        snapshot: snapshot(sync, &store, &base),
+        store,
         audit: audit(file.audit.0.as_ref(), findings),
         usage: usage(file.usage.0.as_ref(), findings),
         rate_limits: limits::settings(file.rate_limits.0.as_ref(), findings),
@@ -233,6 +235,15 @@ fn audit(file: Option<&AuditFile>, findings: &mut Findings) -> AuditSettings {
 fn usage(file: Option<&UsageFile>, findings: &mut Findings) -> UsageSettings {
     let retention = file.and_then(|file| file.retention.as_ref());
     UsageSettings { retention: span(retention, 90 * DAY, DAY..=3_650 * DAY, findings) }
+}
+
+/// The directory of the snapshot. Keys in memory end with the process, so there is none of them.
+fn snapshot(file: Option<&SyncFile>, store: &StoreSettings, base: &Path) -> Option<PathBuf> {
+    let snapshot = file.and_then(|sync| sync.snapshot.as_ref());
+    let enabled = snapshot.and_then(|snapshot| snapshot.enabled.as_ref()).is_none_or(|enabled| enabled.value);
+    let path = snapshot.and_then(|snapshot| snapshot.path.as_ref());
+    let path = path.map_or_else(|| base.join("data/snapshot"), |path| path.value.0.clone());
+    (enabled && *store != StoreSettings::Memory).then_some(path)
 }
 
 fn staleness(file: Option<&SyncFile>, marks: &mut Marks, findings: &mut Findings) -> (Duration, OnStale) {

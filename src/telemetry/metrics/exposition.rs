@@ -239,6 +239,8 @@ fn shared_values(inner: &Inner, now: Instant, page: &mut Page) {
     page.add_plain(&families::SYNC_LAST_SUCCESS, seconds(synced_at_ms));
     page.add_plain(&families::SYNC_LAG, now.saturating_duration_since(synced_at).as_secs_f64());
     page.add_plain(&families::STORE_UP, flag(shared.store_up.load(Relaxed)));
+    page.add_plain(&families::SNAPSHOT_UP, flag(shared.snapshot_up.load(Relaxed)));
+    page.add_plain(&families::SNAPSHOT_SIZE, count(shared.snapshot_size.load(Relaxed)));
     page.add_plain(&families::CACHE_ENTRIES, count(shared.cache_entries.load(Relaxed)));
     page.add_plain(&families::CACHE_REVISION, count(shared.cache_revision.load(Relaxed)));
     page.add_plain(&families::REPORT_MODE_ROUTES, count(shared.report_mode_routes.load(Relaxed)));

@@ -50,6 +50,7 @@ fn filled() -> (Metrics, Instant) {
     metrics.set_cache(9, Revision::new(42));
     metrics.sync_succeeded(Timestamp::from_unix_ms(1_768_478_400_250), start + Duration::from_secs(5));
     metrics.set_store_up(true);
+    metrics.set_snapshot(true, 77);
     metrics.set_report_mode_routes(3);
     metrics.count_reload(Reload::Applied);
     metrics.count_reload(Reload::Refused);
@@ -85,6 +86,8 @@ fn every_value_that_a_room_sets_is_shown() {
         "portcullis_sync_lag_seconds 2",
         "portcullis_sync_last_success_timestamp_seconds 1768478400.25",
         "portcullis_store_up 1",
+        "portcullis_snapshot_up 1",
+        "portcullis_snapshot_size_bytes 77",
         "portcullis_report_mode_routes 3",
         r#"portcullis_config_reloads_total{result="success"} 1"#,
         r#"portcullis_config_reloads_total{result="failure"} 1"#,

@@ -73,6 +73,10 @@ families! {
     SYNC_LAST_SUCCESS = GAUGE "portcullis_sync_last_success_timestamp_seconds" [];
     /// Whether the last attempt to reach the store succeeded (1) or not (0).
     STORE_UP = GAUGE "portcullis_store_up" [];
+    /// Whether a restart would find a snapshot that holds everything this node acknowledged (1) or none (0).
+    SNAPSHOT_UP = GAUGE "portcullis_snapshot_up" [];
+    /// Bytes of the snapshot on disk.
+    SNAPSHOT_SIZE = GAUGE "portcullis_snapshot_size_bytes" [];
     /// Routes that are in report mode and therefore let refused requests pass.
     REPORT_MODE_ROUTES = GAUGE "portcullis_report_mode_routes" [];
     /// Attempts to replace the running configuration, by result.

@@ -115,6 +115,12 @@ impl Metrics {
         *self.inner.shared.last_sync.lock() = Some((at, now));
     }
 
+    /// Notes whether a restart would find everything that was acknowledged on the disk, and how many bytes that is.
+    pub fn set_snapshot(&self, up: bool, size: u64) {
+        self.inner.shared.snapshot_up.store(up, Relaxed);
+        self.inner.shared.snapshot_size.store(size, Relaxed);
+    }
+
     /// Says whether the last attempt to reach the store succeeded.
     pub fn set_store_up(&self, up: bool) {
         self.inner.shared.store_up.store(up, Relaxed);

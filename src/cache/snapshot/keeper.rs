@@ -1,0 +1,201 @@
+//! The queue to the thread that writes the files.
+//!
+//! Whoever changes the set holds the queue's lock while doing so and queues what it did before letting go: whatever can be
+//! seen in the set is queued or on the disk.
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::watch;
+
+use super::SnapshotSettings;
+use super::place::Place;
+use super::record::Record;
+use super::restore::{Restored, restore};
+use super::writer::{Disk, Writer};
+use crate::cache::apply::Replica;
+use crate::domain::{Revision, StoreHead, Timestamp, time};
+
+/// More keys than this waiting for the disk, and they are let go: the next base holds them.
+const MOST_QUEUED: usize = if cfg!(test) { 1_000 } else { 100_000 };
+
+/// Tells which revision is applied.
+pub(in crate::cache) type Applied = watch::Sender<Option<Revision>>;
+
+/// How the snapshot is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SnapshotStatus {
+    /// Whether a restart would find one that holds everything applied.
+    pub is_current: bool,
+    /// Bytes of the base and the journals behind it.
+    pub len: u64,
+}
+
+/// The way to the thread.
+pub(in crate::cache) struct Keeper {
+    queue: Arc<Queue>,
+    settings: SnapshotSettings,
+    /// What the thread starts with, until it has started.
+    start: Option<(Applied, watch::Sender<SnapshotStatus>)>,
+}
+
+/// See the module.
+pub(super) struct Queue {
+    pub(super) waiting: Mutex<Waiting>,
+    pub(super) something: Condvar,
+}
+
+/// What the thread is to do.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) records: Vec<Record>,
+    /// How many keys the records hold.
+    pub(super) keys: usize,
+    /// Where the set stands.
+    pub(super) head: StoreHead,
+    /// When the store last confirmed that.
+    pub(super) as_of: Timestamp,
+    /// Whether the store was ever found to have lost commits.
+    pub(super) diverged: bool,
+    /// Whether the journal does not lead to `head`: everything was loaded anew, or too much was waiting.
+    pub(super) wants_base: bool,
+    /// Whether anything of this changed since the thread looked.
+    pub(super) has_news: bool,
+    pub(super) is_closed: bool,
+}
+
+impl Keeper {
+    /// A keeper that tells what is applied, and how it is.
+    pub(in crate::cache) fn new(
+        settings: SnapshotSettings,
+        applied: Applied,
+        status: watch::Sender<SnapshotStatus>,
+    ) -> Self {
+        let queue = Arc::new(Queue { waiting: Mutex::default(), something: Condvar::new() });
+        Self { queue, settings, start: Some((applied, status)) }
+    }
+
+    /// Claims the directory and fills an empty set from the files in it; false when there is nothing to start from, or it
+    /// cannot be used, which is logged. Starts the thread, which goes on from there. Blocks.
+    pub(in crate::cache) fn restore(&mut self, replica: &mut Replica) -> Option<(StoreHead, Timestamp)> {
+        let (applied, status) = self.start.take()?;
+        let place = Place::new(self.settings.directory.clone());
+        let lock = match place.claim() {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => {
+                tracing::warn!(
+                    "another gateway keeps its snapshot in {}; waiting for it to leave",
+                    place.path().display()
+                );
+                None
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "no snapshot can be kept in {}: a gateway that starts without its store will not find one",
+                    place.path().display()
+                );
+                None
+            }
+        };
+        let nothing_yet = Disk::Empty { try_at: time::monotonic_now() };
+        let (disk, found) = match lock.as_ref().map(|_| restore(&place, &self.settings.seal.load(), replica)) {
+            None | Some(Ok(None)) => (nothing_yet, None),
+            Some(Ok(Some(restored))) => {
+                let Restored { head, as_of, torn, diverged, journal, older } = restored;
+                if torn {
+                    tracing::warn!("the end of the snapshot was torn; it goes as far as was acknowledged");
+                }
+                let mut waiting = self.queue.waiting.lock();
+                (waiting.head, waiting.as_of, waiting.diverged) = (head, as_of, diverged);
+                (Disk::Current { journal: Box::new(journal), older, acknowledged: head }, Some((head, as_of)))
+            }
+            Some(Err(reason)) => {
+                tracing::error!(%reason, "the snapshot cannot be used; it is set aside");
+                let left = Disk::Outdated { try_at: time::monotonic_now() };
+                (place.set_aside().map_or(left, |()| nothing_yet), None)
+            }
+        };
+        let (queue, seal, set) = (Arc::clone(&self.queue), Arc::clone(&self.settings.seal), Arc::clone(replica.set()));
+        let writer = Writer::new(queue, place, seal, set, (applied, status), disk, lock);
+        // What was restored stays what is acknowledged.
+        if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || writer.run()) {
+            tracing::error!(%error, "the snapshot cannot be kept: no thread for it");
+        }
+        found
+    }
+
+    /// To be held while the set is changed.
+    pub(in crate::cache) fn begin(&self) -> Change<'_> {
+        Change { waiting: self.queue.waiting.lock(), something: &self.queue.something }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.queue.waiting.lock().is_closed = true;
+        self.queue.something.notify_one();
+    }
+}
+
+/// The set is being changed.
+pub(in crate::cache) struct Change<'a> {
+    waiting: MutexGuard<'a, Waiting>,
+    something: &'a Condvar,
+}
+
+impl Change<'_> {
+    /// This was applied.
+    pub(in crate::cache) fn applied(mut self, record: Record) {
+        self.waiting.head = record.head;
+        self.waiting.as_of = record.as_of;
+        self.waiting.keys += record.keys.len() + record.removed.len() + record.owners.len();
+        if self.waiting.keys > MOST_QUEUED {
+            self.waiting.want_base();
+        } else if !self.waiting.wants_base {
+            self.waiting.records.push(record);
+        }
+        self.tell();
+    }
+
+    /// Everything was loaded anew.
+    pub(in crate::cache) fn loaded(mut self, head: StoreHead, as_of: Timestamp, diverged: bool) {
+        self.waiting.head = head;
+        self.waiting.as_of = as_of;
+        self.waiting.diverged = diverged;
+        self.waiting.want_base();
+        self.tell();
+    }
+
+    /// The store confirmed that nothing else has happened.
+    pub(in crate::cache) fn confirmed(mut self, as_of: Timestamp) {
+        // The thread looks around by itself.
+        self.waiting.as_of = as_of;
+    }
+
+    fn tell(mut self) {
+        self.waiting.has_news = true;
+        self.something.notify_one();
+    }
+}
+
+impl Waiting {
+    pub(super) fn want_base(&mut self) {
+        self.wants_base = true;
+        self.records = Vec::new();
+        self.keys = 0;
+    }
+}
+
+impl Queue {
+    /// What is waiting to be appended, and when the store confirmed where it leads; `None` when it does not lead on from
+    /// what was appended.
+    pub(super) fn take(&self) -> Option<(Vec<Record>, Timestamp)> {
+        let mut waiting = self.waiting.lock();
+        if waiting.wants_base {
+            return None;
+        }
+        waiting.keys = 0;
+        Some((std::mem::take(&mut waiting.records), waiting.as_of))
+    }
+}
