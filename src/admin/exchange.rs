@@ -116,6 +116,11 @@ pub(super) enum ApiError {
         /// In words, for the log alone.
         reason: String,
     },
+    /// Whether the change was made is not known.
+    OutcomeUnknown {
+        /// In words, for the log alone.
+        reason: String,
+    },
     /// A bug of ours.
     Internal {
         /// In words, for the log alone.
@@ -124,7 +129,7 @@ pub(super) enum ApiError {
 }
 
 /// The codes of this API, beside those of the gate.
-pub(super) const CODES: [&str; 13] = [
+pub(super) const CODES: [&str; 14] = [
     "invalid_field",
     "invalid_value",
     "unsupported_media_type",
@@ -138,6 +143,7 @@ pub(super) const CODES: [&str; 13] = [
     "idempotency_key_reused",
     "import_busy",
     "store_unavailable",
+    "outcome_unknown",
 ];
 
 impl ApiError {
@@ -158,7 +164,9 @@ impl ApiError {
             | Self::Unacceptable { .. }
             | Self::ConfigRefused { .. }
             | Self::BadRows { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::ImportBusy | Self::StoreUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ImportBusy | Self::StoreUnavailable { .. } | Self::OutcomeUnknown { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -179,6 +187,7 @@ impl ApiError {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::ImportBusy => "import_busy",
             Self::StoreUnavailable { .. } => "store_unavailable",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
             Self::Internal { .. } => "internal_error",
         }
     }
@@ -198,6 +207,7 @@ impl ApiError {
             Self::IdempotencyKeyReused => "The Idempotency-Key was used for another request",
             Self::ImportBusy => "Others import",
             Self::StoreUnavailable { .. } => "The store does not answer",
+            Self::OutcomeUnknown { .. } => "Whether it was done is not known",
             Self::Internal { .. } => "The gateway failed",
         }
     }
@@ -217,6 +227,10 @@ impl ApiError {
             Self::IdempotencyKeyReused => "Use a new Idempotency-Key for another request.",
             Self::ImportBusy => "Nothing was changed. One import is worked on at a time; try again later.",
             Self::StoreUnavailable { .. } => "Nothing was changed. Requests with known keys go on; try again.",
+            Self::OutcomeUnknown { .. } => {
+                "The way to the store broke in the moment of the change. Repeat the request under the same \
+                 Idempotency-Key, or look whether it was made before you repeat it."
+            }
             Self::Internal { .. } => "The log says more under this request id.",
         }
     }
@@ -224,7 +238,7 @@ impl ApiError {
     /// The answer (RFC 9457).
     pub(super) fn answer(&self, request_id: &str, profile: ApiProfile) -> ApiAnswer {
         match self {
-            Self::StoreUnavailable { reason } | Self::Internal { reason } => {
+            Self::StoreUnavailable { reason } | Self::OutcomeUnknown { reason } | Self::Internal { reason } => {
                 tracing::error!(request_id, code = self.code(), reason = %reason, "a management request failed");
             }
             _ => {}
@@ -282,7 +296,11 @@ impl From<Refused> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let detail = error.to_string();
-        if error.is_trouble() { Self::StoreUnavailable { reason: detail } } else { Self::Conflict { detail } }
+        match error {
+            StoreError::Uncertain { .. } => Self::OutcomeUnknown { reason: detail },
+            error if error.is_trouble() => Self::StoreUnavailable { reason: detail },
+            _ => Self::Conflict { detail },
+        }
     }
 }
 

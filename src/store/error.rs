@@ -15,6 +15,11 @@ pub enum StoreError {
         /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The way to it broke in the very moment of a commit: whether the change was made is not known.
+    Uncertain {
+        /// What was tried, on what.
+        doing: String,
+    },
     /// The file is not a store of ours, or is damaged.
     Damaged {
         /// What was found.
@@ -68,7 +73,11 @@ impl StoreError {
     /// Whether the store itself is in trouble, rather than the request it refused.
     pub fn is_trouble(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Damaged { .. } | Self::Newer { .. } | Self::Older { .. } => true,
+            Self::Unavailable { .. }
+            | Self::Uncertain { .. }
+            | Self::Damaged { .. }
+            | Self::Newer { .. }
+            | Self::Older { .. } => true,
             Self::Duplicate { .. }
             | Self::UnknownOwner { .. }
             | Self::Revoked
@@ -88,6 +97,11 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unavailable { doing, source } => write!(f, "{doing}: {source}"),
+            Self::Uncertain { doing } => write!(
+                f,
+                "{doing}: the connection broke while the change was committed: look whether it was made before you \
+                 repeat it"
+            ),
             Self::Damaged { found } => write!(f, "the store is damaged: {found}"),
             Self::Newer { found, known } => write!(
                 f,
@@ -121,7 +135,8 @@ impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Unavailable { source, .. } => Some(source.as_ref()),
-            Self::Damaged { .. }
+            Self::Uncertain { .. }
+            | Self::Damaged { .. }
             | Self::Newer { .. }
             | Self::Older { .. }
             | Self::Duplicate { .. }

@@ -109,6 +109,15 @@ struct Answer {
     body: Bytes,
 }
 
+impl Answer {
+    /// Whether it says that nobody knows what was done: under the same key it may be asked again.
+    fn is_open(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+            && serde_json::from_slice::<Value>(&self.body)
+                .is_ok_and(|body| [&body["code"], &body["error"]["code"]].iter().any(|code| *code == "outcome_unknown"))
+    }
+}
+
 impl Client {
     /// For the key in the environment. Nothing is sent yet.
     ///
@@ -163,6 +172,9 @@ impl Client {
                 self.runtime.block_on(async { tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await });
             }
             match self.runtime.block_on(self.once(ask, key.as_deref())) {
+                Ok(answer) if key.is_some() && answer.is_open() => {
+                    lost = Some("the store's answer was lost".to_owned())
+                }
                 Ok(answer) => return read(&answer),
                 Err(Trouble::Unreached(why)) if lost.is_none() => {
                     return Err(Failure::Unreachable(format!("cannot reach {}: {why}", self.address)));

@@ -126,6 +126,9 @@ impl<'a> RowReader<'a> {
         record.active = row.flag("active")?.unwrap_or(true);
         record.created_at = row.parsed("created_at")?.unwrap_or(record.created_at);
         record.created_by = row.text("created_by")?.unwrap_or(record.created_by);
+        if record.created_by.chars().any(char::is_control) {
+            return Err("`created_by` holds a control character".to_owned());
+        }
         record.last_used_at = row.parsed("last_used_at")?;
         record.revoked_at = row.parsed("revoked_at")?;
         record.replaces = row.parsed("replaces")?;
@@ -182,6 +185,9 @@ impl<'a> RowReader<'a> {
                 let (prefix, last4) = (prefix.unwrap_or_default(), last4.unwrap_or_default());
                 if prefix.chars().count() > MAX_PREFIX_CHARS || last4.chars().count() > 4 {
                     return Err(format!("`prefix` has at most {MAX_PREFIX_CHARS} characters and `last4` has 4"));
+                }
+                if prefix.chars().chain(last4.chars()).any(char::is_control) {
+                    return Err("`prefix` or `last4` holds a control character".to_owned());
                 }
                 Ok(Identity { stored: Stored { hash, pepper: None, prefix, last4 }, kind: None, environment: None })
             }

@@ -140,6 +140,12 @@ impl PostgresAddress {
                 "Write %2F for `/`, and %3F for `?`",
             ));
         }
+        if path.contains(['@', '/']) {
+            return Err(flaw(
+                "the name of the database, or the password before it, holds an `@` or a `/`",
+                "Write %40 for `@`, and %2F for `/`",
+            ));
+        }
         // A password may hold an `@` that nobody escaped; a host never does.
         let (who, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = who.split_once(':').map_or((who, None), |(user, password)| (user, Some(password)));
@@ -156,8 +162,8 @@ impl PostgresAddress {
         let demand = match words.take("target_session_attrs").as_deref() {
             Some("read-write") => Demand::ReadWrite,
             Some("any") => Demand::Any,
-            None if servers.len() > 1 => Demand::ReadWrite,
-            None => Demand::Any,
+            // One name may lead to another server tomorrow, which is a standby until it is promoted.
+            None => Demand::ReadWrite,
             Some(_) => return Err(flaw("`target_session_attrs` is neither any nor read-write", "Write one of them")),
         };
         let application = words.take("application_name").unwrap_or_else(|| "portcullis".to_owned());
@@ -197,12 +203,8 @@ impl PostgresAddress {
             shown.push_str("&sslrootcert=");
             shown.push_str(&encode(&file.display().to_string()));
         }
-        if self.servers.len() > 1 || self.demand == Demand::ReadWrite {
-            shown.push_str("&target_session_attrs=");
-            shown.push_str(match self.demand {
-                Demand::Any => "any",
-                Demand::ReadWrite => "read-write",
-            });
+        if self.demand == Demand::Any {
+            shown.push_str("&target_session_attrs=any");
         }
         if self.application != "portcullis" {
             shown.push_str("&application_name=");

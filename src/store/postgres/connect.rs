@@ -1,5 +1,6 @@
 //! Making connections: to the servers of the URL, with bounds, and only where the tables are those this program knows.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,25 +76,57 @@ impl Source {
     /// A connection whose messages the caller carries.
     pub(super) async fn wire(&self) -> Result<Wire, Fault> {
         let patience = self.settings.connect_timeout;
-        match tokio::time::timeout(patience, self.config.connect(self.tls.clone())).await {
-            Ok(wire) => Ok(wire?),
+        match tokio::time::timeout(patience, self.first_that_answers()).await {
+            Ok(wire) => wire,
             Err(_) => Err(Fault::Silence(patience)),
+        }
+    }
+
+    /// Tries each address of each server with a share of the time for the whole of it: one that accepts connections and
+    /// says nothing hides none of the others.
+    async fn first_that_answers(&self) -> Result<Wire, Fault> {
+        let mut ways = Vec::new();
+        for server in &self.address().servers {
+            ways.extend(self.ways_to(server).await);
+        }
+        let share = self.settings.connect_timeout / u32::try_from(ways.len()).unwrap_or(1).max(1);
+        let mut trouble = Fault::Silence(share);
+        for way in ways {
+            trouble = match tokio::time::timeout(share, way.connect(self.tls.clone())).await {
+                Ok(Ok(wire)) => return Ok(wire),
+                Ok(Err(error)) => error.into(),
+                Err(_) => Fault::Silence(share),
+            };
+        }
+        Err(trouble)
+    }
+
+    /// The addresses behind a server's name. A name that leads nowhere stays, to be told of.
+    async fn ways_to(&self, server: &Server) -> Vec<Config> {
+        let mut config = self.config.clone();
+        match server {
+            Server::Unix(directory, port) => vec![config.host_path(directory).port(*port).clone()],
+            Server::Tcp(host, port) => {
+                config.host(host).port(*port);
+                let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+                let mut addresses: Vec<IpAddr> = found.into_iter().flatten().map(|address| address.ip()).collect();
+                addresses.dedup();
+                if addresses.is_empty() {
+                    return vec![config];
+                }
+                addresses.into_iter().map(|address| config.clone().hostaddr(address).clone()).collect()
+            }
         }
     }
 }
 
+/// What connections to all servers have in common.
 fn config(settings: &PostgresSettings) -> Config {
     let address = &settings.address;
     let mut config = Config::new();
     config.user(&address.user).dbname(&address.database).application_name(&address.application);
     if let Some(password) = &address.password {
         config.password(password.reveal());
-    }
-    for server in &address.servers {
-        match server {
-            Server::Tcp(host, port) => config.host(host).port(*port),
-            Server::Unix(directory, port) => config.host_path(directory).port(*port),
-        };
     }
     config.ssl_mode(match address.encryption {
         Encryption::Disable => SslMode::Disable,
@@ -104,9 +137,6 @@ fn config(settings: &PostgresSettings) -> Config {
         Demand::Any => TargetSessionAttrs::Any,
         Demand::ReadWrite => TargetSessionAttrs::ReadWrite,
     });
-    // Where there are several servers, one that does not answer leaves time for the next.
-    let servers = u32::try_from(address.servers.len()).unwrap_or(1).max(1);
-    config.connect_timeout(settings.connect_timeout / servers);
     config.keepalives_idle(KEEPALIVE).keepalives_interval(KEEPALIVE / 4).keepalives_retries(4);
     config.tcp_user_timeout(KEEPALIVE * 2);
     config

@@ -49,9 +49,26 @@ impl Fault {
             Self::Silence(_) | Self::Unknown => true,
             // What the server says about a statement leaves the connection as it is; other errors are the connection's.
             Self::Server(error) => match error.as_db_error() {
-                Some(said) => said.severity() == "FATAL" || said.severity() == "PANIC",
+                // A server that has become a standby, or is set to read only, is not the one to stay at.
+                Some(said) => is_last_word(said) || *said.code() == SqlState::READ_ONLY_SQL_TRANSACTION,
                 None => is_of_connection(error),
             },
+            Self::Odd(_) | Self::Told(_) => false,
+        }
+    }
+
+    /// Whether a commit that was answered like this may have happened all the same: a pooler tells the loss of its own
+    /// connection in the server's words.
+    pub(super) fn leaves_commit_open(&self) -> bool {
+        match self {
+            Self::Server(error) => error.as_db_error().is_none_or(|said| {
+                let code = said.code();
+                is_last_word(said)
+                    || code.code().starts_with("08")
+                    || code.code().starts_with("57P")
+                    || *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+            }),
+            Self::Silence(_) | Self::Unknown => true,
             Self::Odd(_) | Self::Told(_) => false,
         }
     }
@@ -86,16 +103,18 @@ impl Fault {
                 doing,
                 format!("no answer within {after:?}; see whether the server, and the network to it, are well"),
             ),
-            Self::Unknown => StoreError::unavailable(
-                doing,
-                "the connection broke while the change was committed: look whether it was made before you repeat it",
-            ),
+            Self::Unknown => StoreError::Uncertain { doing },
             Self::Server(error) if is_conversion(&error) => {
                 StoreError::Damaged { found: format!("{place} while {doing}: {}", chain(&error)) }
             }
             Self::Server(error) => StoreError::unavailable(doing, explain(&error, address)),
         }
     }
+}
+
+/// Whether the server ends the connection with this.
+fn is_last_word(said: &tokio_postgres::error::DbError) -> bool {
+    said.severity() == "FATAL" || said.severity() == "PANIC"
 }
 
 /// A column of a type or a length that the schema does not allow.
@@ -108,10 +127,16 @@ fn is_of_connection(error: &tokio_postgres::Error) -> bool {
     !is_conversion(error) && !error.to_string().starts_with("error serializing parameter")
 }
 
+const READ_ONLY: &str = "this server is a standby, or set to read only: name the primary in `store.url`";
+
 /// What the server says, with a way to mend it. Its details are left out: they may quote a row.
 fn explain(error: &tokio_postgres::Error, address: &PostgresAddress) -> String {
     let Some(said) = error.as_db_error() else {
-        return format!("{}; start the server, or correct `store.url`", chain(error));
+        let said = chain(error);
+        // The library's words for a server that is not the one that `target_session_attrs` asks for.
+        let fix =
+            if said.contains("does not allow writes") { READ_ONLY } else { "start the server, or correct `store.url`" };
+        return format!("{said}; {fix}");
     };
     let PostgresAddress { user, database, .. } = address;
     let code = said.code();
@@ -127,10 +152,12 @@ fn explain(error: &tokio_postgres::Error, address: &PostgresAddress) -> String {
         "wait until the server has started".to_owned()
     } else if *code == SqlState::QUERY_CANCELED {
         "the server is busy, or `store.statement_timeout` is too short for it".to_owned()
+    } else if *code == SqlState::LOCK_NOT_AVAILABLE {
+        "another change, a large import say, takes long; try again".to_owned()
     } else if *code == SqlState::DISK_FULL {
         "free some space on the server".to_owned()
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        "this server is a standby, or set to read only: name the primary in `store.url`".to_owned()
+        READ_ONLY.to_owned()
     } else if *code == SqlState::DUPLICATE_PSTATEMENT || *code == SqlState::INVALID_SQL_STATEMENT_NAME {
         "a pooler in between gives each transaction another connection: write `pooler: transaction`".to_owned()
     } else if code.code().starts_with("42") || code.code().starts_with("3F") {

@@ -155,7 +155,14 @@ pub(super) async fn migrate(
     let from = match make_room(session).await? {
         Room::New => 0,
         Room::Ours => match look(session, steps).await? {
-            State::Older(version) => version as usize,
+            State::Older(version) => {
+                // Whoever is about to write sees the new schema, or is done before it.
+                let found = session.rows_once("SELECT to_regclass('portcullis.head') IS NOT NULL").await?;
+                if found.first().is_some_and(|row| row.try_get(0).unwrap_or(false)) {
+                    session.rows_once("SELECT revision FROM portcullis.head FOR UPDATE").await?;
+                }
+                version as usize
+            }
             State::Known => steps.len(),
             other => return Err(other.refusal(address).into()),
         },

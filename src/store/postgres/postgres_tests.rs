@@ -158,6 +158,89 @@ async fn a_server_that_goes_and_comes_back_is_used_again() {
 }
 
 #[tokio::test]
+async fn nothing_that_another_role_of_the_database_made_is_called() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    // Fits better than the operator of the system itself, which is for two bigints.
+    server.sql(
+        &database.name,
+        "CREATE FUNCTION public.trap(bigint, integer) RETURNS bigint LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'trapped'; END $$; \
+         CREATE OPERATOR public.% (FUNCTION = public.trap, LEFTARG = bigint, RIGHTARG = integer)",
+    );
+    for pooler in [Pooler::None, Pooler::Transaction] {
+        let StoreSettings::Postgres(settings) = postgres_settings(&database.url(), pooler) else { panic!() };
+        let mut session = Source::new(&settings).unwrap().connect_unchecked().await.unwrap();
+        let rows = session.rows_once("SELECT 7::bigint % 4::integer").await.unwrap();
+        assert_eq!(rows[0].get::<_, i64>(0), 3, "{pooler:?}");
+        session.begin().await.unwrap();
+        let rows = session.rows_once("SELECT 7::bigint % 4::integer").await.unwrap();
+        assert_eq!(rows[0].get::<_, i64>(0), 3, "{pooler:?}");
+        session.commit().await.unwrap();
+    }
+    server.recycle(database);
+}
+
+#[tokio::test]
+async fn behind_a_pooler_every_statement_has_its_bounds() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    let StoreSettings::Postgres(settings) = postgres_settings(&database.url(), Pooler::Transaction) else { panic!() };
+    let mut session = Source::new(&settings).unwrap().connect_unchecked().await.unwrap();
+    let shown =
+        session.rows_once("SELECT current_setting('lock_timeout'), current_setting('search_path')").await.unwrap();
+    assert_eq!(shown[0].get::<_, String>(0), "30s");
+    assert_eq!(shown[0].get::<_, String>(1), "pg_catalog");
+    // An error ends its transaction: the next statement finds none.
+    session.rows_once("SELECT 1 FROM portcullis.nothing").await.unwrap_err();
+    assert_eq!(session.rows_once("SELECT 1").await.unwrap().len(), 1);
+    server.recycle(database);
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_hides_none_of_the_others() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", silent.local_addr().unwrap().port(), server.port());
+    let store = try_open(&database.url_at(&hosts)).unwrap();
+    insert(&store, 1).await.unwrap();
+    drop(store);
+    server.recycle(database);
+}
+
+#[tokio::test]
+async fn a_server_that_turned_read_only_is_not_stayed_at() {
+    let Some(server) = own_postgres_or_left_out(&[]) else { return };
+    let database = server.database();
+    let store = try_open(&database.url()).unwrap();
+    insert(&store, 1).await.unwrap();
+    let turn = |change: &str| {
+        server.sql("postgres", change);
+        server.sql("postgres", "SELECT pg_reload_conf()");
+    };
+    turn("ALTER SYSTEM SET default_transaction_read_only = on");
+    let told = async || insert(&store, 2).await.err().map(|error| error.to_string());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let told = loop {
+        match told().await {
+            Some(told) => break told,
+            None => assert!(tokio::time::Instant::now() < deadline, "it still takes writes"),
+        }
+        store.writer().revoke(key_id(2), by(), NOW).await.ok();
+    };
+    assert!(told.contains("read only") || told.contains("read-only"), "{told}");
+    // Nothing is asked of it any more, not by connections that were open either.
+    let told = insert(&store, 3).await.unwrap_err().to_string();
+    assert!(told.contains("read-only") || told.contains("read only"), "{told}");
+    turn("ALTER SYSTEM RESET default_transaction_read_only");
+    while insert(&store, 4).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline + Duration::from_secs(20), "it is not used again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn who_answers_is_believed_as_far_as_sslmode_says() {
     let (ca, stranger) = (TestCa::new("PostgreSQL"), TestCa::new("stranger"));
     let identity = ca.server(&["db.test"]);

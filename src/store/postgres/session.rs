@@ -80,8 +80,9 @@ impl Session {
         self.patience = patience;
     }
 
-    /// Bounds that hold for everything said over this connection. Behind a pooler there is no such thing: there each
-    /// transaction has its own.
+    /// Bounds that hold for everything said over this connection, and a search path on which no other role of a shared
+    /// database can put an operator or a function of its own. Behind a pooler there is no such thing: there each transaction
+    /// has its own.
     pub(super) async fn set_bounds(&mut self) -> Result<(), Fault> {
         match self.pooler {
             Pooler::None => self.run(&bounds("", self.statement_timeout)).await,
@@ -91,7 +92,8 @@ impl Session {
 
     /// A transaction that changes something.
     pub(super) async fn begin(&mut self) -> Result<(), Fault> {
-        self.begin_as("BEGIN").await
+        // Whatever the role's or the database's default is.
+        self.begin_as("BEGIN ISOLATION LEVEL READ COMMITTED").await
     }
 
     /// A transaction that sees one moment and changes nothing.
@@ -115,8 +117,11 @@ impl Session {
                 self.state = State::Idle;
                 Ok(())
             }
-            Err(Fault::Server(error)) if error.as_db_error().is_some() => Err(error.into()),
-            Err(_) => Err(Fault::Unknown),
+            Err(fault) if fault.leaves_commit_open() => {
+                self.state = State::Broken;
+                Err(Fault::Unknown)
+            }
+            Err(fault) => Err(fault),
         }
     }
 
@@ -142,6 +147,31 @@ impl Session {
 
     /// The rows that a statement answers.
     pub(super) async fn rows(&mut self, sql: &Sql, values: Values<'_>) -> Result<Vec<Row>, Fault> {
+        if !self.is_alone() {
+            return self.rows_within(sql, values).await;
+        }
+        self.begin().await?;
+        let rows = self.rows_within(sql, values).await;
+        self.end_alone(rows).await
+    }
+
+    /// Whether what is said now has no bounds: behind a pooler, outside of a transaction.
+    fn is_alone(&self) -> bool {
+        self.pooler == Pooler::Transaction && self.state == State::Idle
+    }
+
+    /// Ends the transaction around a single statement.
+    async fn end_alone<T>(&mut self, done: Result<T, Fault>) -> Result<T, Fault> {
+        match done {
+            Ok(done) => self.commit().await.map(|()| done),
+            Err(fault) => {
+                self.leave_transaction().await;
+                Err(fault)
+            }
+        }
+    }
+
+    async fn rows_within(&mut self, sql: &Sql, values: Values<'_>) -> Result<Vec<Row>, Fault> {
         let answer = match self.statement(sql).await? {
             Some(statement) => within(self.patience, self.client.query(&statement, values)).await,
             None => {
@@ -164,6 +194,15 @@ impl Session {
 
     /// How many rows a statement changed.
     pub(super) async fn execute(&mut self, sql: &Sql, values: Values<'_>) -> Result<u64, Fault> {
+        if !self.is_alone() {
+            return self.execute_within(sql, values).await;
+        }
+        self.begin().await?;
+        let changed = self.execute_within(sql, values).await;
+        self.end_alone(changed).await
+    }
+
+    async fn execute_within(&mut self, sql: &Sql, values: Values<'_>) -> Result<u64, Fault> {
         let answer = match self.statement(sql).await? {
             Some(statement) => within(self.patience, self.client.execute(&statement, values)).await,
             None => {
@@ -176,6 +215,15 @@ impl Session {
 
     /// The rows of a statement that is said once, or whose answer changes its form.
     pub(super) async fn rows_once(&mut self, statement: &str) -> Result<Vec<Row>, Fault> {
+        if !self.is_alone() {
+            return self.rows_once_within(statement).await;
+        }
+        self.begin().await?;
+        let rows = self.rows_once_within(statement).await;
+        self.end_alone(rows).await
+    }
+
+    async fn rows_once_within(&mut self, statement: &str) -> Result<Vec<Row>, Fault> {
         let answer = within(self.patience, self.client.query_typed(statement, &[])).await;
         self.note(answer)
     }
@@ -218,7 +266,7 @@ async fn within<T>(
 fn bounds(scope: &str, statement_timeout: Duration) -> String {
     let (statement, idle) = (statement_timeout.as_millis(), IDLE_IN_TRANSACTION.as_millis());
     format!(
-        "SET {scope} statement_timeout = {statement}; SET {scope} lock_timeout = {statement}; \
-         SET {scope} idle_in_transaction_session_timeout = {idle}"
+        "SET {scope} search_path = pg_catalog; SET {scope} statement_timeout = {statement}; \
+         SET {scope} lock_timeout = {statement}; SET {scope} idle_in_transaction_session_timeout = {idle}"
     )
 }

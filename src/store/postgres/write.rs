@@ -41,12 +41,12 @@ pub(super) async fn write(
 /// The newest revision, which stays so until this transaction ends. Somebody may have changed the schema since this
 /// connection was made: then nothing is written by rules that hold no more.
 async fn lock_head(session: &mut Session) -> Result<Revision, Fault> {
-    const LOCK: Sql = Sql::new(
-        "SELECT revision, (SELECT max(version) FROM portcullis.migrations) FROM portcullis.head FOR UPDATE",
-        &[],
-    );
+    const LOCK: Sql = Sql::new("SELECT revision FROM portcullis.head FOR UPDATE", &[]);
+    // A statement of its own: it sees what was committed while the lock was waited for.
+    const VERSION: Sql = Sql::new("SELECT max(version) FROM portcullis.migrations", &[]);
     let row = session.only(&LOCK, &[]).await?;
-    let (found, known) = (get::<Option<i64>>(&row, 1)?.unwrap_or_default(), migrate::known());
+    let version = session.only(&VERSION, &[]).await?;
+    let (found, known) = (get::<Option<i64>>(&version, 0)?.unwrap_or_default(), migrate::known());
     let found = u32::try_from(found).unwrap_or(u32::MAX);
     match found.cmp(&known) {
         std::cmp::Ordering::Equal => revision(&row, 0),

@@ -70,3 +70,59 @@ async fn a_link_that_dies_without_a_word_slows_no_request() {
         gateway.get("/v1/orders/1").bearer(&late).await.status == 200
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wire_that_is_cut_at_any_moment_of_a_change_is_told_of_truthfully() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    let wire = Wire::to(([127, 0, 0, 1], server.port()).into()).await;
+    let origin = Origin::start().await;
+    let through = database.url_at(&wire.address().to_string());
+    let gateway = prepare(site(&through, "", ""), &database, &origin).start().await;
+    let operator = operator(&gateway).await;
+    let named = async |name: &str| {
+        let listed = gateway.cli(&["keys", "list", "--output", "json"]).await.success().json();
+        listed.as_array().unwrap().iter().filter(|key| key["name"] == name).count()
+    };
+    let mut told = std::collections::BTreeMap::new();
+    for step in 0..24_u64 {
+        let name = format!("k{step}");
+        let create = || {
+            Call::to(gateway.admin_address(), "POST", "/v1/keys")
+                .bearer(&operator)
+                .header("content-type", "application/json")
+                .header("idempotency-key", &name)
+                .body(json!({ "name": name, "scopes": [] }).to_string())
+        };
+        wire.slow(Duration::from_millis(4));
+        let asked = tokio::spawn(create().attempt());
+        tokio::time::sleep(Duration::from_millis(16 * step)).await;
+        wire.cut();
+        let answer = asked.await.unwrap().unwrap();
+        wire.slow(Duration::ZERO);
+        wire.mend();
+        let code = match answer.status {
+            // 202: made, and not heard of by this gateway itself, as the wire is cut.
+            201 | 202 => "done".to_owned(),
+            503 => answer.json()["code"].as_str().unwrap().to_owned(),
+            _ => panic!("{answer:?}"),
+        };
+        match code.as_str() {
+            "store_unavailable" => assert_eq!(named(&name).await, 0, "nothing was changed, it said at step {step}"),
+            "done" => assert_eq!(named(&name).await, 1, "step {step}"),
+            "outcome_unknown" => {}
+            other => panic!("{other}"),
+        }
+        *told.entry(code).or_insert(0) += 1;
+        eventually!("it is done in the end", {
+            let again = create().await;
+            if again.status == 201 {
+                gateway.site().vault().keep(again.json()["key"].as_str().unwrap());
+            }
+            again.status == 201
+        });
+        assert_eq!(named(&name).await, 1, "once, whatever was told at step {step}");
+    }
+    assert!(told.contains_key("outcome_unknown"), "no cut met a commit: {told:?}");
+    assert!(told.contains_key("store_unavailable"), "{told:?}");
+}
