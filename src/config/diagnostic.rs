@@ -104,6 +104,8 @@ codes! {
     NotStapled = "not-stapled", Warning;
     /// A setting weakens a protection.
     Weakened = "weakened", Warning;
+    /// Two settings go badly together.
+    Mismatch = "mismatch", Warning;
 }
 
 /// A stretch of a file.

@@ -110,7 +110,8 @@ pub(crate) async fn open(
     let (stream, alpn_h2) = match &endpoint.tls {
         None => (Stream::Plain(Socket::Tcp(tcp)), false),
         Some(tls) => {
-            let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
+            let config = if protocol == Protocol::H1 { &tls.h1_config } else { &tls.config };
+            let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
             let name: ServerName<'static> = tls.server_name.clone();
             let stream = connector.connect(name, tcp).await?;
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

@@ -15,8 +15,8 @@ use super::course::{Broken, Course, Next};
 use super::engine::Context;
 use super::observe::Exchange;
 use super::outgoing::Outgoing;
-use super::pool::{H1Lease, H2Lease, Lease, Wanted};
-use super::settings::{Balance, UpstreamTimeouts};
+use super::pool::{H1Lease, H2Lease, Lease, NO_TUNNEL, Wanted};
+use super::settings::{Balance, Protocol, UpstreamTimeouts};
 use super::target::{Target, Upstream};
 use super::timer::Timer;
 use super::tunnel::PendingTunnel;
@@ -41,6 +41,9 @@ impl Outgoing {
         (number, upstream): (usize, &Arc<Upstream>),
         exchange: &mut Option<Exchange>,
     ) -> Result<Answer, Failure> {
+        if self.wants_tunnel.is_some() && matches!(upstream.settings.protocol, Protocol::H2 | Protocol::H2c) {
+            return Err(NO_TUNNEL);
+        }
         let is_bodiless = self.upload.is_none();
         let is_harmless = is_bodiless && self.method.is_idempotent() && self.wants_tunnel.is_none();
         let begun = exchange.as_ref().map_or_else(monotonic_now, Exchange::begun);
@@ -56,7 +59,7 @@ impl Outgoing {
             {
                 exchange.loads(target);
             }
-            let protocol = target.protocol_for(upstream.settings.protocol, cx.is_grpc);
+            let protocol = target.protocol_for(upstream.settings.protocol, cx.is_grpc, self.wants_tunnel.is_some());
             let wanted = Wanted { upstream, target, protocol, is_trial: course.choice.is_trial };
             let leased = match cx.engine.pool.lease_idle(wanted) {
                 Some(lease) => Ok(lease),

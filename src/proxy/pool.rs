@@ -31,6 +31,10 @@ const FIRST_DIALS: usize = 32;
 /// How long a request waits for its turn to open one.
 const DIAL_PATIENCE: Duration = Duration::from_millis(100);
 
+/// What a client is told that wants to leave HTTP where the upstream speaks HTTP/2 alone, which nobody can leave.
+pub(crate) const NO_TUNNEL: Failure =
+    Failure::BadRequest { detail: "What stands behind this path speaks HTTP/2 alone, which has no upgrades." };
+
 /// One worker's connections.
 pub(crate) struct Pool {
     timers: Rc<Timers>,
@@ -307,6 +311,15 @@ impl Dial {
                 tracing::warn!(upstream_target = %target.label, "no descriptor is left for an upstream connection");
                 return Err(Failure::UpstreamBusy);
             }
+            // No failure of the target: it speaks what it speaks.
+            Ok(Err(error))
+                if *protocol == Protocol::H1
+                    && upstream.settings.protocol == Protocol::Auto
+                    && refuses_alpn(&error) =>
+            {
+                tracing::warn!(upstream_target = %target.label, "the upstream does not speak HTTP/1.1 (ALPN)");
+                return Err(NO_TUNNEL);
+            }
             Ok(Err(error)) => {
                 tracing::warn!(upstream_target = %target.label, %error, "upstream connection failed");
                 if !is_ours(&error) {
@@ -342,6 +355,13 @@ fn is_ours(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let own = [Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
     error.raw_os_error().is_some_and(|code| own.iter().any(|own| own.raw_os_error() == code))
+}
+
+/// Whether a handshake failed because the peer speaks none of the protocols it was offered.
+fn refuses_alpn(error: &std::io::Error) -> bool {
+    use rustls::{AlertDescription, Error};
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
+    matches!(error, Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol))
 }
 
 enum Waited {

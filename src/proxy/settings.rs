@@ -117,7 +117,7 @@ pub struct RetryBudget {
 /// Which HTTP an upstream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1, or what ALPN says over TLS. gRPC requests go over HTTP/2.
+    /// HTTP/1.1, or what ALPN says over TLS. gRPC requests go over HTTP/2, what may become a tunnel over HTTP/1.1.
     Auto,
     /// HTTP/1.1.
     H1,

@@ -27,6 +27,8 @@ pub(crate) struct Endpoint {
 pub(crate) struct EndpointTls {
     /// Roots, versions, ALPN and our own certificate.
     pub(crate) config: Arc<rustls::ClientConfig>,
+    /// The same for connections that must speak HTTP/1.1.
+    pub(crate) h1_config: Arc<rustls::ClientConfig>,
     /// The name that is checked and sent as SNI.
     pub(crate) server_name: ServerName<'static>,
 }
@@ -148,7 +150,7 @@ fn open_target(settings: &UpstreamSettings, url: &http::Uri) -> Result<Arc<Targe
         .then(|| {
             let client = TlsClient::load(&settings.tls, settings.protocol).map_err(UpstreamError::Tls)?;
             let server_name = client.server_name(&host).map_err(|error| UpstreamError::Tls(vec![error]))?;
-            Ok(EndpointTls { config: client.config(), server_name })
+            Ok(EndpointTls { config: client.config(), h1_config: client.h1_config(), server_name })
         })
         .transpose()?;
     let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -164,9 +166,11 @@ fn open_target(settings: &UpstreamSettings, url: &http::Uri) -> Result<Arc<Targe
 }
 
 impl Target {
-    /// Which HTTP a request to this target goes over, as far as that is known before connecting.
-    pub(crate) fn protocol_for(&self, configured: Protocol, is_grpc: bool) -> Protocol {
+    /// Which HTTP a request to this target goes over, as far as that is known before connecting. A tunnel begins in
+    /// HTTP/1.1 (RFC 9110 §7.8).
+    pub(crate) fn protocol_for(&self, configured: Protocol, is_grpc: bool, wants_tunnel: bool) -> Protocol {
         match configured {
+            Protocol::Auto if wants_tunnel => Protocol::H1,
             Protocol::Auto if is_grpc && self.endpoint.tls.is_none() => Protocol::H2c,
             Protocol::Auto | Protocol::H1 | Protocol::H2 | Protocol::H2c => configured,
         }

@@ -17,6 +17,7 @@ use super::settings::{Protocol, UpstreamTls};
 #[derive(Debug, Clone)]
 pub(crate) struct TlsClient {
     config: Arc<ClientConfig>,
+    h1_config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
 }
 
@@ -51,12 +52,26 @@ impl TlsClient {
             Protocol::H1 => vec![b"http/1.1".to_vec()],
             Protocol::H2 | Protocol::H2c => vec![b"h2".to_vec()],
         };
-        Ok(Self { config: Arc::new(config), server_name })
+        let config = Arc::new(config);
+        let h1_config = match protocol {
+            Protocol::Auto => {
+                let mut config = (*config).clone();
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+                Arc::new(config)
+            }
+            Protocol::H1 | Protocol::H2 | Protocol::H2c => Arc::clone(&config),
+        };
+        Ok(Self { config, h1_config, server_name })
     }
 
-    /// The configuration of every connection to it.
+    /// The configuration of connections that speak whatever it speaks.
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.config)
+    }
+
+    /// The configuration of those that must not speak HTTP/2, where both may be spoken.
+    pub(crate) fn h1_config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.h1_config)
     }
 
     /// The name that is checked and sent as SNI to the target `host`, which may be a bracketed IPv6 address.

@@ -55,6 +55,9 @@ fn alpn_offers_what_the_protocol_setting_says() {
         let shaken = handshake(Arc::clone(&server), client.config(), "up.example").unwrap();
         assert_eq!(shaken.alpn.as_deref(), Some(expected), "{protocol:?}");
     }
+    let (auto, one) = (TlsClient::load(&believing(&ca), Protocol::Auto).unwrap(), [b"http/1.1".to_vec()]);
+    assert_eq!(auto.h1_config().alpn_protocols, one, "what must not speak HTTP/2 does not offer it");
+    assert_eq!(auto.config().alpn_protocols.len(), 2);
 }
 
 #[test]

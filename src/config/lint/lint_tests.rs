@@ -19,6 +19,13 @@ fn lints_warn_and_do_not_refuse() {
             "no route asks for the scope `b`",
         ),
         (with("roles: { r: [orders:*] }"), Code::IdleRole, "1:14 roles.r[0]", "covers no scope"),
+        (
+            with_routes("  - { path: /a, upstream: app, scopes: [a, b], upgrade: [websocket] }\n")
+                .replace("app: { kind: echo }", "app: { targets: [{ url: \"http://127.0.0.1:1\" }], protocol: h2c }"),
+            Code::Mismatch,
+            "6:57 routes[0].upgrade",
+            "no connection is upgraded",
+        ),
         (with("mode: report"), Code::ReportMode, "1:7 mode", "let through"),
         (
             with("mode: report\nreport: { until: 2001-01-01 }"),

@@ -11,6 +11,7 @@ use super::resolve::{Resolved, ResolvedRoute, rule_of};
 use crate::admin;
 use crate::domain::{Scope, Timestamp, did_you_mean};
 use crate::gate::{BUILT_IN_UPSTREAM, Demand, Mode, RouteSettings};
+use crate::proxy::{Protocol, UpstreamSettings};
 use crate::route::{Idle, PathPattern};
 use crate::server::staple_fault;
 
@@ -24,6 +25,7 @@ pub(crate) fn lint(resolved: &Resolved, now: Timestamp, findings: &mut Findings)
     shadow::check(&resolved.routes, findings);
     unused(resolved, findings);
     staples(resolved, now, findings);
+    tunnels(resolved, findings);
     for (at, why) in &resolved.marks.weakened {
         findings.note(Problem::new(Code::Weakened, *at, why.clone()));
     }
@@ -33,6 +35,22 @@ fn staples(resolved: &Resolved, now: Timestamp, findings: &mut Findings) {
     for (ocsp, cert, at) in &resolved.marks.staples {
         if let Some(fault) = staple_fault(ocsp, cert, now) {
             findings.note(Problem::new(Code::NotStapled, *at, fault.to_string()));
+        }
+    }
+}
+
+/// Routes that let connections be upgraded where nothing but HTTP/2 is spoken.
+fn tunnels(resolved: &Resolved, findings: &mut Findings) {
+    for route in resolved.routes.iter().filter(|route| !route.settings.forward.upgrade.is_empty()) {
+        let behind = |upstream: &&UpstreamSettings| upstream.name == route.settings.upstream;
+        let upstream = resolved.settings.upstreams.iter().find(behind);
+        if let (Some(upstream), Some(at)) = (upstream, route.upgrade_at)
+            && matches!(upstream.protocol, Protocol::H2 | Protocol::H2c)
+        {
+            let name = &upstream.name;
+            let message = format!("the upstream `{name}` speaks HTTP/2 alone, in which no connection is upgraded");
+            let problem = Problem::new(Code::Mismatch, at, message);
+            findings.note(problem.fix("Write `upgrade: []` here, or `protocol: auto` there"));
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct ResolvedRoute {
     pub(crate) mapped_at: Vec<At<Scope>>,
     /// Its own `mode`.
     pub(crate) mode_at: Option<PlaceId>,
+    /// Its own `upgrade`.
+    pub(crate) upgrade_at: Option<PlaceId>,
 }
 
 pub(super) fn routes(
@@ -117,7 +119,8 @@ fn resolve_route(
         source: findings.sources.source_span(*at),
     };
     let mode_at = value.mode.as_ref().map(|mode| mode.at);
-    ResolvedRoute { settings, path_at: value.path.at, rules, mapped_at, mode_at }
+    let upgrade_at = value.upgrade.as_ref().map(|upgrade| upgrade.at);
+    ResolvedRoute { settings, path_at: value.path.at, rules, mapped_at, mode_at, upgrade_at }
 }
 
 /// What the route is to the management API, when that is what stands behind it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_testkit::{Answer, Gateway, Key, Origin, RawClient, eventually, patient};
+use portcullis_testkit::{Answer, Gateway, Key, Origin, RawClient, TestCa, eventually, patient};
 
 use crate::{scene, tools};
 
@@ -152,6 +152,61 @@ async fn an_upstream_that_agrees_to_something_else_opens_no_tunnel() {
         raw.send(format!("GET /socket HTTP/1.1\r\nHost: shop.test\r\n{HANDSHAKE}\r\n")).await;
         raw.response().await.refused(502, "upstream_unreachable");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_begins_in_http1_also_where_requests_go_over_http2() {
+    let ca = TestCa::new("ours");
+    let origin = Origin::tls(&ca, &["h2", "http/1.1"]).await;
+    origin.answer_at("/socket", Answer::tunnel());
+    let gateway = behind_tls(&origin, &ca).await;
+    for _ in 0..2 {
+        gateway.get("/").await.expect(200);
+        assert_eq!(origin.last().version, http::Version::HTTP_2);
+        let mut raw = gateway.raw().await;
+        raw.send(format!("GET /socket HTTP/1.1\r\nHost: shop.test\r\n{HANDSHAKE}\r\n")).await;
+        raw.response().await.expect(101);
+        raw.send("ping").await;
+        assert_eq!(raw.bytes(4).await, b"ping");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_http2_alone_is_spoken_a_handshake_is_answered_and_is_no_fault_of_the_server() {
+    let ca = TestCa::new("ours");
+    let origin = Origin::tls(&ca, &["h2"]).await;
+    let gateway = behind_tls(&origin, &ca).await;
+    let fixed = Origin::start().await;
+    let config = r#"
+listeners: [{ bind: "127.0.0.1:0" }]
+upstreams: { far: { targets: [{ url: "http://{{far}}" }], protocol: h2c } }
+routes: [{ path: "/**", upstream: far, auth: none, upgrade: [websocket] }]
+"#;
+    let fixed_gateway = scene::site(config).upstream("far", &fixed).start().await;
+    for gateway in [&gateway, &fixed_gateway] {
+        for _ in 0..4 {
+            let mut raw = gateway.raw().await;
+            raw.send(format!("GET /socket HTTP/1.1\r\nHost: shop.test\r\n{HANDSHAKE}\r\n")).await;
+            let answer = raw.response().await.refused(400, "bad_request");
+            assert!(answer.text().contains("HTTP/2 alone"), "{answer:?}");
+        }
+        gateway.get("/").await.expect(200);
+        let metrics = gateway.metrics().await;
+        assert_eq!(metrics.sum("portcullis_upstream_ejections_total", &[]), 0.0);
+        assert!(!gateway.logs().text().contains("a target fails"), "{}", gateway.logs().text());
+    }
+    assert!(origin.requests().iter().chain(&fixed.requests()).all(|request| request.path() == "/"));
+}
+
+/// A gateway in front of an origin that speaks TLS.
+async fn behind_tls(origin: &Origin, ca: &TestCa) -> Gateway {
+    let config = r#"
+workers: 1
+listeners: [{ bind: "127.0.0.1:0" }]
+upstreams: { far: { targets: [{ url: "https://{{far}}" }], tls: { ca: ca.pem, server_name: localhost } } }
+routes: [{ path: "/**", upstream: far, auth: none }]
+"#;
+    scene::site(config).upstream("far", origin).file("ca.pem", ca.pem()).start().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
