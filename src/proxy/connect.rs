@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 
 use super::body::RequestBody;
-use super::exec::LocalExecutor;
+use super::exec::UpstreamExecutor;
 use super::settings::Protocol;
 use super::target::Endpoint;
 use crate::telemetry::UpstreamConnectionGauge;
@@ -136,7 +136,7 @@ async fn h2(
     address: SocketAddr,
     now_ms: u64,
 ) -> io::Result<Opened> {
-    let (sender, mut connection) = http2::Builder::new(LocalExecutor)
+    let (sender, mut connection) = http2::Builder::new(UpstreamExecutor)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
         .max_header_list_size(64 * 1024)

@@ -10,7 +10,8 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use super::answer::{Answer, Length, pass_fields};
-use super::body::{BodyError, Download, DownloadParts, ReplyBody, RequestBody, SendError, Sending, UploadProgress};
+use super::body::{BodyError, Download, DownloadParts, Lender, ReplyBody, RequestBody};
+use super::body::{SendError, Sending, UploadProgress};
 use super::course::{Broken, Course, Next};
 use super::engine::Context;
 use super::observe::Exchange;
@@ -101,17 +102,24 @@ impl Outgoing {
                     }
                 }
                 Lease::H2(mut lease) => {
-                    let (sent, body) = self.h2_request(target)?;
+                    let request = self.h2_request(target)?;
+                    let (lender, body) = match self.upload.take().map(Lender::lend) {
+                        Some((lender, body)) => (Some(lender), body),
+                        None => (None, RequestBody::Empty),
+                    };
                     // Boxed like dialing.
-                    match Box::pin(self.ask_h2(cx, &mut lease, sent, body)).await {
+                    match Box::pin(self.ask_h2(cx, &mut lease, request.map(|()| body))).await {
                         Ok(answer) => {
                             course.note_answer(cx, answer.status().as_u16());
                             if let Some(exchange) = exchange {
                                 exchange.head_arrived(answer.status().as_u16(), &upstream.settings.name);
                             }
-                            return self.begin_h2_answer(cx, answer, lease, exchange);
+                            return self.begin_h2_answer(cx, answer, (lease, lender), exchange);
                         }
-                        Err(broken) => broken,
+                        Err(broken) => {
+                            self.upload = lender.and_then(|lender| lender.take_back());
+                            broken
+                        }
                     }
                 }
             };
@@ -130,7 +138,7 @@ impl Outgoing {
     }
 
     /// The same request for HTTP/2: taken apart again.
-    fn h2_request(&mut self, target: &Target) -> Result<(Request<()>, RequestBody), Failure> {
+    fn h2_request(&self, target: &Target) -> Result<Request<()>, Failure> {
         let malformed = Failure::BadRequest { detail: "The Host field is malformed." };
         let mut lines = self.lines();
         let host = lines.all("host").next().unwrap_or(target.authority.as_bytes()).to_vec();
@@ -145,22 +153,17 @@ impl Outgoing {
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = Uri::from_parts(parts).map_err(|_| malformed)?;
         *request.headers_mut() = HeaderMap::from(&lines);
-        let body = match self.upload.take() {
-            None => RequestBody::Empty,
-            Some(upload) => RequestBody::Upload { upload, over: false },
-        };
-        Ok((request, body))
+        Ok(request)
     }
 
     async fn ask_h2(
         &mut self,
         cx: &Context,
         lease: &mut H2Lease,
-        request: Request<()>,
-        body: RequestBody,
+        request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Broken> {
         let timer = cx.engine.timers.timer();
-        let mut sent = std::pin::pin!(lease.connection.sender.try_send_request(request.map(|()| body)));
+        let mut sent = std::pin::pin!(lease.connection.sender.try_send_request(request));
         let mut watch = Watch::begin(&timer, self.progress.as_deref(), &self.timeouts);
         let answered = std::future::poll_fn(|cx| {
             if let Poll::Ready(answer) = sent.as_mut().poll(cx) {
@@ -185,12 +188,7 @@ impl Outgoing {
                 Ok(answer)
             }
             Some(Err(mut error)) => match error.take_message() {
-                Some(unsent) => {
-                    if let RequestBody::Upload { upload, over: false } = unsent.into_body() {
-                        self.upload = Some(upload);
-                    }
-                    Err(Broken::Unsent)
-                }
+                Some(_) => Err(Broken::Unsent),
                 None => {
                     tracing::debug!(error = %error.error(), "the exchange with the upstream broke");
                     match self.failure_or(Failure::UpstreamUnreachable) {
@@ -245,6 +243,7 @@ impl Outgoing {
             incoming: None,
             lease: Lease::H1(lease),
             sending: unsent,
+            lender: None,
             was_sent_whole,
             timers: Rc::clone(&cx.engine.timers),
             idle_after: self.timeouts.idle,
@@ -259,7 +258,7 @@ impl Outgoing {
         &mut self,
         cx: &Context,
         answer: Response<Incoming>,
-        lease: H2Lease,
+        (lease, lender): (H2Lease, Option<Lender>),
         exchange: &mut Option<Exchange>,
     ) -> Result<Answer, Failure> {
         let (parts, incoming) = answer.into_parts();
@@ -277,8 +276,9 @@ impl Outgoing {
             (_, None, Some(length)) if self.method != Method::HEAD && !cx.is_grpc => Length::Exact(length),
             (_, None, _) => Length::Unknown,
         };
-        if self.method == Method::HEAD || length_is_absent(parts.status) {
-            // Whatever comes behind such a head is no body, over whichever HTTP it goes on.
+        // Whatever comes behind such a head is no body, over whichever HTTP it goes on.
+        let is_bodiless = self.method == Method::HEAD || length_is_absent(parts.status);
+        if is_bodiless && lender.is_none() {
             if let Some(exchange) = exchange.take() {
                 exchange.finish_with(parts.status, 0);
             }
@@ -293,9 +293,10 @@ impl Outgoing {
             });
         }
         let download = Download::new(DownloadParts {
-            incoming: Some(incoming),
+            incoming: (!is_bodiless).then_some(incoming),
             lease: Lease::H2(lease),
             sending: None,
+            lender,
             was_sent_whole: true,
             timers: Rc::clone(&cx.engine.timers),
             idle_after: self.timeouts.idle,

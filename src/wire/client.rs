@@ -141,6 +141,9 @@ impl ClientWire {
     /// Why there will be no more of it.
     pub fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyFault>> {
         let polled = self.poll_data(cx);
+        if polled.is_pending() {
+            self.progress.read_by(cx);
+        }
         // Nobody waits for the client any more, whatever came of it.
         self.progress.enter(if polled.is_pending() { Phase::Body } else { Phase::Exchange });
         polled

@@ -101,6 +101,8 @@ pub struct Progress {
     taking: Pace,
     wish: Cell<Wish>,
     waker: RefCell<Option<Waker>>,
+    /// Another task that waits for the body of a request.
+    reader: RefCell<Option<Waker>>,
 }
 
 impl Progress {
@@ -116,6 +118,7 @@ impl Progress {
             taking: Pace::default(),
             wish: Cell::new(Wish::Nothing),
             waker: RefCell::new(None),
+            reader: RefCell::new(None),
         }
     }
 
@@ -170,6 +173,18 @@ impl Progress {
     #[inline]
     pub fn served_by(&self, cx: &Context<'_>) {
         let mut slot = self.waker.borrow_mut();
+        match &mut *slot {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *slot = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Remembers the task that waits for the body of a request, where that is another: every wish wakes it too.
+    pub fn read_by(&self, cx: &Context<'_>) {
+        if self.waker.borrow().as_ref().is_some_and(|served| served.will_wake(cx.waker())) {
+            return;
+        }
+        let mut slot = self.reader.borrow_mut();
         match &mut *slot {
             Some(waker) => waker.clone_from(cx.waker()),
             None => *slot = Some(cx.waker().clone()),
@@ -275,9 +290,7 @@ impl Progress {
     fn wish(&self, wish: Wish) {
         self.wish.set(wish);
         // Taken out first: a waker may run code that comes back here.
-        let waker = self.waker.borrow_mut().take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        let wakers = [self.waker.borrow_mut().take(), self.reader.borrow_mut().take()];
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }

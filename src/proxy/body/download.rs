@@ -11,11 +11,13 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming};
 
+use super::lent::Lender;
+use super::rest::{Rest, Way};
 use super::upload::Sending;
 use super::{BodyError, BodyPatience, ReplyBody, as_ms, next_recheck};
 use crate::proxy::asked::trailers_of;
 use crate::proxy::observe::Exchange;
-use crate::proxy::pool::{H1Lease, Lease};
+use crate::proxy::pool::Lease;
 use crate::proxy::timer::{Timer, Timers};
 use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
@@ -80,6 +82,8 @@ pub(crate) struct Download {
     lease: Option<Lease>,
     /// What is left of the request.
     sending: Option<Sending>,
+    /// The same over HTTP/2, where a task of the connection sends it.
+    lender: Option<Lender>,
     /// The task that sends it, where this does not.
     sending_task: Option<tokio::task::AbortHandle>,
     /// What is left of the request although the answer is over.
@@ -121,35 +125,6 @@ enum State {
     Broken,
 }
 
-/// What is left of a request although its answer is over, and where it goes.
-struct Rest {
-    lease: H1Lease,
-    sending: Sending,
-    /// The upstream's patience; the client's is its connection's business.
-    idle: Timer,
-    idle_after: Duration,
-}
-
-impl Rest {
-    fn new(lease: H1Lease, sending: Sending, timers: &Rc<Timers>, idle_after: Duration) -> Self {
-        let idle = timers.timer();
-        idle.arm(idle_after);
-        Self { lease, sending, idle, idle_after }
-    }
-
-    /// Sends it to its end, or until either side wants no more.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let before = self.sending.sent_bytes();
-        if self.sending.poll(cx, &mut self.lease.connection.wire).is_ready() {
-            return Poll::Ready(());
-        }
-        if self.sending.sent_bytes() != before {
-            self.idle.arm(self.idle_after);
-        }
-        self.idle.poll_elapsed(cx)
-    }
-}
-
 /// What streams from an HTTP/2 upstream.
 struct H2Incoming {
     incoming: Incoming,
@@ -164,6 +139,8 @@ pub(crate) struct DownloadParts {
     pub(crate) lease: Lease,
     /// What is left of the request.
     pub(crate) sending: Option<Sending>,
+    /// The request's body, over HTTP/2.
+    pub(crate) lender: Option<Lender>,
     /// Whether nothing is.
     pub(crate) was_sent_whole: bool,
     /// The clock, and where a timer is made once one is needed.
@@ -181,13 +158,14 @@ pub(crate) struct DownloadParts {
 impl Download {
     /// Streams an answer.
     pub(crate) fn new(parts: DownloadParts) -> Self {
-        let DownloadParts { incoming, lease, sending, was_sent_whole, timers, idle_after, recheck, finish, is_watched } =
-            parts;
+        let DownloadParts { incoming, lease, sending, lender, was_sent_whole, timers, idle_after, .. } = parts;
+        let DownloadParts { recheck, finish, is_watched, .. } = parts;
         let next_recheck_ms = next_recheck(recheck.as_ref(), &timers);
         let mut download = Self {
             incoming: incoming.map(|incoming| H2Incoming { incoming, at_hand: Bytes::new() }),
             lease: Some(lease),
             sending,
+            lender,
             sending_task: None,
             rest: None,
             is_watched,
@@ -232,26 +210,37 @@ impl Download {
         }
         self.state = if broken.is_some() { State::Broken } else { State::Over };
         let lease = self.lease.take();
-        if broken.is_some() {
-            self.incoming = None;
-        } else if let Some(Lease::H1(lease)) = lease {
-            if self.trailers.is_none() {
-                self.trailers = trailers_of(lease.connection.wire.trailers());
+        // An upstream that answers early may still want all of the request.
+        let rest = match lease {
+            Some(_) | None if broken.is_some() => {
+                self.incoming = None;
+                None
             }
-            if self.was_sent_whole {
-                lease.give_back(self.timers.now_ms());
-            } else if let Some(sending) = self.sending.take() {
-                // An upstream that answers early may still want all of it.
-                let mut rest = Rest::new(lease, sending, &self.timers, self.idle_after);
-                if self.is_watched {
-                    // Its stream is over, and with it whoever would ask.
-                    drop(tokio::task::spawn_local(std::future::poll_fn(move |cx| rest.poll(cx))));
-                } else {
-                    self.rest = Some(Box::new(rest));
+            Some(Lease::H1(lease)) => {
+                if self.trailers.is_none() {
+                    self.trailers = trailers_of(lease.connection.wire.trailers());
                 }
+                if self.was_sent_whole {
+                    lease.give_back(self.timers.now_ms());
+                    None
+                } else {
+                    self.sending.take().map(|sending| Way::H1(lease, sending))
+                }
+            }
+            Some(Lease::H2(lease)) => self.lender.take().map(|lender| Way::H2(lender, lease)),
+            None => None,
+        };
+        if let Some(way) = rest {
+            let mut rest = Rest::new(way, &self.timers, self.idle_after);
+            if self.is_watched {
+                // Its stream is over, and with it whoever would ask.
+                drop(tokio::task::spawn_local(std::future::poll_fn(move |cx| rest.poll(cx))));
+            } else {
+                self.rest = Some(Box::new(rest));
             }
         }
         self.sending = None;
+        self.lender = None;
         if let Some(task) = self.sending_task.take() {
             task.abort();
         }
@@ -372,7 +361,10 @@ impl Download {
                         self.end(None);
                         Poll::Ready(Ok(None))
                     }
-                    Err(()) => self.broke(BodyError::Upstream(Failure::UpstreamUnreachable)),
+                    Err(()) => {
+                        let own = self.lender.as_ref().and_then(Lender::failure).map(BodyError::Client);
+                        self.broke(own.unwrap_or(BodyError::Upstream(Failure::UpstreamUnreachable)))
+                    }
                 }
             }
             Poll::Pending => {

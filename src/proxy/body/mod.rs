@@ -1,6 +1,8 @@
 //! Bodies on their way: request bodies up, answer bodies down. Nothing is buffered whole.
 
 mod download;
+mod lent;
+mod rest;
 mod upload;
 
 use std::cell::RefCell;
@@ -14,7 +16,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 pub(crate) use self::download::{Download, DownloadParts, Watched};
-pub(crate) use self::upload::{RequestBody, SendError, Sending, Upload, UploadProgress};
+pub(crate) use self::lent::{Lender, RequestBody, spawn_sending};
+pub(crate) use self::upload::{SendError, Sending, Upload, UploadProgress};
 use super::timer::Timers;
 use super::watch::KeyWatch;
 use crate::framing::Fault;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
 
 use super::{BodyError, BodyPatience, failure_of, next_recheck};
 use crate::proxy::asked::{ClientBody, trailers_of};
@@ -221,7 +221,7 @@ impl Upload {
     }
 
     /// All the data at hand, as a piece of its own.
-    fn take_bytes(&mut self) -> Bytes {
+    pub(super) fn take_bytes(&mut self) -> Bytes {
         if let Source::H2 { at_hand, .. } = &mut self.source {
             let bytes = std::mem::take(at_hand);
             // Nothing is left of it: this only sees whether it was the last.
@@ -236,12 +236,22 @@ impl Upload {
     }
 
     /// What goes on of the trailers, once the data is over.
-    fn take_trailers(&mut self) -> Option<HeaderMap> {
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
         let trailers = match &mut self.source {
             Source::H1(wire) => wire.with_trailers(trailers_of),
             Source::H2 { trailers, .. } => trailers.take().map(|trailers| *trailers),
         };
         trailers.and_then(|trailers| self.trailers.clean(trailers))
+    }
+
+    /// What the engine sees of it.
+    pub(super) fn progress(&self) -> &Rc<UploadProgress> {
+        &self.progress
+    }
+
+    /// Whether neither data nor trailers follow; a body that may have trailers is over when it says so.
+    pub(super) fn is_end_stream(&self) -> bool {
+        matches!(self.trailers, TrailerRule::Drop) && self.is_over()
     }
 
     fn is_over(&self) -> bool {
@@ -254,54 +264,6 @@ impl Upload {
     fn fail<T>(&self, failure: Failure) -> Poll<Result<T, BodyError>> {
         self.progress.failure.set(Some(failure));
         Poll::Ready(Err(BodyError::Client(failure)))
-    }
-}
-
-/// A request body as it goes to an upstream over HTTP/2.
-pub(crate) enum RequestBody {
-    /// There is none.
-    Empty,
-    /// One that streams from the client.
-    Upload {
-        /// What streams.
-        upload: Box<Upload>,
-        /// Whether its end was given away.
-        over: bool,
-    },
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self::Upload { upload, over } = self.get_mut() else { return Poll::Ready(None) };
-        if *over {
-            return Poll::Ready(None);
-        }
-        match ready!(upload.poll_data(cx)) {
-            Ok(Some(_)) => Poll::Ready(Some(Ok(Frame::data(upload.take_bytes())))),
-            Ok(None) => {
-                *over = true;
-                Poll::Ready(upload.take_trailers().map(|trailers| Ok(Frame::trailers(trailers))))
-            }
-            Err(error) => Poll::Ready(Some(Err(error))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            // A body that may have trailers is over when it says so.
-            Self::Upload { over, upload } => *over || matches!(upload.trailers, TrailerRule::Drop) && upload.is_over(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Upload { upload, .. } => upload.exact_len().map_or_else(SizeHint::default, SizeHint::with_exact),
-        }
     }
 }
 

@@ -6,6 +6,7 @@ mod faults;
 mod floods;
 mod forwarding;
 mod framing;
+mod h2_bodies;
 mod headers;
 mod http2;
 mod neighbours;
