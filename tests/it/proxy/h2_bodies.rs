@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use portcullis_testkit::h2_frames::RST_STREAM;
-use portcullis_testkit::h2_server::{NO_CONTENT, OK};
-use portcullis_testkit::{Gateway, H2Server, RawPeer, ScriptedOrigin, eventually};
+use portcullis_testkit::h2_frames::{DATA, END_STREAM, HEADERS, RST_STREAM, WINDOW_UPDATE};
+use portcullis_testkit::h2_server::{NO_CONTENT, OK, WINDOW};
+use portcullis_testkit::{Gateway, H2Server, RawPeer, ScriptedOrigin, eventually, patient};
 
 use crate::scene;
 
@@ -150,5 +150,48 @@ async fn an_upstream_that_takes_nothing_is_told_when_the_client_leaves() {
         drop(raw);
         eventually!("the upstream is told", told.load(Ordering::SeqCst) == round);
         let_go(&gateway, &mut before).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_answers_at_once_still_gets_the_whole_body_byte_for_byte() {
+    const LENGTH: usize = 300_000;
+    let expected: Vec<u8> = (0..LENGTH).map(|at| (at % 251) as u8).collect();
+    for block in [OK, NO_CONTENT] {
+        let (whole, mut received) = tokio::sync::mpsc::unbounded_channel();
+        let upstream = ScriptedOrigin::start(move |peer: RawPeer| {
+            let whole = whole.clone();
+            async move {
+                let room = 1u32 << 20;
+                let Some(mut server) = H2Server::begin(peer, &[(WINDOW, room)]).await else { return };
+                server.say(WINDOW_UPDATE, 0, 0, &room.to_be_bytes()).await;
+                let mut body = Vec::new();
+                while let Some(frame) = server.frame().await {
+                    match frame.kind {
+                        HEADERS => server.answer(frame.stream, block).await,
+                        DATA => body.extend_from_slice(&frame.payload),
+                        _ => {}
+                    }
+                    if frame.kind == DATA && frame.flags & END_STREAM != 0 {
+                        let _ = whole.send(std::mem::take(&mut body));
+                    }
+                }
+            }
+        })
+        .await;
+        let gateway = in_front_of(&upstream, "").await;
+        for _ in 0..3 {
+            let mut raw = gateway.raw().await;
+            raw.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n")).await;
+            let answer = raw.response().await;
+            assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
+            for piece in expected.chunks(30_000) {
+                raw.send(piece).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let body = tokio::time::timeout(patient(Duration::from_secs(10)), received.recv()).await;
+            assert!(body.expect("the whole body arrives") == Some(expected.clone()), "it is another body");
+            assert!(raw.is_closed_within(Duration::from_secs(5)).await);
+        }
     }
 }
