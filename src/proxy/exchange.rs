@@ -417,34 +417,36 @@ impl H1Asking<'_> {
     }
 }
 
-/// The time an upstream has: while the request is being sent, to take some of it; afterwards, to begin its answer.
+/// The time an upstream has: while the request is being sent, to take some of what is at hand; afterwards, to begin its
+/// answer. While the client is waited for, it has all the time that the client has.
 struct Watch<'a> {
     timer: &'a Timer,
     progress: Option<&'a UploadProgress>,
     timeouts: &'a UpstreamTimeouts,
-    seen: (u64, bool),
+    begun_ms: u64,
+    deadline_ms: u64,
 }
 
 impl<'a> Watch<'a> {
     fn begin(timer: &'a Timer, progress: Option<&'a UploadProgress>, timeouts: &'a UpstreamTimeouts) -> Self {
-        let seen = moved_of(progress);
-        timer.arm(if seen.1 { timeouts.first_byte } else { timeouts.idle });
-        Self { timer, progress, timeouts, seen }
+        Self { timer, progress, timeouts, begun_ms: timer.now_ms(), deadline_ms: 0 }
     }
 
-    fn poll_elapsed(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        let moved = moved_of(self.progress);
-        if moved != self.seen {
-            self.seen = moved;
-            self.timer.arm(if moved.1 { self.timeouts.first_byte } else { self.timeouts.idle });
+    fn poll_elapsed(&mut self, cx: &std::task::Context<'_>) -> Poll<()> {
+        let now = self.timer.now_ms();
+        let (since, span) = match self.progress {
+            None => (self.begun_ms, self.timeouts.first_byte),
+            Some(progress) if progress.finished.get() => (progress.moved_ms.get(), self.timeouts.first_byte),
+            Some(progress) if progress.waits_for_client.get() => (now, self.timeouts.idle),
+            Some(progress) => (progress.moved_ms.get(), self.timeouts.idle),
+        };
+        let span_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let deadline = since.max(self.begun_ms).saturating_add(span_ms);
+        if std::mem::replace(&mut self.deadline_ms, deadline) != deadline {
+            self.timer.arm(Duration::from_millis(deadline.saturating_sub(now)));
         }
         self.timer.poll_elapsed(cx)
     }
-}
-
-/// How many bytes of a body were taken, and whether it was taken whole; one that there is not, was.
-fn moved_of(progress: Option<&UploadProgress>) -> (u64, bool) {
-    progress.map_or((0, true), |progress| (progress.bytes.get(), progress.finished.get()))
 }
 
 impl Context {

@@ -136,6 +136,11 @@ impl Timer {
         self.timers.entries.borrow_mut()[self.slot].deadline_ms = deadline;
     }
 
+    /// What its clock shows.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.timers.now_ms()
+    }
+
     /// Lets no deadline pass.
     pub(crate) fn disarm(&self) {
         let entry = &mut self.timers.entries.borrow_mut()[self.slot];

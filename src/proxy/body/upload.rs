@@ -25,6 +25,10 @@ pub(crate) struct UploadProgress {
     pub(crate) bytes: Cell<u64>,
     /// Whether the last byte was taken.
     pub(crate) finished: Cell<bool>,
+    /// Whether the client is what everybody waits for.
+    pub(crate) waits_for_client: Cell<bool>,
+    /// When the client last gave something, or the upstream took something, on the coarse clock.
+    pub(crate) moved_ms: Cell<u64>,
     /// Why it stopped, when it did before its end.
     pub(crate) failure: Cell<Option<Failure>>,
     /// Who waits for the answer, where another task sends the body: its patience begins when the body is sent.
@@ -132,6 +136,18 @@ impl Upload {
     /// # Errors
     /// Why there will be no more. What the client is told about it stands in the progress.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
+        let polled = self.poll_next(cx);
+        if self.progress.waits_for_client.replace(polled.is_pending()) && polled.is_ready() {
+            self.moved();
+        }
+        polled
+    }
+
+    fn moved(&self) {
+        self.progress.moved_ms.set(self.timers.now_ms());
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
         let len = match &mut self.source {
             Source::H1(wire) => match ready!(wire.poll_body(cx)) {
                 Ok(len) => len,
@@ -208,6 +224,9 @@ impl Upload {
                 looked
             }
         };
+        if taken > 0 {
+            self.moved();
+        }
         self.counted -= taken.min(self.counted);
         if self.counted == 0 && self.is_over() {
             self.progress.finish();
@@ -224,6 +243,7 @@ impl Upload {
     pub(super) fn take_bytes(&mut self) -> Bytes {
         if let Source::H2 { at_hand, .. } = &mut self.source {
             let bytes = std::mem::take(at_hand);
+            self.moved();
             // Nothing is left of it: this only sees whether it was the last.
             self.counted = 0;
             self.consume(0);

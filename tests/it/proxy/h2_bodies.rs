@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_testkit::h2_frames::{DATA, END_STREAM, HEADERS, RST_STREAM, WINDOW_UPDATE};
 use portcullis_testkit::h2_server::{NO_CONTENT, OK, WINDOW};
-use portcullis_testkit::{Gateway, H2Server, RawPeer, ScriptedOrigin, eventually, patient};
+use portcullis_testkit::{Gateway, H2Server, Origin, RawPeer, ScriptedOrigin, eventually, patient};
 
 use crate::scene;
 
@@ -194,4 +194,64 @@ async fn an_upstream_that_answers_at_once_still_gets_the_whole_body_byte_for_byt
             assert!(raw.is_closed_within(Duration::from_secs(5)).await);
         }
     }
+}
+
+/// What a client is told that stalls, behind an upstream whose patience is this.
+async fn stalled_behind(gateway: &Gateway) -> portcullis_testkit::Response {
+    let begun = Instant::now();
+    let answer = owing(gateway).await.response().await;
+    assert!(begun.elapsed() >= Duration::from_millis(900), "it has all its time: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < patient(Duration::from_secs(4)), "{:?}", begun.elapsed());
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_stalls_is_told_so_and_the_upstream_is_not_blamed() {
+    // It takes everything, and answers what is whole.
+    let upstream = ScriptedOrigin::start(move |peer: RawPeer| async move {
+        let Some(mut server) = H2Server::begin(peer, &[]).await else { return };
+        while let Some(frame) = server.frame().await {
+            if frame.kind == HEADERS && frame.flags & END_STREAM != 0 {
+                let number = [vec![0x88, 0, 8], b"x-number\x01".to_vec(), vec![b'0' + server.number() as u8]].concat();
+                server.answer(frame.stream, &number).await;
+            }
+        }
+    })
+    .await;
+    for idle in ["300ms", "30s"] {
+        let settings = format!(", timeouts: {{ idle: {idle} }}, ejection: {{ failures: 1, server_errors: true }}");
+        let gateway = in_front_of(&upstream, &settings).await;
+        let number = gateway.get("/").await.expect(200).header("x-number").unwrap().to_owned();
+        for _ in 0..2 {
+            stalled_behind(&gateway).await.refused(408, "request_timeout");
+        }
+        let again = gateway.get("/").await.expect(200);
+        assert_eq!(again.header("x-number"), Some(number.as_str()), "the connection goes on");
+        assert!(!gateway.logs().text().contains("a target fails"), "{}", gateway.logs().text());
+    }
+    let origin = Origin::start().await;
+    let config = r#"
+limits: { stall_timeout: 1s }
+listeners: [{ bind: "127.0.0.1:0" }]
+upstreams: { far: { targets: [{ url: "http://{{far}}" }], timeouts: { idle: 300ms } } }
+routes: [{ path: "/**", upstream: far, auth: none }]
+"#;
+    let gateway = scene::site(config).upstream("far", &origin).start().await;
+    stalled_behind(&gateway).await.refused(408, "request_timeout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_takes_nothing_is_504_however_long_the_client_may_stall() {
+    let upstream = ScriptedOrigin::start(move |peer: RawPeer| async move {
+        let Some(mut server) = H2Server::begin(peer, &[(WINDOW, 10)]).await else { return };
+        while server.frame().await.is_some() {}
+    })
+    .await;
+    let gateway = in_front_of(&upstream, ", timeouts: { idle: 300ms }").await;
+    let mut raw = gateway.raw().await;
+    raw.send("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await;
+    let begun = Instant::now();
+    raw.send(vec![b'x'; 200_000]).await;
+    raw.response().await.refused(504, "upstream_timeout");
+    assert!(begun.elapsed() < patient(Duration::from_millis(900)), "{:?}", begun.elapsed());
 }
