@@ -177,8 +177,9 @@ impl Outgoing {
         .await;
         let connection = &lease.connection;
         // Whatever is at the other end may not speak HTTP/2 at all, or may have fallen silent for good: the next request
-        // tries anew. Those under way on a connection that was proven go on.
-        if answered.is_none() || !matches!(&answered, Some(Ok(_))) && !connection.proven.get() {
+        // tries anew. Those under way on a connection that was proven go on. What the client did tells nothing of it.
+        let is_theirs = self.progress.as_ref().is_none_or(|progress| progress.failure.get().is_none());
+        if is_theirs && (answered.is_none() || !matches!(&answered, Some(Ok(_))) && !connection.proven.get()) {
             connection.broken.set(true);
         }
         match answered {

@@ -152,7 +152,7 @@ impl Upload {
             Source::H1(wire) => match ready!(wire.poll_body(cx)) {
                 Ok(len) => len,
                 Err(BodyFault::Fault(fault)) => return self.fail(failure_of(fault)),
-                Err(BodyFault::Gone) => return Poll::Ready(Err(BodyError::ClientGone)),
+                Err(BodyFault::Gone) => return self.gone(),
             },
             Source::H2 { incoming, at_hand, trailers, stall, patience, pace, waiting_since_ms, .. } => loop {
                 if !at_hand.is_empty() {
@@ -172,7 +172,7 @@ impl Upload {
                 }
                 match frame {
                     None => break None,
-                    Some(Err(_)) => return Poll::Ready(Err(BodyError::ClientGone)),
+                    Some(Err(_)) => return self.gone(),
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) => {
                             pace.moved(0, data.len() as u64);
@@ -279,6 +279,12 @@ impl Upload {
             Source::H1(wire) => wire.is_body_over(),
             Source::H2 { incoming, at_hand, .. } => at_hand.is_empty() && incoming.is_end_stream(),
         }
+    }
+
+    /// Whoever is gone reads no answer; that it broke off is nobody else's fault.
+    fn gone<T>(&self) -> Poll<Result<T, BodyError>> {
+        self.progress.failure.set(Some(Failure::RequestTimeout));
+        Poll::Ready(Err(BodyError::ClientGone))
     }
 
     fn fail<T>(&self, failure: Failure) -> Poll<Result<T, BodyError>> {

@@ -255,3 +255,21 @@ async fn an_upstream_that_takes_nothing_is_504_however_long_the_client_may_stall
     raw.response().await.refused(504, "upstream_timeout");
     assert!(begun.elapsed() < patient(Duration::from_millis(900)), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_in_its_body_is_no_fault_of_the_upstream() {
+    let (upstream, resets) = upstream(|server, stream| async move { (server, stream) }).await;
+    let gateway = in_front_of(&upstream, ", ejection: { failures: 1, server_errors: true }").await;
+    for round in 1..=3 {
+        let mut raw = gateway.raw().await;
+        raw.send("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n0123456789").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(raw);
+        eventually!("the upstream is told", resets.load(Ordering::SeqCst) == round);
+    }
+    let left = |line: &serde_json::Value| line["code"] == "request_timeout";
+    gateway.access_line_where("the client is to blame", left).await;
+    assert!(!gateway.logs().text().contains("a target fails"), "{}", gateway.logs().text());
+    let connections = upstream.heads().iter().filter(|head| head.starts_with("PRI ")).count();
+    assert_eq!(connections, 1, "the connection goes on");
+}
