@@ -18,6 +18,8 @@ const MAX_UNSENT: usize = 3;
 pub(super) enum Broken {
     /// The upstream has seen nothing of it.
     Unsent,
+    /// The upstream says that it has done nothing about it.
+    Unprocessed,
     /// It closed the connection without a byte: as if it had been about to, request or not.
     Closed,
     /// It may have.
@@ -28,7 +30,7 @@ impl Broken {
     /// What the client is told.
     pub(super) fn failure(self) -> Failure {
         match self {
-            Self::Unsent | Self::Closed => Failure::UpstreamUnreachable,
+            Self::Unsent | Self::Unprocessed | Self::Closed => Failure::UpstreamUnreachable,
             Self::Sent(failure) => failure,
         }
     }
@@ -91,6 +93,10 @@ impl<'a> Course<'a> {
     pub(super) fn after(&mut self, broken: &Broken, was_used: bool, is_harmless: bool) -> Option<Next> {
         let next = if was_used && !self.choice.is_trial { Next::Same } else { Next::OtherOrSame };
         match broken {
+            Broken::Unprocessed if self.unsent < MAX_UNSENT => {
+                self.unsent += 1;
+                Some(Next::OtherOrSame)
+            }
             Broken::Unsent if self.unsent < MAX_UNSENT => {
                 self.unsent += 1;
                 Some(next)
@@ -99,7 +105,7 @@ impl<'a> Course<'a> {
                 self.repeated = true;
                 Some(next)
             }
-            Broken::Unsent | Broken::Closed | Broken::Sent(_) => None,
+            Broken::Unsent | Broken::Unprocessed | Broken::Closed | Broken::Sent(_) => None,
         }
     }
 
@@ -134,15 +140,15 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Notes what tells about the target. That it closes a connection between two requests does not, nor what the client
-    /// did.
+    /// Notes what tells about the target. That it closes a connection between two requests does not, nor that it has
+    /// enough to do or ends in order, nor what the client did.
     #[cold]
     pub(super) fn note_failure(&self, cx: &Context, broken: &Broken, was_used: bool) {
         let tells = match broken {
             Broken::Unsent | Broken::Closed => !was_used,
             Broken::Sent(Failure::UpstreamUnreachable) => true,
             Broken::Sent(Failure::UpstreamTimeout) => self.upstream.settings.ejection.server_errors,
-            Broken::Sent(_) => false,
+            Broken::Unprocessed | Broken::Sent(_) => false,
         };
         if tells {
             let target = &self.upstream.targets[self.choice.at];

@@ -124,7 +124,8 @@ impl Outgoing {
                 }
             };
             course.note_failure(cx, &broken, was_used);
-            let next = course.after(&broken, was_used, is_harmless);
+            let is_whole = is_bodiless || self.upload.is_some();
+            let next = course.after(&broken, was_used, is_harmless).filter(|_| is_whole);
             match next {
                 Some(next) if course.go_on(cx, next) => {}
                 Some(_) | None => return Err(broken.failure()),
@@ -176,10 +177,18 @@ impl Outgoing {
         })
         .await;
         let connection = &lease.connection;
+        let said = match &answered {
+            Some(Err(error)) => Said::about(error.error()),
+            None | Some(Ok(_)) => Said::Nothing,
+        };
+        if said != Said::Nothing {
+            connection.proven.set(true);
+        }
         // Whatever is at the other end may not speak HTTP/2 at all, or may have fallen silent for good: the next request
         // tries anew. Those under way on a connection that was proven go on. What the client did tells nothing of it.
         let is_theirs = self.progress.as_ref().is_none_or(|progress| progress.failure.get().is_none());
-        if is_theirs && (answered.is_none() || !matches!(&answered, Some(Ok(_))) && !connection.proven.get()) {
+        let has_failed = answered.is_none() || !matches!(&answered, Some(Ok(_))) && !connection.proven.get();
+        if is_theirs && has_failed || said == Said::Leaving {
             connection.broken.set(true);
         }
         match answered {
@@ -192,10 +201,11 @@ impl Outgoing {
                 Some(_) => Err(Broken::Unsent),
                 None => {
                     tracing::debug!(error = %error.error(), "the exchange with the upstream broke");
-                    match self.failure_or(Failure::UpstreamUnreachable) {
-                        Failure::UpstreamUnreachable => Err(Broken::Closed),
-                        failure => Err(Broken::Sent(failure)),
-                    }
+                    Err(match (self.failure_or(Failure::UpstreamUnreachable), said) {
+                        (Failure::UpstreamUnreachable, Said::Nothing) => Broken::Closed,
+                        (Failure::UpstreamUnreachable, Said::Refused | Said::Leaving) => Broken::Unprocessed,
+                        (failure, _) => Broken::Sent(failure),
+                    })
                 }
             },
         }
@@ -349,6 +359,32 @@ impl Outgoing {
             body: ReplyBody::Empty,
             tunnel: Some(Box::new(tunnel)),
         })
+    }
+}
+
+/// What an HTTP/2 upstream says about a request that it does not answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// Nothing: the connection broke off.
+    Nothing,
+    /// That it has done nothing about it (RFC 9113 §8.7).
+    Refused,
+    /// The same, and that it takes no other on this connection (RFC 9113 §6.8).
+    Leaving,
+    /// That it gave it up; or it said what has no single reading.
+    GivenUp,
+}
+
+impl Said {
+    fn about(error: &hyper::Error) -> Self {
+        let error = std::error::Error::source(error).and_then(|error| error.downcast_ref::<h2::Error>());
+        let Some(error) = error else { return Self::Nothing };
+        match error.reason() {
+            Some(h2::Reason::REFUSED_STREAM) if error.is_reset() && error.is_remote() => Self::Refused,
+            Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Self::Leaving,
+            Some(_) | None if error.is_reset() => Self::GivenUp,
+            Some(_) | None => Self::Nothing,
+        }
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use portcullis_testkit::{Connection, Origin, ScriptedOrigin, eventually};
+use portcullis_testkit::h2_frames::{END_STREAM, HEADERS};
+use portcullis_testkit::h2_server::{INTERNAL_ERROR, MAX_STREAMS, OK, REFUSED_STREAM};
+use portcullis_testkit::{Connection, Gateway, H2Server, Origin, RawPeer, ScriptedOrigin, eventually};
 use rustix::process::Signal;
 
 use crate::scene;
@@ -170,4 +173,139 @@ async fn an_interim_answer_is_an_answer_and_nothing_is_repeated_behind_it() {
     gateway.get("/one").await.expect(200);
     gateway.call("DELETE", "/two").await.expect(502);
     assert_eq!(upstream.heads().len(), 2, "{:?}", upstream.heads());
+}
+
+/// A gateway in front of an upstream that speaks HTTP/2 in the clear, which any failure makes it doubt.
+async fn doubting(upstream: &ScriptedOrigin) -> Gateway {
+    let config = r#"
+workers: 1
+listeners: [{ bind: "127.0.0.1:0" }]
+upstreams: { far: { targets: [{ url: "http://{{far}}" }], protocol: h2c, ejection: { failures: 1 } } }
+routes: [{ path: "/**", upstream: far, auth: none }]
+"#;
+    scene::site(config).fill("far", upstream.authority()).start().await
+}
+
+fn is_doubted(gateway: &Gateway) -> bool {
+    gateway.logs().text().contains("a target fails")
+}
+
+/// Asks with a body that comes only once the upstream has the head of a second try.
+async fn with_a_late_body(gateway: &Gateway, tries: &AtomicUsize) -> portcullis_testkit::Response {
+    let mut raw = gateway.raw().await;
+    raw.send("POST /order HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").await;
+    eventually!("it was tried twice", tries.load(Ordering::SeqCst) >= 2);
+    raw.send("hello").await;
+    raw.response().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_h2_upstream_refuses_to_process_is_sent_again() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&tries);
+    let upstream = ScriptedOrigin::start(move |peer: RawPeer| {
+        let counter = Arc::clone(&counter);
+        async move {
+            let Some(mut server) = H2Server::begin(peer, &[]).await else { return };
+            while let Some(frame) = server.frame().await {
+                let ends = frame.flags & END_STREAM != 0;
+                if frame.kind == HEADERS && counter.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
+                    server.reset(frame.stream, REFUSED_STREAM).await;
+                } else if ends {
+                    server.answer(frame.stream, OK).await;
+                }
+            }
+        }
+    })
+    .await;
+    let gateway = doubting(&upstream).await;
+    for _ in 0..3 {
+        gateway.get("/").await.expect(200);
+    }
+    tries.store(0, Ordering::SeqCst);
+    with_a_late_body(&gateway, &tries).await.expect(200);
+    // What was on its way cannot be had back.
+    gateway.post("/").body("hello").await.refused(502, "upstream_unreachable");
+    assert!(!is_doubted(&gateway), "{}", gateway.logs().text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_h2_upstream_that_leaves_in_order_costs_no_request() {
+    // Every connection answers one request and leaves before the next.
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&tries);
+    let upstream = ScriptedOrigin::start(move |peer: RawPeer| {
+        let counter = Arc::clone(&counter);
+        async move {
+            let Some(mut server) = H2Server::begin(peer, &[]).await else { return };
+            while let Some(frame) = server.frame().await {
+                if frame.kind == HEADERS {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
+                if frame.kind == HEADERS && frame.stream > 1 {
+                    server.go_away(1).await;
+                } else if frame.stream == 1 && frame.flags & END_STREAM != 0 {
+                    server.answer(1, OK).await;
+                }
+            }
+        }
+    })
+    .await;
+    let gateway = doubting(&upstream).await;
+    for _ in 0..5 {
+        gateway.get("/").await.expect(200);
+    }
+    tries.store(0, Ordering::SeqCst);
+    with_a_late_body(&gateway, &tries).await.expect(200);
+    assert!(!is_doubted(&gateway), "{}", gateway.logs().text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_h2_upstream_that_gives_a_request_up_has_failed() {
+    let upstream = ScriptedOrigin::start(move |peer: RawPeer| async move {
+        let Some(mut server) = H2Server::begin(peer, &[]).await else { return };
+        while let Some(stream) = server.request().await {
+            if stream == 1 {
+                server.answer(stream, OK).await;
+            } else {
+                server.reset(stream, INTERNAL_ERROR).await;
+            }
+        }
+    })
+    .await;
+    let gateway = doubting(&upstream).await;
+    gateway.get("/").await.expect(200);
+    assert!(!is_doubted(&gateway));
+    gateway.get("/").await.refused(502, "upstream_unreachable");
+    assert!(is_doubted(&gateway), "{}", gateway.logs().text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_on_a_new_connection_is_answered_although_the_upstream_takes_few_at_a_time() {
+    let upstream = ScriptedOrigin::start(move |peer: RawPeer| async move {
+        let Some(mut server) = H2Server::begin(peer, &[(MAX_STREAMS, 10)]).await else { return };
+        let mut taken = Vec::new();
+        loop {
+            match server.frame_within(Duration::from_millis(30)).await {
+                Ok(None) => return,
+                Ok(Some(frame)) if frame.kind == HEADERS && taken.len() == 10 => {
+                    server.reset(frame.stream, REFUSED_STREAM).await;
+                }
+                Ok(Some(frame)) if frame.kind == HEADERS => taken.push(frame.stream),
+                Ok(Some(_)) => {}
+                Err(_) => {
+                    for stream in taken.drain(..) {
+                        server.answer(stream, OK).await;
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    let gateway = doubting(&upstream).await;
+    let calls: Vec<_> = (0..40).map(|_| tokio::spawn(gateway.get("/").attempt())).collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().status, 200);
+    }
+    assert!(!is_doubted(&gateway), "{}", gateway.logs().text());
 }
