@@ -239,9 +239,9 @@ impl Progress {
     /// Notes that the client took so many bytes of what it is sent.
     #[inline]
     pub fn note_written(&self, bytes: usize) {
-        if let Some(since) = self.write_blocked_since.take() {
-            self.taking.moved(self.clock.now_ms().saturating_sub(since), bytes as u64);
-        }
+        let since = self.write_blocked_since.take();
+        let waited = since.map_or(0, |since| self.clock.now_ms().saturating_sub(since));
+        self.taking.moved(waited, bytes as u64);
     }
 
     /// Notes that it takes nothing.

@@ -131,3 +131,19 @@ fn a_client_that_sips_is_dropped_although_it_never_stops() {
     clock.set_ms(40);
     assert_eq!(progress.sweep(40, &PATIENCE), Swept::Dropped);
 }
+
+#[test]
+fn whatever_a_client_takes_counts_and_not_only_what_it_was_waited_for() {
+    let (progress, clock) = progress();
+    progress.enter(Phase::Exchange);
+    progress.begin_exchange();
+    // A window of 30 ms asks for 30 bytes: one byte behind each wait, the rest of what fits at once.
+    for at in (0..200).step_by(10) {
+        clock.set_ms(at);
+        progress.note_write_blocked();
+        clock.set_ms(at + 10);
+        assert_eq!(progress.sweep(at + 10, &PATIENCE), Swept::InTime, "{at}");
+        progress.note_written(1);
+        progress.note_written(19);
+    }
+}

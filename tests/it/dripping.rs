@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use portcullis_testkit::h2_frames::{DATA, END_HEADERS, HEADERS, SETTINGS, WINDOW_UPDATE, block};
 use portcullis_testkit::{Answer, Call, Gateway, H2Outcome, H2Peer, Origin, eventually, patient};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::scene;
 
 /// A second is enough to be judged; 1,000 bytes are asked for in each.
@@ -150,4 +152,37 @@ async fn an_answer_that_is_sipped_over_h2_holds_no_upstream_connection() {
         }
         assert!(begun.elapsed() < patient(Duration::from_secs(6)), "it is sipped on");
     }
+}
+
+/// Takes an answer in pieces of 64 KiB, one in so long, for a while; whether it is still being sent then.
+async fn taken_steadily(gateway: &Gateway, pause: Duration, span: Duration) -> bool {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let mut stream = socket.connect(gateway.data()).await.unwrap();
+    stream.write_all(b"GET /open/large HTTP/1.1\r\nHost: shop.test\r\n\r\n").await.unwrap();
+    let begun = Instant::now();
+    let mut piece = vec![0; 64 * 1024];
+    let mut pauses = tokio::time::interval(pause);
+    while begun.elapsed() < span {
+        pauses.tick().await;
+        if stream.read_exact(&mut piece).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_may_be_taken_slowly_and_not_more_slowly_than_is_asked_for() {
+    let origin = Origin::start().await;
+    origin.answer_at("/open/large", Answer::pattern(1 << 30));
+    let sections = "workers: 1\nlimits: { stall_timeout: 1s, min_body_rate: 800KiB }";
+    let gateway = scene::site(&scene::shop_config("", sections)).upstream("shop", &origin).start().await;
+    // 3 MB/s and 0.2 MB/s; what the kernel holds for the second lasts for some seconds.
+    let (steady, slow) = tokio::join!(
+        taken_steadily(&gateway, Duration::from_millis(20), Duration::from_secs(8)),
+        taken_steadily(&gateway, Duration::from_millis(300), Duration::from_secs(60)),
+    );
+    assert!(steady, "it takes more than is asked for");
+    assert!(!slow, "it takes less than is asked for");
 }
