@@ -30,7 +30,7 @@ use crate::config::Settings;
 use crate::domain::time;
 use crate::limit::{LimitSettings, Meters};
 use crate::proxy::{Inquiries, Live, Upkeep, WorkerLastUse, WorkerTally};
-use crate::server::{Acceptor, Bind, EdgeTls, Inherited, Listener, Memory, Worker, WorkerParts, Workers, listen};
+use crate::server::{Acceptor, Bind, EdgeTls, Inherited, Listener, Memory, Worker, WorkerParts, listen};
 use crate::store::{self, AuditSettings, OpenMode, Opening, Store, StoreError, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
 use crate::usage::{Ledger, RuleNames, Tally};
@@ -131,10 +131,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let admin_socket = operators_socket(Bind::Tcp(settings.admin.bind), "admin.bind")?;
     let keys = KeySet::new();
     let live = Arc::new(Live::new(Arc::clone(&generation.rules), Arc::clone(&generation.plan), Arc::clone(&keys)));
-    let worker_count = match settings.workers {
-        Workers::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        Workers::Count(count) => count.max(1),
-    };
+    let worker_count = settings.workers.count();
     let last_use = LastUse::new(worker_count);
     let recall = Recall::new(worker_count);
     let tally = Tally::new(worker_count);

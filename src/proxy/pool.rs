@@ -56,6 +56,8 @@ pub(crate) struct TargetPool {
     open: Cell<usize>,
     /// Requests that wait for one of them.
     waiting: Cell<usize>,
+    /// Those that wait because all connections of the process are in use.
+    queued: Cell<usize>,
     changed: Notify,
     keepalive_ms: Cell<u64>,
     max_lifetime_ms: Cell<u64>,
@@ -173,7 +175,7 @@ impl Pool {
             }
             let permit = match Arc::clone(&target.permits).try_acquire_owned() {
                 Ok(permit) => permit,
-                Err(_) => match pool.wait(&self.timers, wants_h2, settings).await? {
+                Err(_) => match pool.wait(&self.timers, protocol, settings).await? {
                     Waited::Lease(lease) => return Ok(lease),
                     Waited::Permit(permit) => {
                         until_ms = self.timers.now_ms().saturating_add(patience_ms);
@@ -227,12 +229,23 @@ impl Pool {
             idle.retain_mut(|entry| {
                 entry.is_usable(pool, now) && leads_there(entry.connection.address) && entry.connection.wire.is_fresh()
             });
-            let wanted = pool.target.waiting.load(Ordering::Relaxed).min(idle.len());
-            idle.drain(..wanted);
+            let waiting = pool.target.waiting.load(Ordering::Relaxed);
+            let mut wanted = waiting;
+            let given = wanted.min(idle.len());
+            idle.drain(..given);
+            wanted -= given;
             // Requests under way on one that is let go end on it.
-            pool.shared
-                .borrow_mut()
-                .retain(|connection| connection.is_usable(pool, now) && leads_there(connection.address));
+            let mut shared = pool.shared.borrow_mut();
+            shared.retain(|connection| {
+                let is_given = wanted > 0 && connection.streams.get() == 0;
+                wanted -= usize::from(is_given);
+                !is_given && connection.is_usable(pool, now) && leads_there(connection.address)
+            });
+            if wanted > 0 && waiting > pool.queued.get() && shared.len() > 1 {
+                // No request of another worker gets anything of what requests share here.
+                let least = (0..shared.len()).min_by_key(|at| shared[*at].streams.get()).unwrap_or(0);
+                shared.swap_remove(least);
+            }
             // A target that a reload removed goes with its connections, once no request is on its way to it.
             is_current(pool.target.id) || Rc::strong_count(pool) > 1
         });
@@ -250,6 +263,7 @@ impl Pool {
                 dialing: Cell::new(0),
                 open: Cell::new(0),
                 waiting: Cell::new(0),
+                queued: Cell::new(0),
                 changed: Notify::new(),
                 keepalive_ms: Cell::default(),
                 max_lifetime_ms: Cell::default(),
@@ -430,20 +444,23 @@ impl TargetPool {
     async fn wait(
         self: &Rc<Self>,
         timers: &Rc<Timers>,
-        wants_h2: bool,
+        protocol: Protocol,
         settings: &UpstreamSettings,
     ) -> Result<Waited, Failure> {
-        let _waiting = Waiting::begin(&self.target);
+        let (_waiting, _own) = (Waiting::begin(&self.target), Local::begin(&self.queued));
         let timer = timers.timer();
         let free = async {
+            // It keeps its place in the queue, whatever comes free here meanwhile.
+            let mut permit = std::pin::pin!(Arc::clone(&self.target.permits).acquire_owned());
             loop {
                 tokio::select! {
                     biased;
-                    permit = Arc::clone(&self.target.permits).acquire_owned() => {
+                    permit = &mut permit => {
                         break permit.map(Waited::Permit).map_err(|_| Failure::UpstreamBusy);
                     }
                     () = self.changed.notified() => {
-                        let lease = if wants_h2 { self.take_shared(timers) } else { self.take_idle(timers.now_ms()) };
+                        // What a target speaks may have turned out meanwhile.
+                        let lease = if self.wants_h2(protocol) { self.take_shared(timers) } else { self.take_idle(timers.now_ms()) };
                         if let Some(lease) = lease {
                             break Ok(Waited::Lease(lease));
                         }

@@ -161,3 +161,13 @@ pub enum Workers {
     /// This many; at least one.
     Count(usize),
 }
+
+impl Workers {
+    /// How many that are here.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            Self::Count(count) => count.max(1),
+        }
+    }
+}

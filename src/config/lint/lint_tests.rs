@@ -26,6 +26,15 @@ fn lints_warn_and_do_not_refuse() {
             "6:57 routes[0].upgrade",
             "no connection is upgraded",
         ),
+        (
+            with("workers: 4").replace(
+                "app: { kind: echo }",
+                "app: { targets: [{ url: \"http://127.0.0.1:1\" }], protocol: h2c, max_connections: 3 }",
+            ),
+            Code::Mismatch,
+            "4:95 upstreams.app.max_connections",
+            "there are 4 workers",
+        ),
         (with("mode: report"), Code::ReportMode, "1:7 mode", "let through"),
         (
             with("mode: report\nreport: { until: 2001-01-01 }"),

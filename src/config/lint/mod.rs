@@ -26,6 +26,7 @@ pub(crate) fn lint(resolved: &Resolved, now: Timestamp, findings: &mut Findings)
     unused(resolved, findings);
     staples(resolved, now, findings);
     tunnels(resolved, findings);
+    caps(resolved, findings);
     for (at, why) in &resolved.marks.weakened {
         findings.note(Problem::new(Code::Weakened, *at, why.clone()));
     }
@@ -51,6 +52,21 @@ fn tunnels(resolved: &Resolved, findings: &mut Findings) {
             let message = format!("the upstream `{name}` speaks HTTP/2 alone, in which no connection is upgraded");
             let problem = Problem::new(Code::Mismatch, at, message);
             findings.note(problem.fix("Write `upgrade: []` here, or `protocol: auto` there"));
+        }
+    }
+}
+
+/// Upstreams over HTTP/2 with fewer connections than there are workers, which share none.
+fn caps(resolved: &Resolved, findings: &mut Findings) {
+    let workers = resolved.settings.workers.count();
+    for upstream in &resolved.settings.upstreams {
+        let at = resolved.marks.caps.iter().find(|(name, _)| *name == upstream.name).map(|(_, at)| *at);
+        if let Some(at) = at.filter(|_| upstream.max_connections < workers)
+            && matches!(upstream.protocol, Protocol::H2 | Protocol::H2c)
+        {
+            let message = format!("there are {workers} workers, and each needs a connection of its own");
+            let fix = "Raise it: over HTTP/2 a connection carries many requests at a time; or set `workers`";
+            findings.note(Problem::new(Code::Mismatch, at, message).fix(fix));
         }
     }
 }

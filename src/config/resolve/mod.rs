@@ -60,6 +60,8 @@ pub(crate) struct Marks {
     pub(crate) scopes: Vec<(crate::domain::Scope, PlaceId)>,
     /// Grants of roles, with the role's name.
     pub(crate) grants: Vec<(String, crate::domain::GrantedScope, PlaceId)>,
+    /// `max_connections` of upstreams, with their names.
+    pub(crate) caps: Vec<(String, PlaceId)>,
     /// The global `mode`.
     pub(crate) mode: Option<PlaceId>,
     /// `report.until`.

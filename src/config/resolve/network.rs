@@ -216,6 +216,7 @@ pub(super) fn upstreams(file: &File, marks: &mut Marks, findings: &mut Findings)
             findings.note(problem.fix(flaw.fix));
         }
         if let Some(value) = &entry.value {
+            marks.caps.extend(value.max_connections.as_ref().map(|cap| (entry.name.clone(), cap.at)));
             all.push(upstream(entry, value, findings));
         }
     }

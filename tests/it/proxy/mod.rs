@@ -7,6 +7,7 @@ mod floods;
 mod forwarding;
 mod framing;
 mod h2_bodies;
+mod h2_connections;
 mod headers;
 mod http2;
 mod neighbours;

@@ -1,0 +1,60 @@
+//! How many HTTP/2 connections there are to an upstream, whose they are, and when they end.
+
+use std::time::Duration;
+
+use portcullis_testkit::{Answer, Connection, Gateway, Origin, TestCa};
+
+use crate::scene;
+
+/// A gateway in front of an origin that speaks HTTP/2 in the clear.
+async fn in_front_of(authority: &str, workers: usize, settings: &str) -> Gateway {
+    let config = format!(
+        r#"
+workers: {workers}
+listeners: [{{ bind: "127.0.0.1:0" }}]
+upstreams: {{ far: {{ targets: [{{ url: "http://{{{{far}}}}" }}], protocol: h2c, {settings} }} }}
+routes: [{{ path: "/**", upstream: far, auth: none }}]
+"#
+    );
+    scene::site(&config).fill("far", authority).start().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_have_no_connection_get_one_that_another_does_not_use() {
+    let origin = Origin::start().await;
+    let gateway = in_front_of(&origin.authority(), 4, "max_connections: 1, queue_timeout: 3s").await;
+    // Each connection that stays open has a worker of its own.
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(Connection::h1(gateway.data()).await);
+    }
+    for _ in 0..2 {
+        for client in &mut clients {
+            client.send(gateway.get("/")).await.expect(200);
+        }
+    }
+    assert!(origin.connections() > 4, "{} connections for all workers", origin.connections());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_that_finds_out_that_http2_is_spoken_shares_what_it_opened() {
+    let ca = TestCa::new("ours");
+    let origin = Origin::tls(&ca, &["h2", "http/1.1"]).await;
+    origin.answer(Answer::ok("late").after(Duration::from_millis(50)));
+    let config = r#"
+workers: 1
+listeners: [{ bind: "127.0.0.1:0" }]
+upstreams:
+  far:
+    targets: [{ url: "https://{{far}}" }]
+    tls: { ca: ca.pem, server_name: localhost }
+    max_connections: 4
+routes: [{ path: "/**", upstream: far, auth: none }]
+"#;
+    let gateway = scene::site(config).upstream("far", &origin).file("ca.pem", ca.pem()).start().await;
+    let calls: Vec<_> = (0..30).map(|_| tokio::spawn(gateway.get("/").attempt())).collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().status, 200);
+    }
+    assert!(origin.connections() <= 4, "{}", origin.connections());
+}
