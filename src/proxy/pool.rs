@@ -152,7 +152,7 @@ impl Pool {
                 return Ok(lease);
             }
             if wants_h2 {
-                if let Some(lease) = pool.take_shared(&self.timers) {
+                if let Some(lease) = pool.take_shared(&self.timers, Age::InTime) {
                     return Ok(lease);
                 }
                 if pool.dialing_h2.get() {
@@ -175,6 +175,7 @@ impl Pool {
             }
             let permit = match Arc::clone(&target.permits).try_acquire_owned() {
                 Ok(permit) => permit,
+                Err(_) if wants_h2 && let Some(lease) = pool.take_shared(&self.timers, Age::Any) => return Ok(lease),
                 Err(_) => match pool.wait(&self.timers, protocol, settings).await? {
                     Waited::Lease(lease) => return Ok(lease),
                     Waited::Permit(permit) => {
@@ -378,6 +379,15 @@ fn refuses_alpn(error: &std::io::Error) -> bool {
     matches!(error, Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol))
 }
 
+/// How long a shared connection may have been open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// No longer than `max_lifetime`.
+    InTime,
+    /// As long as it likes: there is no other.
+    Any,
+}
+
 enum Waited {
     Lease(Lease),
     Permit(OwnedSemaphorePermit),
@@ -408,11 +418,15 @@ impl TargetPool {
         None
     }
 
-    fn take_shared(self: &Rc<Self>, timers: &Rc<Timers>) -> Option<Lease> {
+    fn take_shared(self: &Rc<Self>, timers: &Rc<Timers>, age: Age) -> Option<Lease> {
         let shared = self.shared.borrow();
         let free = |connection: &&H2Connection| {
             let allowed = connection.allowed.get().min(MAX_STREAMS);
-            !connection.sender.is_closed() && !connection.broken.get() && connection.streams.get() < allowed
+            let is_too_old = connection.is_too_old(self, timers.now_ms());
+            (age == Age::Any || !is_too_old)
+                && !connection.sender.is_closed()
+                && !connection.broken.get()
+                && connection.streams.get() < allowed
         };
         let connection = shared.iter().find(free)?.clone();
         drop(shared);
@@ -460,7 +474,7 @@ impl TargetPool {
                     }
                     () = self.changed.notified() => {
                         // What a target speaks may have turned out meanwhile.
-                        let lease = if self.wants_h2(protocol) { self.take_shared(timers) } else { self.take_idle(timers.now_ms()) };
+                        let lease = if self.wants_h2(protocol) { self.take_shared(timers, Age::Any) } else { self.take_idle(timers.now_ms()) };
                         if let Some(lease) = lease {
                             break Ok(Waited::Lease(lease));
                         }
@@ -476,8 +490,12 @@ impl H2Connection {
     fn is_usable(&self, pool: &TargetPool, now: u64) -> bool {
         let is_idle = self.streams.get() == 0;
         let idle_for = now.saturating_sub(self.idle_since_ms.get());
-        let too_old = now.saturating_sub(self.opened_ms) >= pool.max_lifetime_ms.get();
-        !self.sender.is_closed() && !self.broken.get() && !(is_idle && (idle_for >= pool.keepalive_ms.get() || too_old))
+        let is_over = is_idle && (idle_for >= pool.keepalive_ms.get() || self.is_too_old(pool, now));
+        !self.sender.is_closed() && !self.broken.get() && !is_over
+    }
+
+    fn is_too_old(&self, pool: &TargetPool, now: u64) -> bool {
+        now.saturating_sub(self.opened_ms) >= pool.max_lifetime_ms.get()
     }
 }
 

@@ -58,3 +58,24 @@ routes: [{ path: "/**", upstream: far, auth: none }]
     }
     assert!(origin.connections() <= 4, "{}", origin.connections());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_old_gets_no_more_requests_although_it_is_never_idle() {
+    let origin = Origin::start().await;
+    for (settings, numbers) in [("", [1, 2]), ("max_connections: 1, ", [3, 3])] {
+        let (answer, feed) = Answer::fed();
+        origin.answer_at("/held", answer);
+        let gateway = in_front_of(&origin.authority(), 1, &format!("{settings}max_lifetime: 1s")).await;
+        let mut held = gateway.get("/held").stream().await;
+        assert!(feed.send("some").await);
+        held.piece().await.unwrap();
+        gateway.get("/").await.expect(200);
+        assert_eq!(origin.last().connection, numbers[0]);
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        // Where there may be no other, it is better than none.
+        gateway.get("/").await.expect(200);
+        assert_eq!(origin.last().connection, numbers[1]);
+        drop(feed);
+        assert_eq!(held.text().await.unwrap(), "");
+    }
+}
