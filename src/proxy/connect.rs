@@ -3,13 +3,16 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::RequestBody;
 use super::exec::UpstreamExecutor;
@@ -129,6 +132,44 @@ pub(crate) async fn open(
     }
 }
 
+/// A stream with what it takes up, which is given back once it is closed and not before.
+struct Placed {
+    stream: Stream,
+    _places: Places,
+}
+
+impl AsyncRead for Placed {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Placed {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
 async fn h2(
     stream: Stream,
     places: Places,
@@ -140,7 +181,7 @@ async fn h2(
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
         .max_header_list_size(64 * 1024)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Placed { stream, _places: places }))
         .await
         .map_err(io::Error::other)?;
     // The peer's settings are not read yet; RFC 9113 §6.5.2 recommends that nobody allows less than 100.
@@ -150,10 +191,9 @@ async fn h2(
         // How it ended is seen by the requests on it.
         let _ended = std::future::poll_fn(|cx| {
             seen_allowed.set(connection.current_max_send_streams());
-            std::pin::Pin::new(&mut connection).poll(cx)
+            Pin::new(&mut connection).poll(cx)
         })
         .await;
-        drop(places);
     });
     Ok(Opened::H2(H2Connection {
         sender,

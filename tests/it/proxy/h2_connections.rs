@@ -1,8 +1,10 @@
 //! How many HTTP/2 connections there are to an upstream, whose they are, and when they end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_testkit::{Answer, Connection, Gateway, Origin, TestCa};
+use portcullis_testkit::h2_server::OK;
+use portcullis_testkit::{Answer, Connection, Gateway, H2Server, Origin, RawPeer, ScriptedOrigin, TestCa, eventually};
 
 use crate::scene;
 
@@ -78,4 +80,37 @@ async fn a_connection_that_is_old_gets_no_more_requests_although_it_is_never_idl
         drop(feed);
         assert_eq!(held.text().await.unwrap(), "");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_its_upstream_leaves_counts_until_it_is_closed() {
+    let latch = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&latch);
+    let upstream = ScriptedOrigin::start(move |peer: RawPeer| {
+        let opened = Arc::clone(&opened);
+        async move {
+            let Some(mut server) = H2Server::begin(peer, &[]).await else { return };
+            while let Some(stream) = server.request().await {
+                if server.number() > 1 {
+                    server.answer(stream, OK).await;
+                    continue;
+                }
+                server.head(stream, OK).await;
+                server.data(stream, b"some", false).await;
+                server.go_away(stream).await;
+                opened.notified().await;
+                server.data(stream, b"more", true).await;
+            }
+        }
+    })
+    .await;
+    let gateway = in_front_of(&upstream.authority(), 1, "max_connections: 1, queue_timeout: 200ms").await;
+    let mut leaving = gateway.get("/").stream().await;
+    assert_eq!(leaving.piece().await.unwrap().unwrap(), "some");
+    for _ in 0..3 {
+        gateway.get("/").await.refused(503, "upstream_busy");
+    }
+    latch.notify_one();
+    assert_eq!(leaving.text().await.unwrap(), "more");
+    eventually!("there is room for another", gateway.get("/").await.status == 200);
 }
