@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::balance::{Choice, Tried};
 use super::engine::Context;
 use super::pool::DialTime;
-use super::target::Upstream;
+use super::target::{Target, Upstream};
 use crate::domain::time::monotonic_now;
 use crate::reply::Failure;
 use crate::telemetry::Retry;
@@ -59,6 +59,8 @@ pub(super) struct Course<'a> {
     unsent: usize,
     /// Whether it was sent again although something was sent.
     repeated: bool,
+    /// How often a target was passed over because it was full.
+    passed_over: usize,
     /// When the time for connections is over, once one had to be opened.
     dial_until: Option<Instant>,
 }
@@ -66,7 +68,16 @@ pub(super) struct Course<'a> {
 impl<'a> Course<'a> {
     /// Of a request that begins at this target of the upstream with this number.
     pub(super) fn new(number: usize, upstream: &'a Arc<Upstream>, choice: Choice) -> Self {
-        Self { number, upstream, choice, tried: Tried::new(), unsent: 0, repeated: false, dial_until: None }
+        Self {
+            number,
+            upstream,
+            choice,
+            tried: Tried::new(),
+            unsent: 0,
+            repeated: false,
+            passed_over: 0,
+            dial_until: None,
+        }
     }
 
     /// The time for a connection to the target chosen: a part of what is left where there is another to go to, and but a
@@ -129,6 +140,28 @@ impl<'a> Course<'a> {
         observer.metrics.upstream_retry(observer.upstream(&upstream.settings.name), outcome);
         self.choice = choice;
         may
+    }
+
+    /// Chooses another target that is not full, where the chosen one is. Nothing was tried there, so this takes from no
+    /// budget, and it may be come back to.
+    #[cold]
+    pub(super) fn pass_over(&mut self, cx: &Context, is_full: impl Fn(&Arc<Target>) -> bool) -> bool {
+        let (turns, number, upstream) = (&cx.engine.turns, self.number, self.upstream);
+        if self.choice.is_trial || self.passed_over >= upstream.targets.len() {
+            return false;
+        }
+        self.passed_over += 1;
+        let mut passed = self.tried.clone();
+        passed.push(self.choice.at);
+        while let Some(choice) = turns.another(number, upstream, &passed) {
+            let target = &upstream.targets[choice.at];
+            if target.standing.is_in() && !is_full(target) {
+                self.choice = choice;
+                return true;
+            }
+            passed.push(choice.at);
+        }
+        false
     }
 
     pub(super) fn note_answer(&self, cx: &Context, status: u16) {

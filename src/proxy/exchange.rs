@@ -42,7 +42,8 @@ impl Outgoing {
         (number, upstream): (usize, &Arc<Upstream>),
         exchange: &mut Option<Exchange>,
     ) -> Result<Answer, Failure> {
-        if self.wants_tunnel.is_some() && matches!(upstream.settings.protocol, Protocol::H2 | Protocol::H2c) {
+        let wants_tunnel = self.wants_tunnel.is_some();
+        if wants_tunnel && matches!(upstream.settings.protocol, Protocol::H2 | Protocol::H2c) {
             return Err(NO_TUNNEL);
         }
         let is_bodiless = self.upload.is_none();
@@ -60,10 +61,16 @@ impl Outgoing {
             {
                 exchange.loads(target);
             }
-            let protocol = target.protocol_for(upstream.settings.protocol, cx.is_grpc, self.wants_tunnel.is_some());
-            let wanted = Wanted { upstream, target, protocol, is_trial: course.choice.is_trial };
+            let protocol_of =
+                |target: &Target| target.protocol_for(upstream.settings.protocol, cx.is_grpc, wants_tunnel);
+            let is_full = |target: &Arc<Target>| {
+                let protocol = protocol_of(target);
+                cx.engine.pool.is_full(Wanted { upstream, target, protocol, is_trial: false })
+            };
+            let wanted = Wanted { upstream, target, protocol: protocol_of(target), is_trial: course.choice.is_trial };
             let leased = match cx.engine.pool.lease_idle(wanted) {
                 Some(lease) => Ok(lease),
+                None if upstream.targets.len() > 1 && is_full(target) && course.pass_over(cx, is_full) => continue,
                 // Boxed: it is large and rare, and would make every request's future as large.
                 None => Box::pin(cx.engine.pool.lease(wanted, course.dial_time(self.timeouts.connect))).await,
             };
@@ -75,6 +82,7 @@ impl Outgoing {
                     }
                     return Err(failure);
                 }
+                Err(Failure::UpstreamBusy) if course.pass_over(cx, is_full) => continue,
                 Err(failure) => return Err(failure),
             };
             let was_used = lease.was_used_before();

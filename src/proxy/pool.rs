@@ -131,6 +131,17 @@ impl Pool {
         if pool.wants_h2(wanted.protocol) { None } else { pool.take_idle(self.timers.now_ms()) }
     }
 
+    /// Whether a request to this target would have to wait for a connection that another one has; asked when
+    /// [`Pool::lease_idle`] had none.
+    pub(crate) fn is_full(&self, wanted: Wanted<'_>) -> bool {
+        if wanted.target.permits.available_permits() > 0 {
+            return false;
+        }
+        let pool = self.target_pool(wanted.target, &wanted.upstream.settings);
+        let now = self.timers.now_ms();
+        if pool.wants_h2(wanted.protocol) { !pool.has_room(now, Age::Any) } else { pool.idle.borrow().is_empty() }
+    }
+
     /// A connection, idle or newly opened.
     ///
     /// # Errors
@@ -419,18 +430,13 @@ impl TargetPool {
     }
 
     fn take_shared(self: &Rc<Self>, timers: &Rc<Timers>, age: Age) -> Option<Lease> {
-        let shared = self.shared.borrow();
-        let free = |connection: &&H2Connection| {
-            let allowed = connection.allowed.get().min(MAX_STREAMS);
-            let is_too_old = connection.is_too_old(self, timers.now_ms());
-            (age == Age::Any || !is_too_old)
-                && !connection.sender.is_closed()
-                && !connection.broken.get()
-                && connection.streams.get() < allowed
-        };
-        let connection = shared.iter().find(free)?.clone();
-        drop(shared);
+        let now = timers.now_ms();
+        let connection = self.shared.borrow().iter().find(|connection| connection.has_room(self, now, age))?.clone();
         Some(Lease::H2(H2Lease::take(connection, self, timers)))
+    }
+
+    fn has_room(&self, now: u64, age: Age) -> bool {
+        self.shared.borrow().iter().any(|connection| connection.has_room(self, now, age))
     }
 
     /// Whether another connection may be opened now. As many at a time as there are already, and a few to begin with: a
@@ -492,6 +498,14 @@ impl H2Connection {
         let idle_for = now.saturating_sub(self.idle_since_ms.get());
         let is_over = is_idle && (idle_for >= pool.keepalive_ms.get() || self.is_too_old(pool, now));
         !self.sender.is_closed() && !self.broken.get() && !is_over
+    }
+
+    /// Whether it takes another request.
+    fn has_room(&self, pool: &TargetPool, now: u64, age: Age) -> bool {
+        !self.sender.is_closed()
+            && !self.broken.get()
+            && self.streams.get() < self.allowed.get().min(MAX_STREAMS)
+            && (age == Age::Any || !self.is_too_old(pool, now))
     }
 
     fn is_too_old(&self, pool: &TargetPool, now: u64) -> bool {

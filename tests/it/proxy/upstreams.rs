@@ -249,3 +249,48 @@ async fn a_burst_larger_than_a_wave_is_answered_whole() {
     }
     assert!(origin.connections() <= 200, "{}", origin.connections());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_whose_connections_are_all_in_use_is_passed_over() {
+    for (protocol, balance) in [("h1", "round_robin"), ("h1", "least_requests"), ("h2c", "round_robin")] {
+        let (one, two) = (Origin::start().await, Origin::start().await);
+        let config = format!(
+            r#"
+workers: 1
+listeners: [{{ bind: "127.0.0.1:0" }}]
+upstreams:
+  both:
+    targets: [{{ url: "http://{{{{one}}}}" }}, {{ url: "http://{{{{two}}}}" }}]
+    protocol: {protocol}
+    balance: {balance}
+    max_connections: 1
+    queue_timeout: 4s
+routes: [{{ path: "/**", upstream: both, auth: none }}]
+"#
+        );
+        let gateway = scene::site(&config).upstream("one", &one).upstream("two", &two).start().await;
+        let (held, latch) = Answer::ok("done").held();
+        one.answer_at("/held", held.clone());
+        two.answer_at("/held", held);
+        let first = tokio::spawn(gateway.get("/held").into_future());
+        eventually!("a connection is in use", one.count() + two.count() == 1);
+        let started = Instant::now();
+        for _ in 0..6 {
+            gateway.get("/").await.expect(200);
+        }
+        assert!(started.elapsed() < patient(Duration::from_secs(2)), "{protocol}: {:?}", started.elapsed());
+        let counts = (one.count(), two.count());
+        if protocol == "h1" {
+            assert!(counts == (1, 6) || counts == (6, 1), "{counts:?}");
+        }
+        // Where all are in use, the request waits for one.
+        let second = tokio::spawn(gateway.get("/held").into_future());
+        eventually!("both are in use", one.count() + two.count() == 8);
+        let queued = tokio::spawn(gateway.get("/queued").into_future());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        latch.open();
+        for answer in [first, second, queued] {
+            answer.await.unwrap().expect(200);
+        }
+    }
+}
