@@ -5,6 +5,7 @@
 
 mod answer;
 mod asked;
+mod asking;
 mod balance;
 mod body;
 pub(crate) mod certificate;

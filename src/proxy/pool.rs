@@ -4,6 +4,9 @@
 //! connections up to what the peer allows. The number of connections to a target is capped over the whole process.
 //! Must not know what is sent over a connection.
 
+mod counts;
+mod dial;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,15 +16,16 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
-use super::connect::{self, H1Connection, H2Connection, Opened, Tunnel};
+use self::counts::{Dialing, Local, Open, Waiting};
+use self::dial::Dial;
+use super::connect::{H1Connection, H2Connection, Tunnel};
 use super::observe::Observer;
 use super::settings::{Protocol, UpstreamSettings};
 use super::target::{Target, Upstream};
 use super::timer::{Elapsed, Timers};
-use crate::domain::time::monotonic_now;
 use crate::reply::Failure;
 use crate::telemetry::UpstreamConnectionState;
-use crate::wire::{Buffers, is_exhausted};
+use crate::wire::Buffers;
 
 /// Most requests in flight on one HTTP/2 connection, whatever the peer would allow.
 const MAX_STREAMS: usize = 200;
@@ -288,108 +292,6 @@ impl Pool {
     }
 }
 
-/// Opening one connection: a task of its own, so that a request that found another one meanwhile need not see it through.
-struct Dial {
-    pool: Rc<TargetPool>,
-    timers: Rc<Timers>,
-    observer: Rc<Observer>,
-    buffers: Rc<Buffers>,
-    upstream: Arc<Upstream>,
-    protocol: Protocol,
-    is_trial: bool,
-    most: Duration,
-    _dialing: Dialing,
-}
-
-impl Dial {
-    async fn run(self, permit: OwnedSemaphorePermit, hand_over: oneshot::Sender<Result<Lease, Failure>>) {
-        let lease = self.open(permit).await;
-        // Whoever wanted it may not wait for it any longer.
-        let Err(Ok(lease)) = hand_over.send(lease) else { return };
-        if self.is_trial {
-            self.pool.target.standing.may_be_tried(monotonic_now());
-        }
-        match lease {
-            Lease::H1(lease) => lease.give_back(self.timers.now_ms()),
-            // It is among the shared ones already.
-            Lease::H2(lease) => drop(lease),
-        }
-    }
-
-    async fn open(&self, permit: OwnedSemaphorePermit) -> Result<Lease, Failure> {
-        let Self { pool, timers, observer, upstream, protocol, .. } = self;
-        let target = &pool.target;
-        let label = observer.upstream(&upstream.settings.name);
-        let gauge = observer.metrics.upstream_connection(label, UpstreamConnectionState::Active);
-        let buffers = Rc::clone(&self.buffers);
-        let dial = connect::open(&target.endpoint, *protocol, permit, gauge, timers.now_ms(), self.most, buffers);
-        let dialed = timers.timer().bound(self.most, dial).await;
-        if !matches!(&dialed, Ok(Ok(_))) {
-            target.endpoint.addresses.look_again();
-        }
-        let opened = match dialed {
-            Err(Elapsed) => {
-                observer.target_failed(upstream, target, self.is_trial);
-                Err(Failure::UpstreamTimeout)
-            }
-            Ok(Err(error)) if is_exhausted(&error) => {
-                // That is our trouble: nothing is known of the target.
-                tracing::warn!(upstream_target = %target.label, "no descriptor is left for an upstream connection");
-                return Err(Failure::UpstreamBusy);
-            }
-            // No failure of the target: it speaks what it speaks.
-            Ok(Err(error))
-                if *protocol == Protocol::H1
-                    && upstream.settings.protocol == Protocol::Auto
-                    && refuses_alpn(&error) =>
-            {
-                tracing::warn!(upstream_target = %target.label, "the upstream does not speak HTTP/1.1 (ALPN)");
-                return Err(NO_TUNNEL);
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(upstream_target = %target.label, %error, "upstream connection failed");
-                if !is_ours(&error) {
-                    observer.target_failed(upstream, target, self.is_trial);
-                }
-                Err(Failure::UpstreamUnreachable)
-            }
-            Ok(Ok(opened)) => Ok(opened),
-        };
-        let speaks_h2 = matches!(&opened, Ok(Opened::H2(_)));
-        if *protocol == Protocol::Auto && opened.is_ok() {
-            // What ALPN said once it will say again. In the clear only the request knows (gRPC).
-            pool.speaks_h2.set(speaks_h2);
-        }
-        Ok(match opened? {
-            Opened::H1(connection) => Lease::H1(H1Lease {
-                connection,
-                reused: false,
-                opened_ms: timers.now_ms(),
-                open: Open::begin(pool),
-                pool: Rc::clone(pool),
-            }),
-            Opened::H2(connection) => {
-                pool.shared.borrow_mut().push(connection.clone());
-                Lease::H2(H2Lease::take(connection, pool, timers))
-            }
-        })
-    }
-}
-
-/// Whether a connection failed for want of something on this machine, which tells nothing about the target.
-fn is_ours(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    let own = [Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    error.raw_os_error().is_some_and(|code| own.iter().any(|own| own.raw_os_error() == code))
-}
-
-/// Whether a handshake failed because the peer speaks none of the protocols it was offered.
-fn refuses_alpn(error: &std::io::Error) -> bool {
-    use rustls::{AlertDescription, Error};
-    let error = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
-    matches!(error, Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol))
-}
-
 /// How long a shared connection may have been open.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Age {
@@ -559,81 +461,5 @@ impl Drop for H2Lease {
             self.connection.gauge.set(UpstreamConnectionState::Idle);
         }
         self.pool.changed.notify_one();
-    }
-}
-
-/// Counts a request among those that wait, for as long as it lives.
-struct Waiting<'a>(&'a Target);
-
-impl<'a> Waiting<'a> {
-    fn begin(target: &'a Target) -> Self {
-        target.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(target)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts something of this worker for as long as it lives.
-struct Local<'a>(&'a Cell<usize>);
-
-impl<'a> Local<'a> {
-    fn begin(count: &'a Cell<usize>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
-    }
-}
-
-impl Drop for Local<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
-    }
-}
-
-/// Counts an HTTP/1.1 connection among the open ones.
-struct Open(Rc<TargetPool>);
-
-impl Open {
-    fn begin(pool: &Rc<TargetPool>) -> Self {
-        pool.open.set(pool.open.get() + 1);
-        Self(Rc::clone(pool))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get().saturating_sub(1));
-    }
-}
-
-/// Counts a connection that is being opened; with HTTP/2, keeps other requests from opening another.
-struct Dialing {
-    pool: Rc<TargetPool>,
-    is_h2: bool,
-}
-
-impl Dialing {
-    fn begin(pool: &Rc<TargetPool>, is_h2: bool) -> Self {
-        if is_h2 {
-            pool.dialing_h2.set(true);
-        } else {
-            pool.dialing.set(pool.dialing.get() + 1);
-        }
-        Self { pool: Rc::clone(pool), is_h2 }
-    }
-}
-
-impl Drop for Dialing {
-    fn drop(&mut self) {
-        if self.is_h2 {
-            self.pool.dialing_h2.set(false);
-        } else {
-            self.pool.dialing.set(self.pool.dialing.get().saturating_sub(1));
-        }
-        self.pool.changed.notify_waiters();
     }
 }
