@@ -6,16 +6,15 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::RequestBody;
 use super::exec::UpstreamExecutor;
+use super::placed::{Cut, Placed};
 use super::settings::Protocol;
 use super::target::Endpoint;
 use crate::telemetry::UpstreamConnectionGauge;
@@ -132,43 +131,8 @@ pub(crate) async fn open(
     }
 }
 
-/// A stream with what it takes up, which is given back once it is closed and not before.
-struct Placed {
-    stream: Stream,
-    _places: Places,
-}
-
-impl AsyncRead for Placed {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Placed {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
+/// How long a connection that nobody uses any more may take to close.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 async fn h2(
     stream: Stream,
@@ -177,16 +141,19 @@ async fn h2(
     address: SocketAddr,
     now_ms: u64,
 ) -> io::Result<Opened> {
+    let cut = Rc::new(Cut::default());
     let (sender, mut connection) = http2::Builder::new(UpstreamExecutor)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
         .max_header_list_size(64 * 1024)
-        .handshake(TokioIo::new(Placed { stream, _places: places }))
+        .handshake(TokioIo::new(Placed::new(stream, places, &cut)))
         .await
         .map_err(io::Error::other)?;
     // The peer's settings are not read yet; RFC 9113 §6.5.2 recommends that nobody allows less than 100.
     let allowed = Rc::new(Cell::new(100));
     let seen_allowed = Rc::clone(&allowed);
+    let streams = Rc::<Cell<usize>>::default();
+    let under_way = Rc::clone(&streams);
     tokio::task::spawn_local(async move {
         // How it ended is seen by the requests on it.
         let _ended = std::future::poll_fn(|cx| {
@@ -194,10 +161,18 @@ async fn h2(
             Pin::new(&mut connection).poll(cx)
         })
         .await;
+        // What still waits for its turn goes back.
+        drop(connection);
+        // It gets no other request. A peer that takes nothing any more would not even let it say goodbye.
+        while under_way.get() > 0 {
+            tokio::time::sleep(FAREWELL).await;
+        }
+        tokio::time::sleep(FAREWELL).await;
+        cut.make();
     });
     Ok(Opened::H2(H2Connection {
         sender,
-        streams: Rc::default(),
+        streams,
         allowed,
         proven: Rc::default(),
         broken: Rc::default(),

@@ -23,6 +23,7 @@ mod names;
 mod noting;
 mod observe;
 mod outgoing;
+mod placed;
 mod pool;
 mod probe;
 mod remember;

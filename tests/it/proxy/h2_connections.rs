@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_testkit::h2_server::OK;
+use portcullis_testkit::h2_frames::WINDOW_UPDATE;
+use portcullis_testkit::h2_server::{OK, WINDOW};
 use portcullis_testkit::{Answer, Connection, Gateway, H2Server, Origin, RawPeer, ScriptedOrigin, TestCa, eventually};
 
 use crate::scene;
@@ -113,4 +114,26 @@ async fn a_connection_that_its_upstream_leaves_counts_until_it_is_closed() {
     latch.notify_one();
     assert_eq!(leaving.text().await.unwrap(), "more");
     eventually!("there is room for another", gateway.get("/").await.status == 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_upstream_takes_nothing_any_more_makes_room_in_the_end() {
+    let upstream = ScriptedOrigin::start(move |peer: RawPeer| async move {
+        let room = 1u32 << 30;
+        let Some(mut server) = H2Server::begin(peer, &[(WINDOW, room)]).await else { return };
+        if server.number() == 1 {
+            server.say(WINDOW_UPDATE, 0, 0, &room.to_be_bytes()).await;
+            // It reads no more, and does not close.
+            return std::future::pending().await;
+        }
+        while let Some(stream) = server.request().await {
+            server.answer(stream, OK).await;
+        }
+    })
+    .await;
+    let settings = "max_connections: 1, queue_timeout: 200ms, timeouts: { idle: 300ms, first_byte: 300ms }";
+    let gateway = in_front_of(&upstream.authority(), 1, settings).await;
+    drop(gateway.post("/up").pattern(64 << 20).attempt().await);
+    gateway.get("/").await.refused(503, "upstream_busy");
+    eventually!("there is room for another", within Duration::from_secs(20), gateway.get("/").await.status == 200);
 }
