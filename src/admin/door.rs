@@ -13,7 +13,7 @@ use crate::credential::Place;
 use crate::domain::{GrantedScope, Scope};
 use crate::gate::{
     BUILT_IN_UPSTREAM, Demand, Door as DoorKind, ForwardSettings, GateSettings, MethodRule, MethodSelector, Mode,
-    RouteSettings, RouteTimeouts, Rules, RulesError, SelfService, Snapshot, SourceSpan,
+    RouteSettings, RouteTimeouts, Rules, RulesError, SelfService, Snapshot, SourceSpan, Staleness,
 };
 use crate::route::{PathPattern, PathRules, ReadsPaths, RouteIx, RuleRef};
 
@@ -81,6 +81,7 @@ impl Door {
     pub(super) fn compile(base: &Rules, route: Option<RouteIx>) -> Result<Self, RulesError> {
         let outer = route.map(|route| &base.route(route).settings);
         let accept = outer.map_or(&base.settings.accept, |outer| &outer.accept).clone();
+        let staleness = outer.map_or(base.settings.staleness, |outer| outer.staleness);
         let names = outer.map(|outer| outer.self_service.clone().unwrap_or_default());
         let mut rows: Vec<Vec<&'static Row>> = Vec::new();
         for row in TABLE.iter().filter(|row| is_named(row, names.as_ref())) {
@@ -89,8 +90,10 @@ impl Door {
                 None => rows.push(vec![row]),
             }
         }
-        let mut routes =
-            rows.iter().map(|rows| rules_of(rows, &accept, names.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let mut routes = rows
+            .iter()
+            .map(|rows| rules_of(rows, &accept, staleness, names.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
         // What narrows the route narrows each of its endpoints.
         if let Some(outer) = outer {
             for route in &mut routes {
@@ -137,7 +140,12 @@ fn is_named(row: &Row, names: Option<&SelfService>) -> bool {
     }
 }
 
-fn rules_of(rows: &[&'static Row], accept: &[Place], names: Option<&SelfService>) -> Result<RouteSettings, RulesError> {
+fn rules_of(
+    rows: &[&'static Row],
+    accept: &[Place],
+    staleness: Staleness,
+    names: Option<&SelfService>,
+) -> Result<RouteSettings, RulesError> {
     let path = rows[0].path;
     let any_of = |own: &'static str| match names {
         None => scopes(satisfied_by(own)),
@@ -171,6 +179,7 @@ fn rules_of(rows: &[&'static Row], accept: &[Place], names: Option<&SelfService>
         mode: Mode::Enforce,
         environments: Vec::new(),
         allow_ips: Vec::<IpNet>::new(),
+        staleness,
         publishable_unsafe_methods: false,
         rate_limit: None,
         cors: None,

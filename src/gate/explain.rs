@@ -113,8 +113,8 @@ pub enum AppliedLimit {
 pub fn explain(head: &RequestHead<'_>, rules: &Rules, caller: &SupposedCaller, now: Timestamp) -> Explanation {
     let supposed = Supposed::new(caller, rules);
     // A supposition is as current as the rules it is held against, so the one error cannot occur.
-    let decided = decide(head, rules, &Pages::default(), now, |accept| {
-        Ok::<_, SnapshotOutdated>(supposed.present(accept.is_empty()))
+    let decided = decide(head, rules, &Pages::default(), now, |at| {
+        Ok::<_, SnapshotOutdated>(supposed.present(at.accept.is_empty()))
     });
     let (rule, route, path, answer) = match decided {
         Ok(verdict) => (verdict.rule, verdict.route, verdict.path.into_owned(), answer_of(verdict.outcome)),

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::denial::Denial;
-use super::settings::{Door, Mode, OnStale};
+use super::settings::{Door, GateSettings, Mode, Staleness};
 use super::snapshot::{EnvironmentRule, Pages, Route, Rules, Snapshot};
 use crate::authn::{self, Attempt, Authenticated, Evidence, Rejection};
 use crate::authz::{self, Authorized, Holding, Lacking};
@@ -127,7 +127,23 @@ pub fn judge<'a>(
     keys: Keys<'_>,
     now: Timestamp,
 ) -> Result<Verdict<'a>, SnapshotOutdated> {
-    decide(head, &snapshot.rules, snapshot.pages(), now, |accept| present(head, accept, snapshot, keys, now))
+    decide(head, &snapshot.rules, snapshot.pages(), now, |place| present(head, place, snapshot, keys, now))
+}
+
+/// Where somebody presents themselves.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    /// The places that are looked into.
+    pub(super) accept: &'a [Place],
+    /// How old the key set may be there.
+    pub(super) staleness: Staleness,
+}
+
+impl<'a> At<'a> {
+    /// No route in particular.
+    const fn anywhere(settings: &'a GateSettings) -> Self {
+        Self { accept: settings.accept.as_slice(), staleness: settings.staleness }
+    }
 }
 
 /// Who presents themselves in the places a rule accepts. Live traffic looks into the request; an explanation supposes.
@@ -153,7 +169,7 @@ pub(super) fn decide<'a, 's>(
     rules: &Rules,
     pages: &Pages,
     now: Timestamp,
-    present: impl Fn(&[Place]) -> Result<Presented<'s>, SnapshotOutdated>,
+    present: impl Fn(At<'_>) -> Result<Presented<'s>, SnapshotOutdated>,
 ) -> Result<Verdict<'a>, SnapshotOutdated> {
     let unrouted = |denial: Denial| Verdict {
         rule: None,
@@ -219,7 +235,7 @@ fn admit_caller<'s>(
     route: &Route,
     rule: RuleRef,
     also: &[RuleRef],
-    present: impl Fn(&[Place]) -> Result<Presented<'s>, SnapshotOutdated>,
+    present: impl Fn(At<'_>) -> Result<Presented<'s>, SnapshotOutdated>,
 ) -> Result<(Caller, Result<Authorized, Denial>), SnapshotOutdated> {
     let access = rules.access(rule);
     let is_public = |access: &Access| matches!(access, Access::Public);
@@ -234,7 +250,10 @@ fn admit_caller<'s>(
         };
         return Ok((Caller::Anonymous, decided));
     }
-    let Presented { caller, standing } = present(&route.settings.accept)?;
+    // A route that bears an older set is not reached by another spelling of one that does not.
+    let routes = also.iter().map(|other| rules.route(other.route));
+    let staleness = routes.fold(route.settings.staleness, |least, route| least.stricter(route.settings.staleness));
+    let Presented { caller, standing } = present(At { accept: &route.settings.accept, staleness })?;
     let decided = standing.and_then(|standing| {
         guards(head, standing, route, rules.settings.browser_guard)?;
         let holding = Holding::Key(standing.scopes);
@@ -251,13 +270,13 @@ fn admit_caller<'s>(
 /// Looks for a credential in the request, and for its key in the set.
 fn present<'s>(
     head: &RequestHead<'_>,
-    accept: &[Place],
+    At { accept, staleness }: At<'_>,
     snapshot: &'s Snapshot,
     keys: Keys<'_>,
     now: Timestamp,
 ) -> Result<Presented<'s>, SnapshotOutdated> {
     let unheard = |caller, denial| Ok(Presented { caller, standing: Err(denial) });
-    if !is_fresh(snapshot, keys.freshness) {
+    if !is_fresh(staleness, keys.freshness) {
         return unheard(Caller::Anonymous, Denial::AuthUnavailable);
     }
     let located = credential::locate(head.fields, head.query, accept);
@@ -352,14 +371,10 @@ fn insufficient(rules: &Rules, access: &Access, lacking: Lacking) -> Denial {
     }
 }
 
-fn is_fresh(snapshot: &Snapshot, freshness: Freshness) -> bool {
-    let settings = &snapshot.rules.settings;
+fn is_fresh(staleness: Staleness, freshness: Freshness) -> bool {
     match freshness {
         Freshness::Unloaded => false,
-        Freshness::Confirmed(ago) => match settings.on_stale {
-            OnStale::Serve => true,
-            OnStale::Deny => ago <= settings.max_staleness,
-        },
+        Freshness::Confirmed(ago) => staleness.bears(ago),
     }
 }
 
@@ -368,7 +383,7 @@ fn is_fresh(snapshot: &Snapshot, freshness: Freshness) -> bool {
 fn as_if_absent<'s>(
     denial: Denial,
     rules: &Rules,
-    present: impl Fn(&[Place]) -> Result<Presented<'s>, SnapshotOutdated>,
+    present: impl Fn(At<'_>) -> Result<Presented<'s>, SnapshotOutdated>,
 ) -> Result<Denial, SnapshotOutdated> {
     if denial.concerns_credential() { hidden_or(denial, rules, present) } else { Ok(denial) }
 }
@@ -377,17 +392,23 @@ fn as_if_absent<'s>(
 fn hidden_or<'s>(
     denial: Denial,
     rules: &Rules,
-    present: impl Fn(&[Place]) -> Result<Presented<'s>, SnapshotOutdated>,
+    present: impl Fn(At<'_>) -> Result<Presented<'s>, SnapshotOutdated>,
 ) -> Result<Denial, SnapshotOutdated> {
     if !rules.settings.hide_routes {
         return Ok(denial);
     }
-    Ok(present(&rules.settings.accept)?.standing.err().unwrap_or(denial))
+    Ok(present(At::anywhere(&rules.settings))?.standing.err().unwrap_or(denial))
 }
 
-/// Whether the key that was admitted still holds: asked by tunnels and long streams.
-pub fn still_holds(authenticated: &Authenticated, snapshot: &Snapshot, keys: Keys<'_>, now: Timestamp) -> bool {
-    is_fresh(snapshot, keys.freshness) && authn::still_holds(authenticated, snapshot.evidence(keys.set), now)
+/// Whether the key that was admitted, where the key set may be this old, still holds: asked by tunnels and long streams.
+pub fn still_holds(
+    authenticated: &Authenticated,
+    staleness: Staleness,
+    snapshot: &Snapshot,
+    keys: Keys<'_>,
+    now: Timestamp,
+) -> bool {
+    is_fresh(staleness, keys.freshness) && authn::still_holds(authenticated, snapshot.evidence(keys.set), now)
 }
 
 /// What a key that somebody shows is, and why it is not accepted, if it is not: for those who ask about keys of others.

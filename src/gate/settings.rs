@@ -59,10 +59,9 @@ pub struct GateSettings {
     pub roles: BTreeMap<String, Vec<GrantedScope>>,
     /// Environments by name; `live` and `test` exist unless replaced.
     pub environments: BTreeMap<String, Environment>,
-    /// How old the key set may be before the gateway stops deciding by it. Default 24 h.
-    pub max_staleness: Duration,
-    /// What happens once it is older.
-    pub on_stale: OnStale,
+    /// How old the key set may be before the gateway stops deciding by it, where a route does not say otherwise. Default
+    /// 24 h, then 503.
+    pub staleness: Staleness,
     /// When the global report mode ends and refusals are enforced; none: it does not end.
     pub report_until: Option<Timestamp>,
     /// Whether report mode forwards requests whose key is known to be revoked, disabled or expired, too.
@@ -85,6 +84,36 @@ pub enum OnStale {
     Deny,
     /// Decide by the old set.
     Serve,
+}
+
+/// How old the key set may be, and what happens to requests with keys once it is older.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Staleness {
+    /// How old it may be.
+    pub most: Duration,
+    /// What happens then.
+    pub then: OnStale,
+}
+
+impl Staleness {
+    /// Whether keys are decided about by a set that was confirmed so long ago.
+    pub fn bears(self, age: Duration) -> bool {
+        match self.then {
+            OnStale::Serve => true,
+            OnStale::Deny => age <= self.most,
+        }
+    }
+
+    /// What holds where both do.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        match (self.then, other.then) {
+            (OnStale::Serve, _) => other,
+            (OnStale::Deny, OnStale::Serve) => self,
+            (OnStale::Deny, OnStale::Deny) if self.most <= other.most => self,
+            (OnStale::Deny, OnStale::Deny) => other,
+        }
+    }
 }
 
 /// An environment keys live in.
@@ -176,6 +205,8 @@ pub struct RouteSettings {
     pub environments: Vec<String>,
     /// Networks whose clients it serves; empty: all.
     pub allow_ips: Vec<IpNet>,
+    /// How old the key set may be here.
+    pub staleness: Staleness,
     /// Whether `publishable` keys may use methods that are not safe here (RFC 9110 §9.2.1).
     pub publishable_unsafe_methods: bool,
     /// How often it may be asked; none: unlimited.
@@ -277,5 +308,23 @@ impl Cors {
     /// Whether pages of this origin may read answers.
     pub fn allows(&self, origin: &[u8]) -> bool {
         self.origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_bounds_on_the_age_of_the_key_set_the_stricter_holds() {
+        let deny = |seconds| Staleness { most: Duration::from_secs(seconds), then: OnStale::Deny };
+        let serve = Staleness { most: Duration::from_secs(1), then: OnStale::Serve };
+        for (one, other, both) in
+            [(deny(1), deny(9), deny(1)), (deny(9), serve, deny(9)), (serve, serve, serve), (deny(4), deny(4), deny(4))]
+        {
+            assert_eq!((one.stricter(other), other.stricter(one)), (both, both));
+        }
+        assert!(deny(5).bears(Duration::from_secs(5)) && !deny(5).bears(Duration::from_millis(5_001)));
+        assert!(serve.bears(Duration::MAX));
     }
 }

@@ -150,7 +150,7 @@ impl Outgoing {
             TrailerRule::Drop
         };
         let recheck = match admitted.identity() {
-            Identity::Key(authenticated) => Some(KeyWatch::new(&cx.engine.live, *authenticated)),
+            Identity::Key(authenticated) => Some(KeyWatch::new(&cx.engine.live, *authenticated, route.staleness)),
             Identity::Anonymous | Identity::Reported { .. } => None,
         };
         let upload = progress.as_ref().and_then(|progress| {

@@ -23,7 +23,7 @@ report: { until: 2100-01-01, known_bad: true }
 routes:
   - { path: \"/a/{x}/**\", name: n, hosts: [\"*.h.test\"], upstream: app, scopes: { any: [a, b], all: [b] }, methods: { GET: {}, \"*\": { auth: any_key } }, mode: enforce,
       accept: [{ header: Authorization, scheme: Basic }, { query: q }], path_rules: { encoded_slash: keep, empty_segments: merge, trailing_slash: either, normalize: refuse },
-      forward_credential: true, environments: [live], allow_ips: [10.0.0.1], publishable_unsafe_methods: true, rate_limit: { requests: 5, per: 1s, by: owner }, strip_prefix: /a, add_prefix: /z, max_body: 3MiB, upgrade: [],
+      forward_credential: true, environments: [live], allow_ips: [10.0.0.1], max_staleness: 5m, on_stale: deny, publishable_unsafe_methods: true, rate_limit: { requests: 5, per: 1s, by: owner }, strip_prefix: /a, add_prefix: /z, max_body: 3MiB, upgrade: [],
       cors: { origins: [https://o.test], methods: [GET], headers: [X-H], max_age: 5m }, timeouts: { connect: 1s, idle: 2m }, headers: { set: { X-S: canary-three }, remove: [X-Q] } }
   - { path: /b, group: g, upstream: app, scopes: a }
   - { path: /c, upstream: portcullis, auth: any_key, map: { a: portcullis:keys, b: [portcullis:verify, portcullis:usage] } }

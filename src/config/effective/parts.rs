@@ -5,13 +5,13 @@ use serde_yaml::Value;
 use super::REDACTED;
 use super::routes::route;
 use super::values::{
-    count, filled, flag, header_edit, list, map, path, place, quota, rate_limit, size, span, text, word,
+    count, filled, flag, header_edit, list, map, on_stale, path, place, quota, rate_limit, size, span, text, word,
 };
 use crate::config::resolve::show_bind;
 use crate::config::settings::{ApiProfile, ErrorProfile, Settings};
 use crate::config::shape::net::UNUSUAL_NAMES;
 use crate::domain::RateLimit;
-use crate::gate::{GateSettings, OnStale};
+use crate::gate::GateSettings;
 use crate::proxy::{
     Balance, CertificateFiles, HeaderSettings, HealthCheck, HostPolicy, NamePattern, Protocol, Target, UpstreamKind,
     UpstreamSettings,
@@ -59,14 +59,8 @@ pub(super) fn settings(settings: &Settings) -> Value {
             Some(map([
                 ("poll_interval", span(settings.sync.poll_interval)),
                 ("last_used_flush", span(settings.sync.last_used_flush)),
-                ("max_staleness", span(gate.max_staleness)),
-                (
-                    "on_stale",
-                    word(match gate.on_stale {
-                        OnStale::Deny => "deny",
-                        OnStale::Serve => "serve",
-                    }),
-                ),
+                ("max_staleness", span(gate.staleness.most)),
+                ("on_stale", on_stale(gate.staleness.then)),
                 (
                     "snapshot",
                     Some(map([

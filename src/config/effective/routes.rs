@@ -3,7 +3,7 @@
 use http::Method;
 use serde_yaml::Value;
 
-use super::values::{filled, flag, header_edit, list, map, place, rate_limit, size, span, text, word};
+use super::values::{filled, flag, header_edit, list, map, on_stale, place, rate_limit, size, span, text, word};
 use crate::gate::{Cors, Demand, MethodRule, MethodSelector, Mode, RouteSettings, RouteTimeouts, SelfService};
 use crate::route::{EmptySegments, EncodedSlash, Normalize, PathRules, TrailingSlash};
 
@@ -33,6 +33,8 @@ pub(super) fn route(route: &RouteSettings) -> Value {
         ),
         ("environments", filled(&route.environments, text)),
         ("allow_ips", filled(&route.allow_ips, |net| text(net.to_string()))),
+        ("max_staleness", span(route.staleness.most)),
+        ("on_stale", on_stale(route.staleness.then)),
         ("publishable_unsafe_methods", flag(route.publishable_unsafe_methods)),
         ("rate_limit", route.rate_limit.map(|route| rate_limit(route.limit, Some(route.by)))),
         ("cors", route.cors.as_ref().map(cors)),

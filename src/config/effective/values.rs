@@ -11,7 +11,7 @@ use crate::config::shape::numbers::ByteSize;
 use crate::credential::Place;
 use crate::domain::time::show_duration;
 use crate::domain::{Quota, RateLimit};
-use crate::gate::LimitBy;
+use crate::gate::{LimitBy, OnStale};
 
 /// A map of what is there.
 pub(super) fn map<'k>(entries: impl IntoIterator<Item = (&'k str, Option<Value>)>) -> Value {
@@ -51,6 +51,14 @@ pub(super) fn flag(flag: bool) -> Option<Value> {
 
 pub(super) fn word(word: &str) -> Option<Value> {
     Some(text(word))
+}
+
+/// `on_stale`.
+pub(super) fn on_stale(then: OnStale) -> Option<Value> {
+    word(match then {
+        OnStale::Deny => "deny",
+        OnStale::Serve => "serve",
+    })
 }
 
 pub(super) fn path(path: &Path) -> Value {

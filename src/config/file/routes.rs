@@ -11,7 +11,7 @@ use super::super::shape::words::ScopeRule;
 use super::super::shape::{At, Listed, Named, OneOrMore, Secret, choice, shape};
 use super::limits::RouteLimitFile;
 use crate::domain::Scope;
-use crate::gate::Mode;
+use crate::gate::{Mode, OnStale};
 use crate::route::{EmptySegments, EncodedSlash, HostPattern, Normalize, PathPattern, TrailingSlash};
 
 shape! {
@@ -50,6 +50,10 @@ shape! {
         environments: Option<At<Listed<String>>>,
         /// Networks whose clients it serves. Without it: all.
         allow_ips: Option<At<Listed<IpNet>>>,
+        /// How old the key set may be here; replaces `sync.max_staleness`.
+        max_staleness: Option<At<Duration>>,
+        /// What happens here once it is older; replaces `sync.on_stale`.
+        on_stale: Option<At<OnStale>>,
         /// Let publishable keys use methods that change something.
         publishable_unsafe_methods: Option<bool> = false,
         /// How often each caller may ask, beside what limits its key. Without it: unlimited.

@@ -14,12 +14,12 @@ use super::super::file::{AuthFile, Catalogue, File};
 use super::super::shape::{At, Listed};
 use super::catalogue;
 use super::forward::is_framing;
-use super::{HOUR, Marks, SECOND, flag, span};
+use super::{HOUR, Marks, SECOND, flag, span, staleness};
 use crate::credential::{Place, Scheme};
 use crate::domain::key_text::Brand;
 use crate::domain::secret::{MAX_PEPPERS, MIN_PEPPER_BYTES};
 use crate::domain::{KeyHasher, Pepper};
-use crate::gate::Environment;
+use crate::gate::{Environment, Staleness};
 
 /// The settings of `auth` and `environments`.
 pub(super) struct AuthParts {
@@ -31,6 +31,7 @@ pub(super) struct AuthParts {
     pub(super) browser_guard: bool,
     pub(super) open_catalogue: bool,
     pub(super) recheck_interval: Duration,
+    pub(super) staleness: Staleness,
     pub(super) accept: Vec<Place>,
     pub(super) environments: BTreeMap<String, Environment>,
 }
@@ -46,6 +47,7 @@ impl AuthParts {
         Self {
             brand: auth.and_then(|auth| auth.brand.clone()).unwrap_or_default(),
             hasher: Arc::new(hasher(auth, findings)),
+            staleness: staleness(file.sync.0.as_ref(), marks, findings),
             realm: realm(auth, findings),
             trusted_proxies: trusted.into_iter().flat_map(Listed::iter).map(|net| net.value).collect(),
             hide_routes: auth.and_then(|auth| auth.hide_routes).unwrap_or(false),

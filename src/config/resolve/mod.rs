@@ -31,7 +31,7 @@ use super::settings::{AdminSettings, ErrorProfile, ReadFile, Settings};
 use super::shape::At;
 use super::shape::numbers::ByteSize;
 use crate::domain::time::show_duration;
-use crate::gate::{GateSettings, OnStale};
+use crate::gate::{GateSettings, OnStale, Staleness};
 use crate::route::RouteTable;
 use crate::server::{Limits, ShutdownSettings, Workers};
 use crate::store::{AuditSettings, StoreSettings, SyncSettings, UsageSettings};
@@ -84,9 +84,10 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
     let (headers, identity_names) = headers::headers(file, &mut marks, findings);
     let parts = auth::AuthParts::read(file, &mut marks, findings);
     let routes = routes::routes(file, &parts, &identity_names, findings);
+    let serving_stale = routes.iter().filter_map(|route| route.serves_stale_at);
+    marks.weakened.extend(serving_stale.map(|at| (at, SERVES_STALE.to_owned())));
     let table = ties::table(&routes, findings);
     let sync = file.sync.0.as_ref();
-    let (max_staleness, on_stale) = staleness(sync, &mut marks, findings);
     let report = file.report.0.as_ref();
     marks.mode = file.mode.0.as_ref().map(|mode| mode.at);
     marks.report_until = report.and_then(|report| report.until.as_ref()).map(|until| until.at);
@@ -118,8 +119,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
             scopes: catalogue::scopes(file, &mut marks, findings),
             roles: catalogue::roles(file, &mut marks, findings),
             environments: parts.environments,
-            max_staleness,
-            on_stale,
+            staleness: parts.staleness,
             report_until: report.and_then(|report| report.until.as_ref()).map(|until| until.value),
             report_known_bad,
             routes: routes.iter().map(|route| route.settings.clone()).collect(),
@@ -248,16 +248,20 @@ fn snapshot(file: Option<&SyncFile>, store: &StoreSettings, base: &Path) -> Opti
     (enabled && *store != StoreSettings::Memory).then_some(path)
 }
 
-fn staleness(file: Option<&SyncFile>, marks: &mut Marks, findings: &mut Findings) -> (Duration, OnStale) {
+fn staleness(file: Option<&SyncFile>, marks: &mut Marks, findings: &mut Findings) -> Staleness {
     let field = file.and_then(|file| file.max_staleness.as_ref());
-    let age = span(field, 24 * HOUR, SECOND..=365 * DAY, findings);
+    let most = span(field, 24 * HOUR, STALENESS, findings);
     let on_stale = file.and_then(|file| file.on_stale.as_ref());
     if let Some(At { value: OnStale::Serve, at }) = on_stale {
-        let why = "keys revoked while the store is out of reach stay valid for as long as it is";
-        marks.weakened.push((*at, why.to_owned()));
+        marks.weakened.push((*at, SERVES_STALE.to_owned()));
     }
-    (age, on_stale.map_or(OnStale::Deny, |on_stale| on_stale.value))
+    Staleness { most, then: on_stale.map_or(OnStale::Deny, |on_stale| on_stale.value) }
 }
+
+/// How old a key set may be said to be.
+const STALENESS: RangeInclusive<Duration> = SECOND..=Duration::from_secs(365 * 86_400);
+
+const SERVES_STALE: &str = "keys revoked while the store is out of reach stay valid for as long as it is";
 
 fn limits(file: Option<&LimitsFile>, findings: &mut Findings) -> Limits {
     let usual = Limits::default();

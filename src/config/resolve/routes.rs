@@ -13,9 +13,9 @@ use super::auth::{AuthParts, Query, places};
 use super::catalogue::check_upstream;
 use super::demand::{ResolvedRule, rules};
 use super::network::note_unknown;
-use super::{forward, limits, missing_section};
+use super::{STALENESS, forward, limits, missing_section, span};
 use crate::domain::Scope;
-use crate::gate::{BUILT_IN_UPSTREAM, Demand, Door, Mode, RouteSettings, SelfService};
+use crate::gate::{BUILT_IN_UPSTREAM, Demand, Door, Mode, OnStale, RouteSettings, SelfService, Staleness};
 use crate::route::{PathRules, ReadsPaths};
 
 /// A route, and where its parts stand.
@@ -32,6 +32,8 @@ pub(crate) struct ResolvedRoute {
     pub(crate) mode_at: Option<PlaceId>,
     /// Its own `upgrade`.
     pub(crate) upgrade_at: Option<PlaceId>,
+    /// Where it says that an old key set will do.
+    pub(crate) serves_stale_at: Option<PlaceId>,
 }
 
 pub(super) fn routes(
@@ -110,6 +112,10 @@ fn resolve_route(
         },
         environments: environments.iter().map(|environment| environment.value.clone()).collect(),
         allow_ips: allow_ips.iter().map(|net| net.value).collect(),
+        staleness: Staleness {
+            most: span(value.max_staleness.as_ref(), parts.staleness.most, STALENESS, findings),
+            then: value.on_stale.as_ref().map_or(parts.staleness.then, |then| then.value),
+        },
         publishable_unsafe_methods: value.publishable_unsafe_methods.unwrap_or(false),
         rate_limit: value.rate_limit.as_ref().and_then(|limit| limits::route_limit(limit, &rules, findings)),
         cors: value.cors.as_ref().map(|cors| forward::cors(cors, findings)),
@@ -120,7 +126,9 @@ fn resolve_route(
     };
     let mode_at = value.mode.as_ref().map(|mode| mode.at);
     let upgrade_at = value.upgrade.as_ref().map(|upgrade| upgrade.at);
-    ResolvedRoute { settings, path_at: value.path.at, rules, mapped_at, mode_at, upgrade_at }
+    let serves_stale = value.on_stale.as_ref().filter(|then| then.value == OnStale::Serve);
+    let serves_stale_at = serves_stale.map(|then| then.at);
+    ResolvedRoute { settings, path_at: value.path.at, rules, mapped_at, mode_at, upgrade_at, serves_stale_at }
 }
 
 /// What the route is to the management API, when that is what stands behind it.

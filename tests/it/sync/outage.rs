@@ -74,6 +74,25 @@ async fn a_key_set_older_than_allowed_answers_503_and_never_401() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_route_says_for_itself_how_old_the_key_set_may_be() {
+    let routes = r#"
+  - { path: "/payments/**", upstream: shop, auth: any_key, max_staleness: 1s }
+  - { path: "/catalogue/**", upstream: shop, auth: any_key, max_staleness: 1s, on_stale: serve }
+  - { path: "/orders/**", upstream: shop, auth: any_key }
+"#;
+    let (gateway, _origin) = scene::shop_with(routes, "sync: { max_staleness: 1h, poll_interval: 50ms }").await;
+    let key = gateway.key("known", "read:orders").await;
+    move_store(&gateway, "data", "elsewhere");
+    std::fs::write(gateway.path("data/portcullis.db"), "this is no database any more ".repeat(500)).unwrap();
+    eventually!("payments stop", gateway.get("/payments/1").bearer(&key).await.status == 503);
+    gateway.get("/payments/1").bearer(&key).await.refused(503, "auth_unavailable");
+    gateway.get("/catalogue/1").bearer(&key).await.expect(200);
+    gateway.get("/orders/1").bearer(&key).await.expect(200);
+    let unknown = key_text::forged("pc_live_sk_", 'U');
+    gateway.get("/catalogue/1").header("x-api-key", &unknown).await.refused(401, "invalid_key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_memory_store_starts_empty_and_has_no_command_line() {
     let (gateway, _origin) = scene::shop_with("", "store: { driver: memory }").await;
     let unknown = key_text::forged("pc_live_sk_", 'U');
