@@ -108,3 +108,8 @@ prefixed_id!(
     OwnerId,
     "own_"
 );
+prefixed_id!(
+    /// Names a process that enforces keys, among all that share a store.
+    NodeId,
+    "node_"
+);

@@ -23,7 +23,7 @@ pub mod words;
 
 pub use field_lines::FieldLines;
 pub use fields::{Fields, Known, OwnedFields};
-pub use id::{KeyId, OwnerId};
+pub use id::{KeyId, NodeId, OwnerId};
 pub use key::{Bounds, KeyKind, KeyRecord, KeyState, OwnerRecord};
 pub use network::network_of;
 pub use rate::{Quota, QuotaHolder, QuotaPeriod, QuotaTerm, RateLimit};

@@ -28,6 +28,7 @@ pub(super) enum Action {
     OwnerSuspend,
     OwnerResume,
     ConfigReload,
+    NodeForget,
     AuditForget,
 }
 
@@ -63,6 +64,7 @@ impl Action {
             Self::OwnerSuspend => "owner.suspend",
             Self::OwnerResume => "owner.resume",
             Self::ConfigReload => "config.reload",
+            Self::NodeForget => "node.forget",
             Self::AuditForget => "audit.forget",
         }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::api::{Actor, Answer, RepeatName, Repeatable};
 use super::audit::{Action, Difference};
 use super::error::StoreError;
-use crate::domain::{KeyId, KeyRecord, OwnerId, OwnerRecord, Revision, RevisionToken, Timestamp};
+use crate::domain::{KeyId, KeyRecord, NodeId, OwnerId, OwnerRecord, Revision, RevisionToken, Timestamp};
 
 /// One write.
 #[derive(Clone, Debug)]
@@ -96,24 +96,34 @@ pub enum Note {
         /// As they are since.
         after: Value,
     },
+    /// A gateway was taken out of the book of nodes by somebody who says that it serves no more.
+    NodeForget {
+        /// Which one.
+        id: NodeId,
+        /// As it stood there.
+        was: Value,
+    },
 }
 
 impl Note {
     pub(super) fn action(&self) -> Action {
         match self {
             Self::ConfigReload { .. } => Action::ConfigReload,
+            Self::NodeForget { .. } => Action::NodeForget,
         }
     }
 
-    pub(super) fn subject(&self) -> &'static str {
+    pub(super) fn subject(&self) -> String {
         match self {
-            Self::ConfigReload { .. } => "config",
+            Self::ConfigReload { .. } => "config".to_owned(),
+            Self::NodeForget { id, .. } => id.to_string(),
         }
     }
 
     pub(super) fn difference(self) -> Difference {
         match self {
             Self::ConfigReload { before, after } => Difference { before: Some(before), after: Some(after) },
+            Self::NodeForget { was, .. } => Difference { before: Some(was), after: None },
         }
     }
 }

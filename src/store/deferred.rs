@@ -10,12 +10,15 @@ use parking_lot::Mutex;
 use super::api::*;
 use super::command::{Effect, Order};
 use super::error::StoreError;
+use super::nodes::{NodeBook, NodeReport, Roll};
 use super::settings::StoreSettings;
 use super::trail::{AuditEntry, AuditExtent, AuditQuery, AuditReader};
 use super::usage::*;
 use super::verify::Verification;
 use super::{AuditHead, OpenMode, SharedSeal, Store, open_sealed};
-use crate::domain::{KeyHash, KeyId, KeyRecord, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp};
+use crate::domain::{
+    KeyHash, KeyId, KeyRecord, NodeId, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp,
+};
 
 /// What opens the store.
 #[derive(Clone)]
@@ -156,6 +159,28 @@ impl QuotaBook for Deferred {
 
     fn current_counts(&self, now: Timestamp) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
         ask!(self.quotas.current_counts(now))
+    }
+}
+
+impl NodeBook for Deferred {
+    fn report_node(&self, report: NodeReport) -> Answer<'_, ()> {
+        ask!(self.nodes.report_node(report))
+    }
+
+    fn strike_node(&self, id: NodeId) -> Answer<'_, bool> {
+        ask!(self.nodes.strike_node(id))
+    }
+
+    fn list_nodes(&self) -> Answer<'_, Roll> {
+        ask!(self.nodes.list_nodes())
+    }
+
+    fn committed_by(&self, revision: Revision) -> Answer<'_, Option<Timestamp>> {
+        ask!(self.nodes.committed_by(revision))
+    }
+
+    fn tidy_nodes(&self) -> Answer<'_, u64> {
+        ask!(self.nodes.tidy_nodes())
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::SharedSeal;
@@ -17,11 +17,13 @@ use super::api::{
 use super::audit::{Action, Difference, Draft, Dropped};
 use super::command::{AUDIT_SUBJECT, Command, Commands, Effect, Note, Order, Origin, draw_token};
 use super::error::StoreError;
+use super::nodes::NodeReport;
 use super::seal::{AuditHead, AuditSeal};
 use super::trail::{Anchor, AuditEntry, AuditExtent, AuditOrder, AuditQuery, AuditReader};
 use super::verify::{Verification, Verifier, Walk};
 use crate::domain::{
-    KeyHash, KeyId, KeyRecord, KeyState, OwnerId, OwnerRecord, QuotaTerm, Revision, RevisionToken, StoreHead, Timestamp,
+    KeyHash, KeyId, KeyRecord, KeyState, NodeId, OwnerId, OwnerRecord, QuotaTerm, Revision, RevisionToken, StoreHead,
+    Timestamp,
 };
 
 /// Keys handed over at a time.
@@ -33,6 +35,27 @@ pub(super) struct MemoryStore {
     committed: watch::Sender<StoreHead>,
     seal: SharedSeal,
     counts: Mutex<HashMap<QuotaTerm, u64>>,
+    pub(super) nodes: Mutex<BTreeMap<NodeId, (NodeReport, Timestamp)>>,
+}
+
+/// What is remembered of commits, for as long as it is looked at.
+pub(super) struct History<'a>(MutexGuard<'a, State>);
+
+impl History<'_> {
+    /// Whether the store was ever there.
+    pub(super) fn holds(&self, head: StoreHead) -> bool {
+        self.0.revisions.get(&head.revision).is_some_and(|(token, _)| *token == head.token)
+    }
+
+    /// The newest revision.
+    pub(super) fn newest(&self) -> Revision {
+        self.0.head.revision
+    }
+
+    /// When a revision was made, or the oldest younger one.
+    pub(super) fn noted(&self, revision: Revision) -> Option<Timestamp> {
+        self.0.revisions.range(revision..).next().map(|(_, (_, at))| *at)
+    }
 }
 
 struct State {
@@ -83,7 +106,18 @@ impl MemoryStore {
             revisions: BTreeMap::from([(head.revision, (head.token, Timestamp::default()))]),
             head,
         };
-        Ok(Self { state: Mutex::new(state), committed: watch::Sender::new(head), seal, counts: Mutex::default() })
+        Ok(Self {
+            state: Mutex::new(state),
+            committed: watch::Sender::new(head),
+            seal,
+            counts: Mutex::default(),
+            nodes: Mutex::default(),
+        })
+    }
+
+    /// What is remembered of commits. Nothing is changed meanwhile.
+    pub(super) fn history(&self) -> History<'_> {
+        History(self.state.lock())
     }
 
     fn apply(&self, order: Order) -> Result<Effect, StoreError> {
@@ -394,7 +428,7 @@ impl State {
 
     fn note_elsewhere(&mut self, note: Note, act: Act<'_>) -> Effect {
         let (action, subject) = (note.action(), note.subject());
-        self.note(action, subject, &note.difference(), act);
+        self.note(action, &subject, &note.difference(), act);
         Effect::Changed(act.next, 0)
     }
 

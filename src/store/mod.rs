@@ -1,7 +1,7 @@
 //! Where key records live.
 //!
-//! Six traits, so that each is given only what it needs: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`], [`AuditReader`],
-//! [`QuotaBook`], [`UsageBook`]. [`open`] is the one door. Must not know who asks, nor how requests are decided.
+//! Seven traits, so that each is given only what it needs: [`KeyReader`], [`KeyWriter`], [`ChangeFeed`], [`AuditReader`],
+//! [`QuotaBook`], [`UsageBook`], [`NodeBook`]. [`open`] is the one door. Must not know who asks, nor how requests are decided.
 //! Start at `api`; `sqlite`, `postgres` and `memory` are the stores, and `contract_tests` holds them to the same promises.
 
 use std::sync::Arc;
@@ -17,7 +17,9 @@ mod command;
 mod deferred;
 mod error;
 mod memory;
+mod memory_nodes;
 mod memory_usage;
+mod nodes;
 mod outage;
 mod postgres;
 mod retention;
@@ -36,12 +38,15 @@ pub(crate) mod fixtures;
 #[cfg(test)]
 mod lookup_contract_tests;
 #[cfg(test)]
+mod node_contract_tests;
+#[cfg(test)]
 mod usage_contract_tests;
 
 pub use api::*;
 pub use command::{Command, Effect, Note, Order, Origin};
 pub use deferred::Opening;
 pub use error::StoreError;
+pub use nodes::*;
 pub use outage::Outage;
 pub use postgres::{AddressFlaw, PostgresAddress};
 pub use retention::{RETENTION, forget_old_entries, forget_what_is_old, tidy_usage};
@@ -81,6 +86,7 @@ pub struct Store {
     seal: SharedSeal,
     quotas: Arc<dyn QuotaBook>,
     usage: Arc<dyn UsageBook>,
+    nodes: Arc<dyn NodeBook>,
 }
 
 /// The seal in use, replaced when the configuration is read again.
@@ -89,14 +95,15 @@ type SharedSeal = Arc<ArcSwap<AuditSeal>>;
 impl Store {
     fn over<S>(store: Arc<S>, usage: Arc<dyn UsageBook>, seal: SharedSeal) -> Arc<Self>
     where
-        S: KeyReader + KeyWriter + ChangeFeed + AuditReader + QuotaBook + 'static,
+        S: KeyReader + KeyWriter + ChangeFeed + AuditReader + QuotaBook + NodeBook + 'static,
     {
         Arc::new(Self {
             reader: store.clone(),
             writer: store.clone(),
             feed: store.clone(),
             audit: store.clone(),
-            quotas: store,
+            quotas: store.clone(),
+            nodes: store,
             usage,
             seal,
         })
@@ -135,6 +142,11 @@ impl Store {
     /// What keeps what requests leave behind.
     pub fn usage(&self) -> &Arc<dyn UsageBook> {
         &self.usage
+    }
+
+    /// What knows the gateways that enforce these keys.
+    pub fn nodes(&self) -> &Arc<dyn NodeBook> {
+        &self.nodes
     }
 }
 

@@ -341,7 +341,7 @@ impl Write<'_> {
     }
 
     async fn note_elsewhere(&mut self, note: &Note) -> Result<Effect, Fault> {
-        self.note(note.action(), note.subject(), &note.clone().difference()).await?;
+        self.note(note.action(), &note.subject(), &note.clone().difference()).await?;
         Ok(Effect::Changed(self.next, 0))
     }
 

@@ -18,6 +18,7 @@ use super::api::{
 };
 use super::command::{Commands, Effect, Order};
 use super::error::StoreError;
+use super::nodes::{NodeBook, NodeReport, Roll};
 use super::seal::AuditHead;
 use super::settings::{Pooler, PostgresSettings};
 use super::trail::{AuditEntry, AuditExtent, AuditQuery, AuditReader};
@@ -26,7 +27,9 @@ use super::usage::{
 };
 use super::verify::Verification;
 use super::{MigrationStep, OpenMode};
-use crate::domain::{KeyHash, KeyId, KeyRecord, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp, time};
+use crate::domain::{
+    KeyHash, KeyId, KeyRecord, NodeId, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp, time,
+};
 
 mod address;
 mod commands;
@@ -38,6 +41,7 @@ mod insert;
 mod listen;
 mod lookups;
 mod migrate;
+mod nodes;
 mod pool;
 mod rows;
 mod session;
@@ -335,6 +339,34 @@ impl ChangeFeed for PostgresStore {
 
     fn wait_for_change(&self, seen: StoreHead, patience: Duration) -> Answer<'_, ()> {
         Box::pin(self.inner.hints.wait(seen, patience))
+    }
+}
+
+/// Over the connections that read for people: a report waits for nobody there but for them, and who waits for a report waits
+/// for people too.
+impl NodeBook for PostgresStore {
+    fn report_node(&self, report: NodeReport) -> Answer<'_, ()> {
+        let report = Arc::new(report);
+        self.read("reporting to the store", move |session| {
+            let report = Arc::clone(&report);
+            Box::pin(async move { nodes::report(session, &report).await })
+        })
+    }
+
+    fn strike_node(&self, id: NodeId) -> Answer<'_, bool> {
+        self.read("striking a node out", move |session| Box::pin(nodes::strike(session, id)))
+    }
+
+    fn list_nodes(&self) -> Answer<'_, Roll> {
+        self.read("listing nodes", |session| Box::pin(nodes::list(session)))
+    }
+
+    fn committed_by(&self, revision: Revision) -> Answer<'_, Option<Timestamp>> {
+        self.read("looking for a change", move |session| Box::pin(nodes::committed_by(session, revision)))
+    }
+
+    fn tidy_nodes(&self) -> Answer<'_, u64> {
+        self.read("striking nodes out", |session| Box::pin(nodes::tidy(session)))
     }
 }
 

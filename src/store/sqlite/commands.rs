@@ -433,7 +433,7 @@ impl Write<'_> {
     }
 
     fn note_elsewhere(&self, note: &Note) -> Result<Effect, Fault> {
-        self.note(note.action(), note.subject(), &note.clone().difference())?;
+        self.note(note.action(), &note.subject(), &note.clone().difference())?;
         Ok(Effect::Changed(self.next, 0))
     }
 

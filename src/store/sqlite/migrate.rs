@@ -55,6 +55,7 @@ pub(super) const USAGE: Schema = Schema {
                   ) STRICT, WITHOUT ROWID;",
         },
         Migration { version: 3, name: "usage", sql: include_str!("../migrations/sqlite/usage_0003.sql") },
+        Migration { version: 4, name: "nodes", sql: include_str!("../migrations/sqlite/usage_0004.sql") },
     ],
 };
 

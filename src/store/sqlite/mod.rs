@@ -1,10 +1,11 @@
-//! The embedded store: one SQLite file, and one more for last use, the counts of quotas and what requests leave behind.
+//! The embedded store: one SQLite file, and one more for last use, the counts of quotas, what requests leave behind and
+//! the gateways that run.
 //!
 //! Owns the files, their threads and their schema. One thread writes (`writer`), one follows changes (`feed`), two read
 //! for people, one notes what requests did (`usage`); each has a connection of its own (`seat`). Other processes may use the
 //! same files at the same time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ mod fault;
 mod feed;
 mod lookups;
 mod migrate;
+mod nodes;
 mod rows;
 mod seat;
 mod trail;
@@ -63,6 +65,7 @@ pub(super) struct SqliteStore {
     readers: Readers,
     usage: Arc<usage::Usage>,
     seal: SharedSeal,
+    path: PathBuf,
 }
 
 impl SqliteStore {
@@ -82,6 +85,7 @@ impl SqliteStore {
             usage: Arc::new(usage::Usage::start(path)?),
             committed,
             seal,
+            path: path.to_owned(),
         })
     }
 
