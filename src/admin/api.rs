@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::call::{Call, variable};
 use super::door::{Door, Doors, Entrance};
 use super::exchange::{ApiAnswer, ApiError, ApiRequest};
+use super::fleet::Waiting;
 use super::operations::Operations;
 use super::profile::ApiProfile;
 use super::table::{Effect, Name, Needs};
@@ -67,6 +68,7 @@ pub struct Api {
     pub(super) sync: SyncHandle,
     pub(super) gateway: Arc<dyn Operations>,
     pub(super) imports: Turns,
+    pub(super) waiting: Waiting,
     meters: Arc<Meters>,
     settings: Box<dyn Fn() -> ApiSettings + Send + Sync>,
     last_use: Arc<LastUse>,
@@ -84,8 +86,9 @@ impl Api {
         gateway: Arc<dyn Operations>,
         settings: impl Fn() -> ApiSettings + Send + Sync + 'static,
     ) -> Self {
-        let (imports, settings, doors) = (Turns::default(), Box::new(settings), Mutex::new(None));
-        Self { store, keys, sync, gateway, imports, meters, settings, last_use, doors }
+        let (imports, waiting) = (Turns::default(), Waiting::default());
+        let (settings, doors) = (Box::new(settings), Mutex::new(None));
+        Self { store, keys, sync, gateway, imports, waiting, meters, settings, last_use, doors }
     }
 
     /// Answers a request.

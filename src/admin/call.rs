@@ -7,10 +7,11 @@ use serde_json::Value;
 use super::api::ApiSettings;
 use super::door::Door;
 use super::exchange::{ApiAnswer, ApiError, ApiRequest};
+use super::fleet::{WAIT, Wait};
 use super::profile::ApiProfile;
 use super::query::Query;
 use super::table::Row;
-use crate::domain::{KeyId, KeyRecord, OwnerId, Revision, Scope, Timestamp};
+use crate::domain::{KeyId, KeyRecord, NodeId, OwnerId, Revision, Scope, Timestamp};
 use crate::gate::Snapshot;
 use crate::manage::{Authority, Caller, Desk, Object, key_json_told_to};
 use crate::store::Store;
@@ -40,7 +41,10 @@ impl<'a> Call<'a> {
 
     /// The `{id}` of the path where it is one: a key that was sent in its place must not reach the log.
     pub(super) fn subject(&self) -> &'a str {
-        let is_id = self.id.parse::<KeyId>().is_ok() || self.id.parse::<OwnerId>().is_ok() || self.id == "self";
+        let is_id = self.id.parse::<KeyId>().is_ok()
+            || self.id.parse::<OwnerId>().is_ok()
+            || self.id.parse::<NodeId>().is_ok()
+            || self.id == "self";
         if is_id { self.id } else { "" }
     }
 
@@ -107,6 +111,15 @@ impl<'a> Call<'a> {
 
     pub(super) fn no_query(&self) -> Result<(), ApiError> {
         Query::read(self.request.query)?.finish(&[])
+    }
+
+    /// Whether a change waits for the fleet; nothing else is said in its query.
+    pub(super) fn wait(&self) -> Result<Wait, ApiError> {
+        let mut query = Query::read(self.request.query)?;
+        let waits = self.row.waits_for_the_fleet();
+        let wait = if waits { Wait::take(&mut query)? } else { Wait::ForThisNode };
+        query.finish(if waits { &WAIT } else { &[] })?;
+        Ok(wait)
     }
 
     /// The revisions that `If-Match` names (RFC 9110 §13.1.1); `None` for `*` and where there is none.

@@ -1,5 +1,5 @@
 //! What operators see of the configuration in force and of the gateway itself: rules, explanations, requests of a moment
-//! ago, nodes; and the reload.
+//! ago; and the reload.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -60,7 +60,7 @@ pub(super) struct Reload {
 }
 
 /// Refuses everybody but operators: what others may know is keys.
-fn check_operator(call: &Call<'_>) -> Result<(), ApiError> {
+pub(super) fn check_operator(call: &Call<'_>) -> Result<(), ApiError> {
     if call.authority.is_operator() {
         return Ok(());
     }
@@ -150,13 +150,6 @@ impl Api {
             Err(ApiError::ConfigRefused { problems: report.problems })
         }
     }
-
-    pub(super) fn list_nodes(&self, call: &Call<'_>) -> Result<ApiAnswer, ApiError> {
-        check_operator(call)?;
-        call.no_query()?;
-        let nodes: [Value; 1] = [self.gateway.node().json()];
-        Ok(call.json(StatusCode::OK, json!({ "data": nodes }), Some("nodes")))
-    }
 }
 
 /// The schema of a rule as it is listed.
@@ -186,15 +179,4 @@ pub(super) fn explanation() -> Value {
         "required_scopes": texts, "held_scopes": texts, "missing_scopes": texts, "limits": texts,
     });
     json!({ "type": "object", "properties": properties, "required": ["decision", "status", "code", "reason", "rule", "beaten"] })
-}
-
-/// The schema of a process that enforces keys.
-pub(super) fn node() -> Value {
-    let moment = || json!({ "type": ["string", "null"], "format": "date-time" });
-    let properties = json!({
-        "name": { "type": "string" }, "version": { "type": "string" }, "started_at": moment(), "as_of": moment(),
-        "revision": { "type": "integer" },
-        "lag_ms": { "type": ["integer", "null"], "description": "How long ago the store confirmed that revision." },
-    });
-    json!({ "type": "object", "properties": properties, "required": ["name", "version", "started_at", "revision", "lag_ms", "as_of"] })
 }

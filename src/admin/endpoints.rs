@@ -10,6 +10,7 @@ use super::call::Call;
 use super::configuration::list_routes;
 use super::docs_page;
 use super::exchange::{ApiAnswer, ApiError};
+use super::fleet::Wait;
 use super::lists::{list_audit, list_keys, list_owners, list_scopes};
 use super::making::Making;
 use super::openapi;
@@ -24,12 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Api {
     pub(super) async fn dispatch(&self, call: &Call<'_>) -> Result<ApiAnswer, ApiError> {
-        if let Effect::Changes(..) = call.row.effect
-            && call.row.name != Name::ImportKeys
-        {
-            // Before anything is changed.
-            call.no_query()?;
-        }
+        // Before anything is changed.
+        let wait = match call.row.effect {
+            Effect::Reads => Wait::ForThisNode,
+            Effect::Changes(..) if call.row.name == Name::ImportKeys => Wait::ForThisNode,
+            Effect::Changes(..) => call.wait()?,
+        };
         let seen = match call.row.effect {
             Effect::Reads => None,
             Effect::Changes(..) => call.if_match()?,
@@ -43,11 +44,11 @@ impl Api {
         match call.row.name {
             Name::CreateKey => {
                 let asked = call.body()?;
-                self.make(call, &desk, Making::Key(Box::new(asked))).await
+                self.make(call, &desk, wait, Making::Key(Box::new(asked))).await
             }
             Name::RotateKey => {
                 let making = Making::Successor(call.key_id()?, call.optional_body()?);
-                self.make(call, &desk, making).await
+                self.make(call, &desk, wait, making).await
             }
             Name::RotateSelf => {
                 let asked = call.optional_body::<Rotation>()?;
@@ -56,12 +57,12 @@ impl Api {
                         "only who manages keys says when a successor expires; without it, it does as the old one";
                     return Err(ApiError::Unacceptable { field: "expires_at", detail: detail.to_owned() });
                 }
-                self.make(call, &desk, Making::Successor(call.own_key()?, asked)).await
+                self.make(call, &desk, wait, Making::Successor(call.own_key()?, asked)).await
             }
             Name::ReplaceSecret => {
                 let id = call.key_id()?;
                 call.no_body()?;
-                self.make(call, &desk, Making::Secret(id)).await
+                self.make(call, &desk, wait, Making::Secret(id)).await
             }
             Name::ListKeys => list_keys(call, &desk).await,
             Name::ShowKey => show_key(call, &desk, call.key_id()?).await,
@@ -69,22 +70,22 @@ impl Api {
             Name::ChangeKey => {
                 let (id, change) = (call.key_id()?, call.body::<KeyChange>()?);
                 let revision = desk.change_key(id, &change, seen).await?;
-                self.changed_key(call, &desk, id, revision).await
+                self.changed_key(call, &desk, wait, id, revision).await
             }
             Name::RevokeKey => {
                 let id = call.key_id()?;
                 let revision = desk.revoke(id, seen).await?;
-                self.changed_key(call, &desk, id, revision).await
+                self.changed_key(call, &desk, wait, id, revision).await
             }
             Name::EnableKey | Name::DisableKey => {
                 let id = call.key_id()?;
                 call.no_body()?;
                 let revision = desk.set_active(id, call.row.name == Name::EnableKey, seen).await?;
-                self.changed_key(call, &desk, id, revision).await
+                self.changed_key(call, &desk, wait, id, revision).await
             }
             Name::ImportKeys => self.import(call, &desk).await,
             Name::VerifyKey => self.verify(call, &desk).await,
-            Name::CreateOwner => self.make_owner(call, &desk).await,
+            Name::CreateOwner => self.make_owner(call, &desk, wait).await,
             Name::ListOwners => list_owners(call, &self.store).await,
             Name::ShowOwner => {
                 let record = desk.owner(call.owner_id()?).await?;
@@ -94,13 +95,13 @@ impl Api {
             Name::ChangeOwner => {
                 let (id, change) = (call.owner_id()?, call.body::<OwnerChange>()?);
                 let revision = desk.change_owner(id, &change, seen).await?;
-                self.changed_owner(call, &desk, id, revision).await
+                self.changed_owner(call, &desk, wait, id, revision).await
             }
             Name::SuspendOwner | Name::ResumeOwner => {
                 let id = call.owner_id()?;
                 call.no_body()?;
                 let revision = desk.set_suspended(id, call.row.name == Name::SuspendOwner, seen).await?;
-                self.changed_owner(call, &desk, id, revision).await
+                self.changed_owner(call, &desk, wait, id, revision).await
             }
             Name::ListScopes => Ok(list_scopes(call)?),
             Name::ListAudit => list_audit(call, &self.store).await,
@@ -108,7 +109,8 @@ impl Api {
             Name::ListRoutes => list_routes(call),
             Name::Explain => self.explain(call).await,
             Name::ReloadConfig => self.reload(call).await,
-            Name::ListNodes => self.list_nodes(call),
+            Name::ListNodes => self.list_nodes(call).await,
+            Name::ForgetNode => self.forget_node(call).await,
             Name::ShowUsage => show_usage(call, &desk).await,
             Name::ShowReport => show_report(call, &self.store).await,
             Name::Status => self.status(call),
@@ -129,12 +131,14 @@ impl Api {
         &self,
         call: &Call<'_>,
         desk: &Desk<'_>,
+        wait: Wait,
         id: KeyId,
         revision: Revision,
     ) -> Result<ApiAnswer, ApiError> {
-        let status = if self.enforced(revision).await { StatusCode::OK } else { StatusCode::ACCEPTED };
+        let settled = self.settle(call, wait, revision).await;
+        let status = settled.status(StatusCode::OK);
         let record = desk.key(id).await?;
-        let mut body = call.shown(&record);
+        let mut body = settled.told_in(call.shown(&record));
         if call.settings.profile == ApiProfile::Success
             && call.row.name == Name::RevokeKey
             && let Some(object) = body.as_object_mut()
@@ -148,12 +152,14 @@ impl Api {
         &self,
         call: &Call<'_>,
         desk: &Desk<'_>,
+        wait: Wait,
         id: OwnerId,
         revision: Revision,
     ) -> Result<ApiAnswer, ApiError> {
-        let status = if self.enforced(revision).await { StatusCode::OK } else { StatusCode::ACCEPTED };
+        let settled = self.settle(call, wait, revision).await;
+        let status = settled.status(StatusCode::OK);
         let record = desk.owner(id).await?;
-        Ok(call.json(status, owner_json(&record), None).tagged(record.revision))
+        Ok(call.json(status, settled.told_in(owner_json(&record)), None).tagged(record.revision))
     }
 
     /// Waits until this gateway enforces what was committed; false when that takes too long.

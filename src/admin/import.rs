@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::api::Api;
 use super::call::{Call, is_json};
 use super::exchange::{ApiAnswer, ApiError};
+use super::fleet::{WAIT, Wait};
 use super::query::Query;
 use super::turns::Turn;
 use crate::domain::Revision;
@@ -30,7 +31,8 @@ impl Api {
         let mut query = Query::read(call.request.query)?;
         let skip_bad = query.parsed("skip_bad")?.unwrap_or(false);
         let dry_run = query.parsed("dry_run")?.unwrap_or(false);
-        query.finish(&["skip_bad", "dry_run"])?;
+        let wait = Wait::take(&mut query)?;
+        query.finish(&["skip_bad", "dry_run", WAIT[0], WAIT[1]])?;
         let format = format_of(call)?;
         let turn = self.imports.take(call.authority.is_operator()).await.ok_or(ApiError::ImportBusy)?;
         // What goes on when a client leaves keeps the turn until it is done.
@@ -42,16 +44,24 @@ impl Api {
         }
         let (good, skipped) = (batch.len(), batch.bad().to_vec());
         let revision = if dry_run { None } else { self.write(call, batch, turn).await? };
-        let status = match revision {
+        let settled = match revision {
+            // Nothing was changed: there is nothing to wait for.
+            None => None,
+            Some(revision) => Some(self.settle(call, wait, revision).await),
+        };
+        let status = match &settled {
             None if dry_run => StatusCode::OK,
             None => StatusCode::CREATED,
-            Some(revision) if self.enforced(revision).await => StatusCode::CREATED,
-            Some(_) => StatusCode::ACCEPTED,
+            Some(settled) => settled.status(StatusCode::CREATED),
         };
         let mut body = json!({ "imported": if dry_run { 0 } else { good }, "skipped": skipped, "revision": revision });
         if dry_run {
             body["would_import"] = good.into();
         }
+        let body = match settled {
+            None => body,
+            Some(settled) => settled.told_in(body),
+        };
         Ok(call.json(status, body, None))
     }
 

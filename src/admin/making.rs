@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::api::Api;
 use super::call::Call;
 use super::exchange::{ApiAnswer, ApiError};
+use super::fleet::Wait;
 use super::seal::Seal;
 use super::table::Repeat;
 use crate::credential::{self, Located};
@@ -34,10 +35,16 @@ const MAX_IDEMPOTENCY_KEY: usize = 255;
 
 impl Api {
     /// Makes something that is shown once; asked again under the same `Idempotency-Key`, shows the same again.
-    pub(super) async fn make(&self, call: &Call<'_>, desk: &Desk<'_>, making: Making) -> Result<ApiAnswer, ApiError> {
+    pub(super) async fn make(
+        &self,
+        call: &Call<'_>,
+        desk: &Desk<'_>,
+        wait: Wait,
+        making: Making,
+    ) -> Result<ApiAnswer, ApiError> {
         let (repeat, seen) = (call.repeat()?, call.if_match()?);
         // What was made under the name before has changed the record that `If-Match` meant.
-        if let Some(answer) = self.answered_before(call, repeat.as_ref()).await? {
+        if let Some(answer) = self.answered_before(call, wait, repeat.as_ref()).await? {
             return Ok(answer);
         }
         let seen = seen.as_deref();
@@ -53,7 +60,7 @@ impl Api {
                 object.insert("key".to_owned(), key.reveal().into());
             }
             let body = Zeroizing::new(body.to_string());
-            match self.store_once(call, command, repeat.as_ref(), &body).await {
+            match self.store_once(call, wait, command, repeat.as_ref(), &body).await {
                 Err(ApiError::PreconditionFailed) => {}
                 answer => return answer,
             }
@@ -61,20 +68,21 @@ impl Api {
         Err(ApiError::PreconditionFailed)
     }
 
-    pub(super) async fn make_owner(&self, call: &Call<'_>, desk: &Desk<'_>) -> Result<ApiAnswer, ApiError> {
+    pub(super) async fn make_owner(&self, call: &Call<'_>, desk: &Desk<'_>, wait: Wait) -> Result<ApiAnswer, ApiError> {
         let repeat = call.repeat()?;
-        if let Some(answer) = self.answered_before(call, repeat.as_ref()).await? {
+        if let Some(answer) = self.answered_before(call, wait, repeat.as_ref()).await? {
             return Ok(answer);
         }
         let record = desk.make_owner(call.body::<NewOwner>()?)?;
         let body = owner_json(&record).to_string();
-        self.store_once(call, Command::InsertOwner { record }, repeat.as_ref(), &body).await
+        self.store_once(call, wait, Command::InsertOwner { record }, repeat.as_ref(), &body).await
     }
 
     /// Stores what was made together with the answer, and gives it.
     async fn store_once(
         &self,
         call: &Call<'_>,
+        wait: Wait,
         command: Command,
         repeat: Option<&Repeated>,
         body: &str,
@@ -88,19 +96,24 @@ impl Api {
             }
         };
         match call.desk(&self.store).submit(command, repeatable).await {
-            Ok(Some(revision)) => self.made(call, body, revision).await,
+            Ok(Some(revision)) => self.made(call, wait, body, revision).await,
             Ok(None) => Err(ApiError::NotFound { detail: "the record is gone".to_owned() }),
             // Somebody with the same Idempotency-Key was quicker.
             Err(Refused::Store(StoreError::Repeated)) => {
-                let answer = self.answered_before(call, repeat).await?;
+                let answer = self.answered_before(call, wait, repeat).await?;
                 answer.ok_or(ApiError::Conflict { detail: "the same request was carried out before".to_owned() })
             }
             Err(refused) => Err(refused.into()),
         }
     }
 
-    /// What was answered when the same was asked before.
-    async fn answered_before(&self, call: &Call<'_>, repeat: Option<&Repeated>) -> Result<Option<ApiAnswer>, ApiError> {
+    /// What was answered when the same was asked before. How far the fleet is was not kept with it: that is looked at anew.
+    async fn answered_before(
+        &self,
+        call: &Call<'_>,
+        wait: Wait,
+        repeat: Option<&Repeated>,
+    ) -> Result<Option<ApiAnswer>, ApiError> {
         let Some(repeat) = repeat else { return Ok(None) };
         let Some((kept, revision)) = self.store.reader().find_repeatable(repeat.name, call.now).await? else {
             return Ok(None);
@@ -114,20 +127,20 @@ impl Api {
             || ApiError::Conflict { detail: "the secret of the key that asked was replaced since".to_owned() };
         let opened = opened.ok_or_else(changed)?;
         let body = std::str::from_utf8(&opened).map_err(|error| ApiError::Internal { reason: error.to_string() })?;
-        self.made(call, body, revision).await.map(Some)
+        self.made(call, wait, body, revision).await.map(Some)
     }
 
-    async fn made(&self, call: &Call<'_>, body: &str, revision: Revision) -> Result<ApiAnswer, ApiError> {
-        let enforced = self.enforced(revision).await;
+    async fn made(&self, call: &Call<'_>, wait: Wait, body: &str, revision: Revision) -> Result<ApiAnswer, ApiError> {
+        let settled = self.settle(call, wait, revision).await;
         let mut body: Value =
             serde_json::from_str(body).map_err(|error| ApiError::Internal { reason: error.to_string() })?;
-        let status = if enforced { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+        let status = settled.status(StatusCode::CREATED);
         let id = body["id"].as_str().unwrap_or_default().to_owned();
         if let Some(object) = body.as_object_mut() {
             object.insert("revision".to_owned(), json!(revision));
         }
         let collection = if id.starts_with(OwnerId::PREFIX) { "owners" } else { "keys" };
-        Ok(call.json(status, body, None).tagged(revision).located(format!("/v1/{collection}/{id}")))
+        Ok(call.json(status, settled.told_in(body), None).tagged(revision).located(format!("/v1/{collection}/{id}")))
     }
 }
 

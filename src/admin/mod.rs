@@ -9,6 +9,7 @@ mod configuration;
 mod door;
 mod endpoints;
 mod exchange;
+mod fleet;
 mod import;
 mod lists;
 mod making;
@@ -27,7 +28,7 @@ pub use api::{Api, ApiSettings, Foreseen, Sort};
 pub use door::Entrance;
 pub use exchange::{ApiAnswer, ApiRequest};
 pub use import::MAX_IMPORT_BODY;
-pub use operations::{Node, Operations, ReloadReport};
+pub use operations::{Operations, ReloadReport};
 pub use profile::ApiProfile;
 
 /// The paths of all endpoints, with `{id}` for the one variable segment there may be.

@@ -8,8 +8,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::configuration::{Question, Reload, explanation, node, rule};
+use super::configuration::{Question, Reload, explanation, rule};
 use super::exchange::CODES;
+use super::fleet;
 use super::lists::{AUDIT_FILTERS, AUDIT_ORDERS, KEY_FILTERS};
 use super::profile::ApiProfile;
 use super::table::{Name, Needs, Repeat, Row, TABLE, satisfied_by};
@@ -64,6 +65,25 @@ impl Schemas {
     fn of<T: JsonSchema>(&mut self) -> Value {
         self.0.subschema_for::<T>().to_value()
     }
+
+    /// A record that was changed: what may stand beside its members is among them, since the record itself allows no others.
+    fn changed<T: JsonSchema>(&mut self, title: &str) -> Value {
+        let _known = self.of::<T>();
+        let mut schema = self.0.root_schema_for::<T>().to_value();
+        if let Some(object) = schema.as_object_mut() {
+            object.remove("$defs");
+            object.remove("$schema");
+            object.insert("title".to_owned(), title.into());
+        }
+        add_member(&mut schema, "fleet", fleet::answer());
+        schema
+    }
+}
+
+fn add_member(schema: &mut Value, name: &str, member: Value) {
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.insert(name.to_owned(), member);
+    }
 }
 
 fn operation(row: &Row, schemas: &mut Schemas, profile: ApiProfile) -> Value {
@@ -73,6 +93,7 @@ fn operation(row: &Row, schemas: &mut Schemas, profile: ApiProfile) -> Value {
         let pattern = match row.path {
             path if path.starts_with("/v1/keys") => "^key_[0-9a-f]{32}$",
             path if path.starts_with("/v1/owners") => "^own_[0-9a-f]{32}$",
+            path if path.starts_with("/v1/nodes") => "^node_[0-9a-f]{32}$",
             path if path.starts_with("/v1/requests") => "^[0-9A-Za-z][0-9A-Za-z._~-]{0,127}$",
             _ => "^[a-z_]+$",
         };
@@ -83,6 +104,10 @@ fn operation(row: &Row, schemas: &mut Schemas, profile: ApiProfile) -> Value {
     for (name, schema) in queries(row.name) {
         let name = if name == "scope" { profile.scope_parameter() } else { name };
         parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
+    }
+    if row.waits_for_the_fleet() {
+        let parameter = |(name, schema)| json!({ "name": name, "in": "query", "schema": schema });
+        parameters.extend(fleet::parameters().map(parameter));
     }
     if row.changes_a_record() {
         let schema = json!({ "type": "string", "pattern": "^(\\*|\"[0-9]{1,19}\")$" });
@@ -100,6 +125,11 @@ fn operation(row: &Row, schemas: &mut Schemas, profile: ApiProfile) -> Value {
     if row.name == Name::ImportKeys {
         let told = json!({ "description": "What would be imported (`dry_run`).", "content": { media_type: { "schema": schema } } });
         responses.insert("200".to_owned(), told);
+    }
+    if row.waits_for_the_fleet() {
+        let told = "Done; this gateway, or with `wait=all` another one, does not enforce it yet.";
+        responses
+            .insert("202".to_owned(), json!({ "description": told, "content": { media_type: { "schema": schema } } }));
     }
     responses.insert(
         status.to_owned(),
@@ -246,31 +276,25 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
     match row.name {
         Name::CreateKey | Name::RotateKey | Name::RotateSelf | Name::ReplaceSecret => {
             let shown = json!({ "type": "string", "description": "The key. It is shown this once." });
-            let record = schemas.of::<KeyShape>();
-            // `unevaluatedProperties` of the record would refuse the key beside it, so the two are told apart by name.
-            let mut with_key = schemas.0.root_schema_for::<KeyShape>().to_value();
-            if let Some(object) = with_key.as_object_mut() {
-                object.remove("$defs");
-                object.remove("$schema");
-                object.insert("title".to_owned(), "KeyWithSecret".into());
-                if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
-                    properties.insert("key".to_owned(), shown);
-                }
-                if let Some(required) = object.get_mut("required").and_then(Value::as_array_mut) {
-                    required.push("key".into());
-                }
+            let mut with_key = schemas.changed::<KeyShape>("KeyWithSecret");
+            add_member(&mut with_key, "key", shown);
+            if let Some(required) = with_key.get_mut("required").and_then(Value::as_array_mut) {
+                required.push("key".into());
             }
-            drop(record);
             ("201", "Made, and in force on this gateway.", JSON, with_key)
         }
-        Name::CreateOwner => ("201", "Made, and in force on this gateway.", JSON, schemas.of::<OwnerShape>()),
+        Name::CreateOwner => {
+            ("201", "Made, and in force on this gateway.", JSON, schemas.changed::<OwnerShape>("ChangedOwner"))
+        }
         Name::ListKeys => ("200", "A page of keys.", JSON, list(schemas.of::<KeyShape>(), "^key_[0-9a-f]{32}$")),
         Name::ListOwners => ("200", "A page of owners.", JSON, list(schemas.of::<OwnerShape>(), "^own_[0-9a-f]{32}$")),
-        Name::ShowKey | Name::ShowSelf | Name::ChangeKey | Name::RevokeKey | Name::EnableKey | Name::DisableKey => {
-            ("200", "The key as it is now.", JSON, schemas.of::<KeyShape>())
+        Name::ShowKey | Name::ShowSelf => ("200", "The key as it is now.", JSON, schemas.of::<KeyShape>()),
+        Name::ChangeKey | Name::RevokeKey | Name::EnableKey | Name::DisableKey => {
+            ("200", "The key as it is now.", JSON, schemas.changed::<KeyShape>("ChangedKey"))
         }
-        Name::ShowOwner | Name::ChangeOwner | Name::SuspendOwner | Name::ResumeOwner => {
-            ("200", "The owner as it is now.", JSON, schemas.of::<OwnerShape>())
+        Name::ShowOwner => ("200", "The owner as it is now.", JSON, schemas.of::<OwnerShape>()),
+        Name::ChangeOwner | Name::SuspendOwner | Name::ResumeOwner => {
+            ("200", "The owner as it is now.", JSON, schemas.changed::<OwnerShape>("ChangedOwner"))
         }
         Name::VerifyKey => {
             let properties = json!({
@@ -291,6 +315,7 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
                 "would_import": { "type": "integer", "minimum": 0, "description": "Of a `dry_run`: how many rows are good." },
                 "skipped": bad_rows(),
                 "revision": { "type": ["integer", "null"], "description": "`null`: nothing was imported." },
+                "fleet": fleet::answer(),
             });
             let required = json!(["imported", "skipped", "revision"]);
             let schema = json!({
@@ -316,7 +341,13 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
             )
         }
         Name::ListRoutes => ("200", "All rules, in the order of the file.", JSON, all(rule())),
-        Name::ListNodes => ("200", "All nodes.", JSON, all(node())),
+        Name::ListNodes => ("200", "All nodes.", JSON, all(fleet::node())),
+        Name::ForgetNode => {
+            let id = json!({ "type": "string", "pattern": "^node_[0-9a-f]{32}$" });
+            let properties = json!({ "id": id, "forgotten": { "const": true } });
+            let required = json!(["id", "forgotten"]);
+            ("200", "Forgotten.", JSON, json!({ "type": "object", "properties": properties, "required": required }))
+        }
         Name::ReloadConfig => {
             let texts = json!({ "type": "array", "items": { "type": "string" } });
             let properties =
@@ -412,7 +443,7 @@ fn problems(row: &Row, has_body: bool) -> Vec<u16> {
     match row.effect_repeat() {
         None => {}
         Some(Repeat::Idempotent) => statuses.push(409),
-        Some(Repeat::MakesAnother) => statuses.extend([202, 404, 409, 412, 422]),
+        Some(Repeat::MakesAnother) => statuses.extend([404, 409, 412, 422]),
     }
     if row.changes_a_record() {
         statuses.push(412);
@@ -422,7 +453,6 @@ fn problems(row: &Row, has_body: bool) -> Vec<u16> {
     }
     statuses.sort_unstable();
     statuses.dedup();
-    statuses.retain(|status| *status != 202);
     statuses
 }
 

@@ -2,11 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use crate::domain::{Revision, Timestamp};
+use crate::manage::ThisNode;
 use crate::store::Actor;
 use crate::telemetry::Remembered;
 
@@ -19,7 +16,7 @@ pub trait Operations: Send + Sync {
     fn reload(&self, by: Actor, dry_run: bool) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>>;
 
     /// How this process stands.
-    fn node(&self) -> Node;
+    fn this_node(&self) -> ThisNode;
 }
 
 /// What came of a reload.
@@ -39,35 +36,5 @@ impl ReloadReport {
     /// It was not done, for this reason.
     pub fn refused(problem: impl Into<String>) -> Self {
         Self { problems: vec![problem.into()], ..Self::default() }
-    }
-}
-
-/// One process that enforces keys.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// The machine's name and the process's number.
-    pub name: String,
-    /// Since when it runs.
-    pub started_at: Timestamp,
-    /// The store's revision that it enforces.
-    pub revision: Revision,
-    /// How long ago the store confirmed that; none before the first time.
-    pub lag: Option<Duration>,
-    /// When that was, by the wall clock.
-    pub as_of: Option<Timestamp>,
-}
-
-impl Node {
-    /// For programs.
-    pub fn json(&self) -> Value {
-        let Self { name, started_at, revision, lag, as_of } = self;
-        json!({
-            "name": name,
-            "version": env!("CARGO_PKG_VERSION"),
-            "started_at": started_at,
-            "revision": revision,
-            "lag_ms": lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
-            "as_of": as_of,
-        })
     }
 }

@@ -31,9 +31,16 @@ impl Row {
         }
     }
 
+    /// Whether it changes what gateways decide by, so that it can wait until they all do. What keys can do is in the store;
+    /// the configuration is each gateway's own.
+    pub(super) const fn waits_for_the_fleet(&self) -> bool {
+        matches!(self.effect, Changes(..)) && !matches!(self.name, Name::ReloadConfig | Name::ForgetNode)
+    }
+
     /// Whether it changes one record that is there: what `If-Match` is about.
     pub(super) fn changes_a_record(&self) -> bool {
-        matches!(self.effect, Changes(..)) && (self.path.contains("{id}") || self.name == Name::RotateSelf)
+        let is_of_one = self.path.contains("{id}") || self.name == Name::RotateSelf;
+        matches!(self.effect, Changes(..)) && is_of_one && self.name != Name::ForgetNode
     }
 }
 
@@ -95,6 +102,7 @@ pub(super) enum Name {
     Explain,
     ReloadConfig,
     ListNodes,
+    ForgetNode,
     ShowUsage,
     ShowReport,
     Status,
@@ -178,6 +186,7 @@ table! {
     Explain: POST "/v1/explain", CONFIG, Reads, "Say which rule decides a request, and why";
     ReloadConfig: POST "/v1/config/reload", CONFIG, Changes("config.reload", Idempotent), "Read the configuration again, or say what would come of it";
     ListNodes: GET "/v1/nodes", CONFIG, Reads, "List the gateways that enforce keys";
+    ForgetNode: DELETE "/v1/nodes/{id}", CONFIG, Changes("node.forget", Idempotent), "Say of a gateway that it serves no more: nobody waits for it";
     Status: GET "/v1/status", Needs::AnyKey, Reads, "Show how this gateway stands with its store";
     OpenApi: GET "/v1/openapi.json", Needs::Nothing, Reads, "This document";
     Docs: GET "/docs", Needs::Nothing, Reads, "The API for people";

@@ -14,6 +14,7 @@ mod forgetting;
 mod generation;
 mod memory;
 mod metering;
+mod nodes;
 mod operations;
 mod panics;
 mod reload;

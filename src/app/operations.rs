@@ -8,12 +8,12 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use super::nodes::Standing;
 use super::reload::Trigger;
-use crate::admin::{ApiSettings, Node, Operations, ReloadReport};
-use crate::cache::KeySet;
-use crate::domain::Timestamp;
-use crate::domain::time::{self, monotonic_now};
+use crate::admin::{ApiSettings, Operations, ReloadReport};
+use crate::domain::time;
 use crate::explain::Past;
+use crate::manage::{ThisNode, nodes_json};
 use crate::store::{Actor, Store};
 use crate::telemetry::{ADMISSIONS_SAMPLED, REFUSALS_KEPT, Recall, Remembered};
 
@@ -22,10 +22,8 @@ pub(super) struct Process {
     pub(crate) recall: Arc<Recall>,
     pub(crate) settings: Arc<ArcSwap<ApiSettings>>,
     pub(crate) store: Arc<Store>,
-    pub(crate) keys: Arc<KeySet>,
     pub(crate) triggers: mpsc::Sender<Trigger>,
-    pub(crate) name: String,
-    pub(crate) started_at: Timestamp,
+    pub(crate) standing: Standing,
 }
 
 impl Operations for Process {
@@ -45,18 +43,21 @@ impl Operations for Process {
         })
     }
 
-    fn node(&self) -> Node {
-        Node {
-            name: self.name.clone(),
-            started_at: self.started_at,
-            revision: self.keys.revision(),
-            lag: self.keys.age(monotonic_now()),
-            as_of: self.keys.as_of(),
-        }
+    fn this_node(&self) -> ThisNode {
+        self.standing.now()
     }
 }
 
 impl Process {
+    /// All nodes, for the local socket; this one alone, and why, where the store does not answer.
+    pub(super) async fn nodes(&self) -> Value {
+        let this = self.this_node();
+        match nodes_json(&self.store, Some(&this)).await {
+            Ok(nodes) => json!({ "ok": true, "nodes": nodes }),
+            Err(error) => json!({ "ok": true, "nodes": [this.json()], "problem": error.to_string() }),
+        }
+    }
+
     /// Explains a past request, for the local socket: the record, and the same in words.
     pub(super) async fn explain(&self, request_id: &str) -> Value {
         let Some(remembered) = self.remembered(request_id) else {
@@ -83,12 +84,4 @@ impl Process {
 /// An answer that says why there is none.
 pub(super) fn refusal(problem: &str) -> Value {
     json!({ "ok": false, "problems": [problem] })
-}
-
-/// The machine's name and this process's number: unique among those that share a store.
-pub(super) fn node_name() -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    // Systems without `/proc` are for development: there the name is for people alone.
-    let machine = kernel.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_else(|| "localhost".to_owned());
-    format!("{}/{}", machine.trim(), std::process::id())
 }

@@ -225,6 +225,7 @@ impl Reloader {
         gateway.audit.send_replace(settings.audit);
         gateway.admin_tls.store(admin_tls);
         gateway.usage.send_replace(settings.usage);
+        gateway.max_staleness.send_replace(settings.gate.longest_staleness());
         gateway.masks_addresses.store(settings.logging.mask_addresses, Ordering::Relaxed);
         gateway.metrics.set_report_mode_routes(reporting);
         export_certificates(&gateway.metrics, &generation.tls);

@@ -16,14 +16,15 @@ use super::forgetting;
 use super::generation::Generation;
 use super::memory;
 use super::metering::{self, QuotaCounts};
-use super::operations::{Process, node_name};
+use super::nodes::{Place, Standing};
+use super::operations::Process;
 use super::panics;
 use super::reload::{self, Reloader};
 use super::self_service;
 use super::socket;
 use super::supervisor::{Signals, be_nice, notify_supervisor};
 use super::tasks::keep;
-use super::vitals::Health;
+use super::vitals::{Effects, Health};
 use crate::admin::{Api, ApiSettings};
 use crate::cache::{KeySet, LastUse, SnapshotSeal, SnapshotSettings, SyncTask, holds_snapshot};
 use crate::config::Settings;
@@ -71,7 +72,12 @@ pub fn run(options: Options) -> Result<(), RunError> {
         .thread_name("control-blocking")
         .build()
         .map_err(system("start the control runtime"))?;
-    let ended = runtime.block_on(run_on_control(options));
+    let place = Place::default();
+    let ended = runtime.block_on(async {
+        let ended = run_on_control(options, &place).await;
+        place.leave().await;
+        ended
+    });
     // A file system that does not answer keeps nobody from leaving.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -99,12 +105,14 @@ pub(super) struct Gateway {
     /// What the management listener speaks TLS with.
     pub(crate) admin_tls: Arc<ArcSwapOption<EdgeTls>>,
     pub(crate) usage: watch::Sender<UsageSettings>,
+    /// How long keys are let pass without the store; none: for ever.
+    pub(crate) max_staleness: watch::Sender<Option<Duration>>,
     pub(crate) rule_names: Arc<RuleNames>,
     /// Whether usage is noted without the last part of addresses.
     pub(crate) masks_addresses: Arc<AtomicBool>,
 }
 
-async fn run_on_control(options: Options) -> Result<(), RunError> {
+async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError> {
     let Options { settings, source, log, announce } = options;
     let system = |doing| move |source| RunError::System { doing, source };
     let metrics = Arc::new(Metrics::new(settings.metrics.max_routes, time::monotonic_now()));
@@ -174,8 +182,13 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
     let snapshot_seal = Arc::new(ArcSwap::from_pointee(settings.snapshot_seal()));
     let snapshot = settings.snapshot.clone();
     let snapshot = snapshot.map(|directory| SnapshotSettings { directory, seal: Arc::clone(&snapshot_seal) });
-    let (feed, publish) = (Arc::clone(store.feed()), Arc::clone(&live) as _);
+    let effects = Arc::new(Effects { live: Arc::clone(&live), metrics: Arc::clone(&metrics) });
+    let (feed, publish) = (Arc::clone(store.feed()), effects as _);
     let (sync, sync_handle) = SyncTask::new(feed, Arc::clone(&keys), publish, &settings.sync, snapshot);
+    let max_staleness = watch::Sender::new(settings.gate.longest_staleness());
+    let standing = Standing::new(&keys, &sync_handle, max_staleness.subscribe());
+    // Before the first load: whoever asks later which nodes there are finds one that may have loaded too little.
+    place.take(standing.clone(), Arc::clone(store.nodes())).await;
     let syncing = tokio::spawn(sync.run());
     let opening = opening.map(|opening| tokio::spawn(open_in_the_end(opening)));
     let flushing = {
@@ -232,10 +245,8 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         recall,
         settings: Arc::clone(&api_settings),
         store: Arc::clone(&store),
-        keys: Arc::clone(&keys),
         triggers: triggers.clone(),
-        name: node_name(),
-        started_at: time::now(),
+        standing,
     });
     let current = Arc::clone(&api_settings);
     let api = Api::new(
@@ -291,6 +302,7 @@ async fn run_on_control(options: Options) -> Result<(), RunError> {
         audit,
         admin_tls,
         usage,
+        max_staleness,
         rule_names,
         masks_addresses,
     };

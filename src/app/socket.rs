@@ -92,7 +92,7 @@ async fn answer(stream: UnixStream, process: Arc<Process>) {
     let answer = match serde_json::from_str::<Ask>(&line) {
         Ok(Ask::Reload { dry_run }) => json!(process.reload(actor_of_user(peer), dry_run).await),
         Ok(Ask::Explain { request_id }) => process.explain(&request_id).await,
-        Ok(Ask::Nodes {}) => json!({ "ok": true, "nodes": [process.node().json()] }),
+        Ok(Ask::Nodes {}) => process.nodes().await,
         Err(error) => json!(ReloadReport::refused(format!("not understood: {error}"))),
     };
     let text = format!("{answer}\n");

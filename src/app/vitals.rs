@@ -2,17 +2,35 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
 
-use crate::cache::{KeySet, LastUse, SyncHandle};
+use crate::cache::{Directory, KeySet, LastUse, Publish, SyncHandle};
 use crate::domain::KeyState;
 use crate::domain::clock::deciding_now;
 use crate::domain::time::monotonic_now;
 use crate::limit::Meters;
+use crate::proxy::Live;
 use crate::server::{Limits, Memory, Page, Pages};
 use crate::telemetry::{CONTENT_TYPE, Metrics};
+
+/// What is told when the key set changes: the data plane follows, and revocations are counted as they take effect.
+pub(super) struct Effects {
+    pub(crate) live: Arc<Live>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Publish for Effects {
+    fn directory_changed(&self, directory: &Arc<Directory>) {
+        self.live.directory_changed(directory);
+    }
+
+    fn revoked(&self, after: Duration) {
+        self.metrics.revocation_took_effect(after);
+    }
+}
 
 /// The gateway as seen from outside its data path.
 pub(super) struct Health {

@@ -74,7 +74,7 @@ impl std::error::Error for SyncStopped {}
 /// Watches the sync task from outside.
 #[derive(Clone, Debug)]
 pub struct SyncHandle {
-    applied: watch::Receiver<Option<Revision>>,
+    applied: watch::Receiver<Option<StoreHead>>,
     status: watch::Receiver<SyncStatus>,
     snapshot: watch::Receiver<SnapshotStatus>,
 }
@@ -108,7 +108,20 @@ impl SyncHandle {
     /// The revision that this node decides by, and would still decide by after a restart without its store; `None` before
     /// the first load.
     pub fn applied(&self) -> Option<Revision> {
+        self.applied_head().map(|head| head.revision)
+    }
+
+    /// The same with its token: where in which history this node stands.
+    pub fn applied_head(&self) -> Option<StoreHead> {
         *self.applied.borrow()
+    }
+
+    /// Returns when this node decides by another revision than at the last return. Cancel safe.
+    ///
+    /// # Errors
+    /// [`SyncStopped`] when the task has ended.
+    pub async fn moved(&mut self) -> Result<(), SyncStopped> {
+        self.applied.changed().await.map_err(|_| SyncStopped)
     }
 
     /// Returns once this node decides by `revision` or a later one. Put a timeout around it: a store that went away
@@ -117,7 +130,7 @@ impl SyncHandle {
     /// # Errors
     /// [`SyncStopped`] when the task has ended.
     pub async fn reach(&mut self, revision: Revision) -> Result<(), SyncStopped> {
-        let reached = |applied: &Option<Revision>| applied.is_some_and(|applied| applied >= revision);
+        let reached = |applied: &Option<StoreHead>| applied.is_some_and(|head| head.revision >= revision);
         self.applied.wait_for(reached).await.map(drop).map_err(|_| SyncStopped)
     }
 }
@@ -137,7 +150,7 @@ pub struct SyncTask {
 /// Who tells which revision is applied.
 enum Told {
     /// This task, when the set in memory is there.
-    ByTask(watch::Sender<Option<Revision>>),
+    ByTask(watch::Sender<Option<StoreHead>>),
     /// Whoever keeps the snapshot, when that is there too.
     ByKeeper(Keeper),
 }
@@ -248,7 +261,7 @@ impl SyncTask {
         match &self.told {
             Told::ByTask(applied) => {
                 self.replica.apply(&record, now);
-                applied.send_replace(Some(head.revision));
+                applied.send_replace(Some(head));
             }
             Told::ByKeeper(keeper) => {
                 let change = keeper.begin();
@@ -296,7 +309,7 @@ impl SyncTask {
         });
         self.at = Some(head);
         if let Told::ByTask(applied) = &self.told {
-            applied.send_replace(Some(head.revision));
+            applied.send_replace(Some(head));
         }
         self.note_success(asked);
         Ok(())

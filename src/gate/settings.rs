@@ -70,6 +70,17 @@ pub struct GateSettings {
     pub routes: Vec<RouteSettings>,
 }
 
+impl GateSettings {
+    /// How long requests with keys may be let pass after the store last answered: the longest of any route. None: for ever,
+    /// on one of them at least.
+    pub const fn longest_staleness(&self) -> Option<Duration> {
+        match self.on_stale {
+            OnStale::Deny => Some(self.max_staleness),
+            OnStale::Serve => None,
+        }
+    }
+}
+
 /// A scope's place in the catalogue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScopeEntry {

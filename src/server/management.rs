@@ -38,8 +38,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_STREAMS: u32 = 32;
 /// When a connection is asked to end after its next answer.
 const LIFE: Duration = Duration::from_secs(120);
-/// What it gets after that.
-const LAST_ANSWER: Duration = Duration::from_secs(30);
+/// What it gets after that: a change may wait a minute for the fleet.
+const LAST_ANSWER: Duration = Duration::from_secs(75);
 /// Most bodies of operators at one time that are larger than the others may be, and most others.
 const OPERATORS_BODIES: (usize, usize) = (2, 64);
 /// The same of keys with an owner, who may be slow for as long as they like without keeping an operator out.

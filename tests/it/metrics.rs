@@ -18,6 +18,7 @@ const PROMISED: &[(&str, &str)] = &[
     ("portcullis_cache_revision", "gauge"),
     ("portcullis_sync_lag_seconds", "gauge"),
     ("portcullis_sync_last_success_timestamp_seconds", "gauge"),
+    ("portcullis_revocation_effect_seconds", "histogram"),
     ("portcullis_store_up", "gauge"),
     ("portcullis_report_mode_routes", "gauge"),
     ("portcullis_config_reloads_total", "counter"),

@@ -14,13 +14,13 @@ use super::record::Record;
 use super::restore::{Restored, restore};
 use super::writer::{Disk, Writer};
 use crate::cache::apply::Replica;
-use crate::domain::{Revision, StoreHead, Timestamp, time};
+use crate::domain::{StoreHead, Timestamp, time};
 
 /// More keys than this waiting for the disk, and they are let go: the next base holds them.
 const MOST_QUEUED: usize = if cfg!(test) { 1_000 } else { 100_000 };
 
 /// Tells which revision is applied.
-pub(in crate::cache) type Applied = watch::Sender<Option<Revision>>;
+pub(in crate::cache) type Applied = watch::Sender<Option<StoreHead>>;
 
 /// How the snapshot is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -182,7 +182,7 @@ impl Writer {
     fn acknowledge(&self, head: StoreHead) {
         // Before the first load there is nothing to tell.
         if self.set.is_loaded() {
-            self.applied.send_if_modified(|applied| applied.replace(head.revision) != Some(head.revision));
+            self.applied.send_if_modified(|applied| applied.replace(head) != Some(head));
         }
     }
 

@@ -111,6 +111,25 @@ pub(super) static DECISION_BOUNDS: Bounds = [
     S,
 ];
 
+/// For what crosses a network within milliseconds, or waits until one is there again: 2.5 ms to a day.
+pub(super) static EFFECT_BOUNDS: Bounds = [
+    2_500 * US,
+    5 * MS,
+    10 * MS,
+    25 * MS,
+    50 * MS,
+    100 * MS,
+    250 * MS,
+    500 * MS,
+    S,
+    2_500 * MS,
+    10 * S,
+    60 * S,
+    600 * S,
+    3_600 * S,
+    86_400 * S,
+];
+
 /// The distribution of a duration. The same rule as for [`Cell`]: one writer.
 #[derive(Debug)]
 #[repr(align(64))]

@@ -238,6 +238,9 @@ fn shared_values(inner: &Inner, now: Instant, page: &mut Page) {
     let (synced_at_ms, synced_at) = last_sync.map_or((0, shared.started), |(at, now)| (at.unix_ms(), now));
     page.add_plain(&families::SYNC_LAST_SUCCESS, seconds(synced_at_ms));
     page.add_plain(&families::SYNC_LAG, now.saturating_duration_since(synced_at).as_secs_f64());
+    let mut effect = HistogramTotal::default();
+    shared.revocation_effect.add_to(&mut effect);
+    page.add_histogram::<&str>(&families::REVOCATION_EFFECT, [], &effect);
     page.add_plain(&families::STORE_UP, flag(shared.store_up.load(Relaxed)));
     page.add_plain(&families::SNAPSHOT_UP, flag(shared.snapshot_up.load(Relaxed)));
     page.add_plain(&families::SNAPSHOT_SIZE, count(shared.snapshot_size.load(Relaxed)));

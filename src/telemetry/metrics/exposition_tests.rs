@@ -49,6 +49,8 @@ fn filled() -> (Metrics, Instant) {
     ]);
     metrics.set_cache(9, Revision::new(42));
     metrics.sync_succeeded(Timestamp::from_unix_ms(1_768_478_400_250), start + Duration::from_secs(5));
+    metrics.revocation_took_effect(Duration::from_millis(4));
+    metrics.revocation_took_effect(Duration::from_secs(90_000));
     metrics.set_store_up(true);
     metrics.set_snapshot(true, 77);
     metrics.set_report_mode_routes(3);
@@ -85,6 +87,10 @@ fn every_value_that_a_room_sets_is_shown() {
         "portcullis_cache_revision 42",
         "portcullis_sync_lag_seconds 2",
         "portcullis_sync_last_success_timestamp_seconds 1768478400.25",
+        r#"portcullis_revocation_effect_seconds_bucket{le="0.0025"} 0"#,
+        r#"portcullis_revocation_effect_seconds_bucket{le="0.005"} 1"#,
+        r#"portcullis_revocation_effect_seconds_bucket{le="86400"} 1"#,
+        "portcullis_revocation_effect_seconds_count 2",
         "portcullis_store_up 1",
         "portcullis_snapshot_up 1",
         "portcullis_snapshot_size_bytes 77",

@@ -71,6 +71,8 @@ families! {
     SYNC_LAG = GAUGE "portcullis_sync_lag_seconds" [];
     /// Unix time at which this node last knew that it enforces the newest revision of the store, 0 before the first time.
     SYNC_LAST_SUCCESS = GAUGE "portcullis_sync_last_success_timestamp_seconds" [];
+    /// Time from the revocation of a key, by the clock of whoever revoked it, until this node refused it.
+    REVOCATION_EFFECT = HISTOGRAM "portcullis_revocation_effect_seconds" [];
     /// Whether the last attempt to reach the store succeeded (1) or not (0).
     STORE_UP = GAUGE "portcullis_store_up" [];
     /// Whether a restart would find a snapshot that holds everything this node acknowledged (1) or none (0).

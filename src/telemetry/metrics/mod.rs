@@ -20,7 +20,7 @@ mod worker_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -119,6 +119,11 @@ impl Metrics {
     pub fn set_snapshot(&self, up: bool, size: u64) {
         self.inner.shared.snapshot_up.store(up, Relaxed);
         self.inner.shared.snapshot_size.store(size, Relaxed);
+    }
+
+    /// Says how long after its revocation a key was refused. By one thread alone.
+    pub fn revocation_took_effect(&self, after: Duration) {
+        self.inner.shared.revocation_effect.observe(after);
     }
 
     /// Says whether the last attempt to reach the store succeeded.

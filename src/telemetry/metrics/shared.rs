@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::cells::{EFFECT_BOUNDS, Histogram};
 use super::labels::{EnvironmentLabel, EventLabel, Reload, Shed, UpstreamLabel};
 use crate::domain::{KeyState, Revision, Timestamp};
 
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     pub(super) memory_limit: AtomicU64,
     pub(super) rate_meters_evicted: AtomicU64,
     pub(super) last_sync: Mutex<Option<(Timestamp, Instant)>>,
+    /// Written by whoever applies changes, alone.
+    pub(super) revocation_effect: Histogram,
     pub(super) keys: Mutex<BTreeMap<(EnvironmentLabel, &'static str), u64>>,
     pub(super) upstream_targets: Mutex<BTreeMap<(UpstreamLabel, String), TargetState>>,
     pub(super) certificates: Mutex<BTreeMap<String, Timestamp>>,
@@ -87,6 +90,7 @@ impl Shared {
             memory_limit: AtomicU64::new(0),
             rate_meters_evicted: AtomicU64::new(0),
             last_sync: Mutex::new(None),
+            revocation_effect: Histogram::new(&EFFECT_BOUNDS),
             keys: Mutex::default(),
             upstream_targets: Mutex::default(),
             certificates: Mutex::default(),

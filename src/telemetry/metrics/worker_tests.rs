@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-use super::cells::{Bounds, DECISION_BOUNDS, Histogram, HistogramTotal, REQUEST_BOUNDS};
+use super::cells::{Bounds, DECISION_BOUNDS, EFFECT_BOUNDS, Histogram, HistogramTotal, REQUEST_BOUNDS};
 use super::{
     ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, ListenerLabel, Metrics, RouteLabel,
     UpstreamConnectionState, UpstreamLabel, WorkerMetrics,
@@ -236,7 +236,7 @@ fn the_same_reason_at_two_addresses_is_one_series() {
 
 #[test]
 fn a_duration_counts_in_the_first_bucket_that_is_not_below_it() {
-    for bounds in [&REQUEST_BOUNDS, &DECISION_BOUNDS] as [&'static Bounds; 2] {
+    for bounds in [&REQUEST_BOUNDS, &DECISION_BOUNDS, &EFFECT_BOUNDS] as [&'static Bounds; 3] {
         assert!(bounds.is_sorted_by(|a, b| a < b));
         for (bucket, bound) in bounds.iter().enumerate() {
             assert_eq!(bucket_of(bounds, *bound), bucket, "{bound} ns");

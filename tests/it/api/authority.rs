@@ -54,7 +54,7 @@ impl Cast {
 }
 
 /// Method, path, body and whose record it is about.
-const ASKED: [(&str, &str, &str, &str); 40] = [
+const ASKED: [(&str, &str, &str, &str); 41] = [
     ("GET", "/v1/keys", "", ""),
     ("POST", "/v1/keys", r#"{"name":"n","scopes":["read:orders"]}"#, ""),
     ("GET", "/v1/keys/{id}", "", "operators"),
@@ -99,6 +99,7 @@ const ASKED: [(&str, &str, &str, &str); 40] = [
     ("POST", "/v1/explain", r#"{"method":"GET","url":"/"}"#, ""),
     ("POST", "/v1/config/reload", "{}", ""),
     ("GET", "/v1/nodes", "", ""),
+    ("DELETE", "/v1/nodes/{id}", "", "operators"),
     ("GET", "/v1/status", "", ""),
 ];
 

@@ -115,13 +115,29 @@ async fn a_reload_over_the_api_changes_a_route_and_names_its_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_are_this_gateway() {
+async fn a_gateway_alone_is_the_only_node() {
     let shop = Shop::open().await;
     let nodes = shop.read("/v1/nodes").await;
     let node = &nodes["data"][0];
     let number = shop.gateway.process_id();
     assert!(node["name"].as_str().unwrap().ends_with(&format!("/{number}")), "{node}");
     assert_eq!(node["revision"], shop.read("/v1/status").await["revision"]);
+    assert_eq!((nodes["data"].as_array().unwrap().len(), &node["this"], &node["behind"]), (1, &json!(true), &json!(0)));
+    // A change waits for it alone, and says so in either shape of answers.
+    let made = shop.tell("POST", "/v1/keys?wait=all", &json!({ "name": "k", "scopes": [] })).await.expect(201);
+    let key = shop.taken(made.clone());
+    assert_eq!(made.json()["fleet"]["acknowledged"], json!([node["name"]]));
+    let patched =
+        shop.tell("PATCH", &format!("/v1/keys/{}?wait=all", key.id), &json!({ "name": "l" })).await.expect(200);
+    assert_eq!(patched.json()["fleet"]["complete"], json!(true));
+    let owner = shop.tell("POST", "/v1/owners?wait=all", &json!({ "name": "ACME" })).await.expect(201).json();
+    assert_eq!(owner["fleet"]["complete"], json!(true));
+    // An owner's key is not told what machines are called.
+    let bot = json!({ "name": "bot", "kind": "management", "owner": owner["id"], "scopes": ["portcullis:keys"] });
+    let bot = shop.make(bot).await;
+    let told = shop.tell_as(&bot, "POST", "/v1/keys?wait=all", &json!({ "name": "k", "scopes": [] })).await.expect(201);
+    let _ = shop.taken(told.clone());
+    assert_eq!(told.json()["fleet"]["acknowledged"], json!([node["id"]]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,6 +153,7 @@ async fn keys_with_an_owner_see_nothing_of_it() {
         ("POST", "/v1/explain", json!({ "method": "GET", "url": "/" })),
         ("POST", "/v1/config/reload", json!({})),
         ("GET", "/v1/nodes", Value::Null),
+        ("DELETE", "/v1/nodes/node_00000000000000000000000000000000", Value::Null),
     ] {
         let _ = shop.tell_as(&owned, method, target, &body).await.refused(403, "operators_only");
     }
