@@ -25,6 +25,8 @@ pub(super) enum Failure {
     Refused(Box<ApiRefusal>),
     /// 6: `check --strict` found warnings, which were shown.
     Warnings,
+    /// 7: it was done, and is not known to be enforced by every gateway. Which are missing, and until when.
+    Incomplete(String),
     /// 0: whoever read our output has left, as `head` does.
     ReaderLeft,
 }
@@ -50,6 +52,7 @@ impl Failure {
             Self::Store(_) | Self::Unreachable(_) => 4,
             Self::Refused(_) => 5,
             Self::Warnings => 6,
+            Self::Incomplete(_) => 7,
         }
     }
 
@@ -66,6 +69,7 @@ impl fmt::Display for Failure {
             Self::Runtime(message) | Self::Usage(message) | Self::Unreachable(message) => {
                 writeln!(f, "error: {message}")
             }
+            Self::Incomplete(message) => writeln!(f, "warning: {message}"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Configuration(findings) => f.write_str(findings),
             Self::Store(error) => writeln!(f, "error: {error}"),

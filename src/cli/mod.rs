@@ -14,6 +14,7 @@ mod dev;
 mod explain;
 mod failure;
 mod findings;
+mod fleet;
 mod init;
 mod keys;
 mod local;
@@ -82,7 +83,7 @@ enum Verb {
     #[command(subcommand)]
     Routes(routes::RoutesVerb),
     /// List the gateways that enforce keys, and how far behind the store each is
-    Nodes(nodes::NodesArgs),
+    Nodes(nodes::NodesLine),
     /// Look at the schema of the store, or bring it up to date
     Migrate(migrate::MigrateLine),
     /// Show the configuration
@@ -143,7 +144,7 @@ fn answer(line: CommandLine, console: &mut Console<'_>) -> Result<(), Failure> {
         Verb::Usage(line) => usage::run(config, line, console),
         Verb::Audit(line) => audit::run(config, line, console),
         Verb::Routes(verb) => routes::run(config, verb, console),
-        Verb::Nodes(args) => nodes::run(config, args, console),
+        Verb::Nodes(line) => nodes::run(config, line, console),
         Verb::Migrate(line) => migrate::run(config, line, console),
         Verb::Config(verb) => config_show::run(config, verb, console),
         Verb::Schema => schema::run(console),

@@ -3,12 +3,14 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::console::Console;
 use super::failure::Failure;
+use super::fleet::{self, WaitArgs};
 use super::keys::{name, note};
 use super::output::{self, Output, OutputArgs};
 use super::record::Record;
@@ -39,9 +41,9 @@ pub(super) enum OwnersVerb {
     /// Change an owner; what is left out stays
     Update(UpdateArgs),
     /// Refuse all keys of an owner
-    Suspend(OneArgs),
+    Suspend(SwitchArgs),
     /// Accept the keys of an owner again
-    Resume(OneArgs),
+    Resume(SwitchArgs),
 }
 
 /// What is agreed with an owner.
@@ -74,6 +76,8 @@ pub(super) struct CreateArgs {
     terms: TermsArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 /// `owners update`.
@@ -92,6 +96,8 @@ pub(super) struct UpdateArgs {
     without: Vec<String>,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 /// A verb about one owner.
@@ -104,7 +110,26 @@ pub(super) struct OneArgs {
     output: OutputArgs,
 }
 
+/// `owners suspend` and `resume`.
+#[derive(Args, Debug)]
+pub(super) struct SwitchArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
 impl OwnersVerb {
+    /// How long it waits for the fleet; none: not at all.
+    fn patience(&self) -> Option<Duration> {
+        match self {
+            Self::Create(args) => args.wait.patience(),
+            Self::Update(args) => args.wait.patience(),
+            Self::Suspend(args) | Self::Resume(args) => args.wait.patience(),
+            Self::List(_) | Self::Show(_) => None,
+        }
+    }
+
     const fn name(&self) -> &'static str {
         match self {
             Self::Create(_) => "owners create",
@@ -119,13 +144,13 @@ impl OwnersVerb {
 
 /// Does it.
 pub(super) fn run(config: Option<&Path>, line: OwnersLine, console: &mut Console<'_>) -> Result<(), Failure> {
-    let registry = line.server.open(config, line.verb.name())?;
+    let registry = line.server.open_to_change(config, line.verb.name(), line.verb.patience())?;
     let notes =
         |notes: Vec<(String, String)>| notes.into_iter().map(|(name, text)| (name, Value::String(text))).collect();
     let (owner, output) = match line.verb {
         OwnersVerb::List(args) => return list(&*registry, args.output, console),
         OwnersVerb::Show(OneArgs { id, output }) => (registry.owner(id)?, output),
-        OwnersVerb::Create(CreateArgs { name, terms, output }) => {
+        OwnersVerb::Create(CreateArgs { name, terms, output, wait: _ }) => {
             let asked = NewOwner {
                 name,
                 rate_limit: terms.rate_limit.map(Into::into),
@@ -136,7 +161,7 @@ pub(super) fn run(config: Option<&Path>, line: OwnersLine, console: &mut Console
             };
             (registry.create_owner(asked)?, output)
         }
-        OwnersVerb::Update(UpdateArgs { id, name, terms, without, output }) => {
+        OwnersVerb::Update(UpdateArgs { id, name, terms, without, output, wait: _ }) => {
             let taken = |term: &str| without.iter().any(|taken| taken == term);
             let change = OwnerChange {
                 name,
@@ -152,10 +177,15 @@ pub(super) fn run(config: Option<&Path>, line: OwnersLine, console: &mut Console
             };
             (registry.change_owner(id, &change)?, output)
         }
-        OwnersVerb::Suspend(OneArgs { id, output }) => (registry.set_suspended(id, true)?, output),
-        OwnersVerb::Resume(OneArgs { id, output }) => (registry.set_suspended(id, false)?, output),
+        OwnersVerb::Suspend(SwitchArgs { one: OneArgs { id, output }, .. }) => {
+            (registry.set_suspended(id, true)?, output)
+        }
+        OwnersVerb::Resume(SwitchArgs { one: OneArgs { id, output }, .. }) => {
+            (registry.set_suspended(id, false)?, output)
+        }
     };
-    Ok(write(&owner, output.output, console)?)
+    write(&owner, output.output, console)?;
+    fleet::tell(&*registry, console)
 }
 
 fn write(owner: &Value, format: Output, console: &mut Console<'_>) -> io::Result<()> {

@@ -9,6 +9,7 @@ use super::create::{description, end, lifetime, name, note};
 use super::record;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
+use crate::cli::fleet::WaitArgs;
 use crate::cli::output::OutputArgs;
 use crate::cli::registry::Registry;
 use crate::domain::{KeyId, Quota, RateLimit, Timestamp, time};
@@ -68,6 +69,8 @@ pub(in crate::cli) struct UpdateArgs {
     metadata: Option<Vec<(String, String)>>,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
 }
 
 /// Changes the key and prints its record.

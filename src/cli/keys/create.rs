@@ -10,6 +10,7 @@ use super::change::expiry;
 use super::record;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
+use crate::cli::fleet::WaitArgs;
 use crate::cli::output::{self, Output, OutputArgs};
 use crate::cli::record::Record;
 use crate::cli::registry::{Fresh, Registry, Sample};
@@ -75,6 +76,8 @@ pub(in crate::cli) struct CreateArgs {
     quiet: bool,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
 }
 
 /// Makes the key and prints it.

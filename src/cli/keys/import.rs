@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::progress::Bar;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
+use crate::cli::fleet::WaitArgs;
 use crate::cli::output::{self, Output, OutputArgs, visible};
 use crate::cli::registry::{Arrival, Registry, Rows};
 use crate::manage::{BadRow, Format};
@@ -30,6 +31,8 @@ pub(in crate::cli) struct ImportArgs {
     dry_run: bool,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
 }
 
 /// How keys are written down in a file.

@@ -14,11 +14,13 @@ mod usage;
 mod verify;
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::console::Console;
 use super::failure::Failure;
+use super::fleet;
 use super::registry::ServerArgs;
 
 pub(super) use create::{kind, name, note};
@@ -63,6 +65,19 @@ pub(super) enum KeysVerb {
 }
 
 impl KeysVerb {
+    /// How long it waits for the fleet; none: not at all.
+    fn patience(&self) -> Option<Duration> {
+        match self {
+            Self::Create(args) => args.wait.patience(),
+            Self::Update(args) => args.wait.patience(),
+            Self::Rotate(args) => args.wait.patience(),
+            Self::ReplaceSecret(args) => args.wait.patience(),
+            Self::Enable(args) | Self::Disable(args) | Self::Revoke(args) => args.wait.patience(),
+            Self::Import(args) => args.wait.patience(),
+            Self::List(_) | Self::Show(_) | Self::Usage(_) | Self::Verify(_) => None,
+        }
+    }
+
     const fn name(&self) -> &'static str {
         match self {
             Self::Create(_) => "keys create",
@@ -83,9 +98,9 @@ impl KeysVerb {
 
 /// Does it.
 pub(super) fn run(config: Option<&Path>, line: KeysLine, console: &mut Console<'_>) -> Result<(), Failure> {
-    let registry = line.server.open(config, line.verb.name())?;
+    let registry = line.server.open_to_change(config, line.verb.name(), line.verb.patience())?;
     let registry = &*registry;
-    match line.verb {
+    let done = match line.verb {
         KeysVerb::Create(args) => create::run(registry, *args, console),
         KeysVerb::List(args) => list::run(registry, *args, console),
         KeysVerb::Show(args) => show::run(registry, args, console),
@@ -98,5 +113,6 @@ pub(super) fn run(config: Option<&Path>, line: KeysLine, console: &mut Console<'
         KeysVerb::Revoke(args) => switch::run(registry, args, Switch::Revoke, console),
         KeysVerb::Verify(args) => verify::run(registry, args, console),
         KeysVerb::Import(args) => import::run(registry, args, console),
-    }
+    };
+    done.and_then(|()| fleet::tell(registry, console))
 }

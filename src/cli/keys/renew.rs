@@ -8,6 +8,7 @@ use super::change::expiry;
 use super::create::{end, lifetime, show};
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
+use crate::cli::fleet::WaitArgs;
 use crate::cli::output::{Output, OutputArgs};
 use crate::cli::record::Record;
 use crate::cli::registry::Registry;
@@ -40,6 +41,8 @@ pub(in crate::cli) struct RotateArgs {
     quiet: bool,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
 }
 
 /// `keys replace-secret`.
@@ -53,6 +56,8 @@ pub(in crate::cli) struct ReplaceArgs {
     quiet: bool,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
 }
 
 /// Makes a successor and prints it.

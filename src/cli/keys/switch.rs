@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
+use crate::cli::fleet::WaitArgs;
 use crate::cli::output::{self, Output, OutputArgs};
 use crate::cli::record::Record;
 use crate::cli::registry::Registry;
@@ -17,6 +18,8 @@ pub(in crate::cli) struct SwitchArgs {
     id: KeyId,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
 }
 
 /// Which switch is turned, and where.

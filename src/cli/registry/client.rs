@@ -20,6 +20,7 @@ use super::refusal::ApiRefusal;
 use crate::cli::failure::Failure;
 use crate::cli::site;
 use crate::domain::PresentedKey;
+use crate::domain::time::show_duration;
 use crate::proxy::{Protocol, TlsClient, UpstreamTls};
 
 /// The variable that holds the key.
@@ -86,6 +87,14 @@ impl Ask {
         let bytes = serde_json::to_vec(body).map_err(|error| Failure::runtime(error.to_string()))?;
         let body = Some(Body { media_type: "application/json", bytes: bytes.into() });
         Ok(Self { body, ..Self::bare(method, target) })
+    }
+
+    /// The same, to be answered when every gateway enforces it, or after so long.
+    pub(super) fn waiting(mut self, patience: Duration) -> Self {
+        let joint = if self.target.contains('?') { '&' } else { '?' };
+        self.target = format!("{}{joint}wait=all&timeout={}", self.target, show_duration(patience));
+        self.patience += patience;
+        self
     }
 
     /// The same, to be sent again when its answer is lost.

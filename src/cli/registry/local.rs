@@ -1,6 +1,6 @@
 //! The store of this machine.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,11 +15,11 @@ use crate::cli::keys::Switch;
 use crate::cli::site::Site;
 use crate::cli::vault::{Vault, check_on_disk, local_actor, no_such_key};
 use crate::domain::key_text::KeyTextForm;
-use crate::domain::{KeyId, KeyRecord, OwnerId, PresentedKey, time};
+use crate::domain::{KeyId, KeyRecord, OwnerId, PresentedKey, Revision, time};
 use crate::gate::SupposedKey;
 use crate::manage::{
     Authority, Batch, Desk, KeyChange, KeyFilter, Made, NewKey, NewOwner, OwnerChange, Refused, Rotation, RowReader,
-    key_json, owner_json, plan_key,
+    Told, key_json, owner_json, plan_key, wait_for_fleet,
 };
 use crate::store::{AuditQuery, Command, OpenMode};
 use crate::usage::{About, Period, ReportQuery, key_usage, report, report_json};
@@ -30,11 +30,16 @@ pub(super) struct Local {
     verb: &'static str,
     authority: Authority,
     vault: OnceCell<Vault>,
+    /// How long changes wait for the fleet; none: not at all.
+    wait: Option<Duration>,
+    /// The revision of the last change.
+    changed: Cell<Option<Revision>>,
 }
 
 impl Local {
-    pub(super) fn new(site: Site, verb: &'static str) -> Self {
-        Self { site, verb, authority: Authority::Local(local_actor()), vault: OnceCell::new() }
+    pub(super) fn new(site: Site, verb: &'static str, wait: Option<Duration>) -> Self {
+        let (authority, vault) = (Authority::Local(local_actor()), OnceCell::new());
+        Self { site, verb, authority, vault, wait, changed: Cell::new(None) }
     }
 
     fn vault(&self, mode: OpenMode) -> Result<&Vault, Failure> {
@@ -65,6 +70,7 @@ impl Local {
         self.at_desk(async |desk| {
             let Made { record, key, command } = make(desk).await?;
             let revision = desk.submit(command, None).await?.unwrap_or_default();
+            self.changed.set(Some(revision));
             let record = key_json(&KeyRecord { revision, ..record }, time::now());
             Ok(Fresh { record, key: Zeroizing::new(key.reveal().to_owned()) })
         })
@@ -106,7 +112,7 @@ impl Registry for Local {
     }
 
     fn change_key(&self, id: KeyId, change: &KeyChange) -> Result<Value, Failure> {
-        self.at_desk(async |desk| desk.change_key(id, change, None).await)?;
+        self.changed.set(Some(self.at_desk(async |desk| desk.change_key(id, change, None).await)?));
         self.key(id)
     }
 
@@ -125,6 +131,7 @@ impl Registry for Local {
             Switch::Disable => store.writer().set_active(id, false, by, now),
             Switch::Revoke => store.writer().revoke(id, by, now),
         })?;
+        self.changed.set(revision);
         if revision.is_none() { Err(no_such_key(id)) } else { self.key(id) }
     }
 
@@ -182,6 +189,7 @@ impl Registry for Local {
             return Ok(Arrival::Tried { good: imported, skipped });
         }
         let revision = self.at_desk(async |desk| desk.import(batch).await)?;
+        self.changed.set(revision);
         (rows.progress)(Progress::Written(total, total));
         Ok(Arrival::Done { imported, skipped, revision: json!(revision) })
     }
@@ -204,7 +212,7 @@ impl Registry for Local {
         let id = self.at_desk(async |desk| {
             let record = desk.make_owner(asked)?;
             let id = record.id;
-            desk.submit(Command::InsertOwner { record }, None).await?;
+            self.changed.set(desk.submit(Command::InsertOwner { record }, None).await?);
             Ok(id)
         })?;
         self.owner(id)
@@ -220,13 +228,20 @@ impl Registry for Local {
     }
 
     fn change_owner(&self, id: OwnerId, change: &OwnerChange) -> Result<Value, Failure> {
-        self.at_desk(async |desk| desk.change_owner(id, change, None).await)?;
+        self.changed.set(Some(self.at_desk(async |desk| desk.change_owner(id, change, None).await)?));
         self.owner(id)
     }
 
     fn set_suspended(&self, id: OwnerId, suspended: bool) -> Result<Value, Failure> {
-        self.at_desk(async |desk| desk.set_suspended(id, suspended, None).await)?;
+        self.changed.set(Some(self.at_desk(async |desk| desk.set_suspended(id, suspended, None).await)?));
         self.owner(id)
+    }
+
+    fn fleet(&self) -> Result<Option<Value>, Failure> {
+        let (Some(patience), Some(revision)) = (self.wait, self.changed.get()) else { return Ok(None) };
+        let vault = self.vault(OpenMode::Existing)?;
+        let answer = vault.wait(async { Ok(wait_for_fleet(vault.store(), revision, patience).await) })?;
+        Ok(Some(answer.json(Told::Names)))
     }
 
     fn list_audit(&self, mut query: AuditQuery, most: Option<u64>, see: See<'_>) -> Result<(), Failure> {

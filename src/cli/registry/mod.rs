@@ -72,6 +72,8 @@ pub(super) trait Registry {
     fn change_owner(&self, id: OwnerId, change: &OwnerChange) -> Result<Value, Failure>;
     /// Turns an owner's switch, and answers it as it is then.
     fn set_suspended(&self, id: OwnerId, suspended: bool) -> Result<Value, Failure>;
+    /// How far the fleet is with the last change, waiting as long as was said; none where nobody asked, or nothing changed.
+    fn fleet(&self) -> Result<Option<Value>, Failure>;
     /// Shows up to `most` entries of the trail; `after` and `limit` of the query are not looked at.
     fn list_audit(&self, query: AuditQuery, most: Option<u64>, see: See<'_>) -> Result<(), Failure>;
 }
@@ -178,22 +180,35 @@ pub(super) struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Opens what `verb` works on. Nothing is made or sent yet.
+    /// Opens what `verb` looks at. Nothing is made or sent yet.
+    ///
+    /// # Errors
+    /// As [`Self::open_to_change`].
+    pub(super) fn open(self, config: Option<&Path>, verb: &'static str) -> Result<Box<dyn Registry>, Failure> {
+        self.open_to_change(config, verb, None)
+    }
+
+    /// Opens what `verb` works on; its changes wait for the fleet for so long. Nothing is made or sent yet.
     ///
     /// # Errors
     /// [`Failure::Usage`] when the flags make no sense, or there is no key to send; [`Failure::Configuration`].
-    pub(super) fn open(self, config: Option<&Path>, verb: &'static str) -> Result<Box<dyn Registry>, Failure> {
+    pub(super) fn open_to_change(
+        self,
+        config: Option<&Path>,
+        verb: &'static str,
+        wait: Option<Duration>,
+    ) -> Result<Box<dyn Registry>, Failure> {
         match self.server {
             None => {
                 self.check_alone(verb)?;
-                Ok(Box::new(local::Local::new(Site::open(config)?, verb)))
+                Ok(Box::new(local::Local::new(Site::open(config)?, verb, wait)))
             }
             Some(_) if config.is_some() => {
                 Err(Failure::usage("--server works on another machine and --config on this one; name one of them"))
             }
             Some(url) => {
                 let address = address::Address::parse(&url, self.insecure_http)?;
-                Ok(Box::new(remote::Remote::new(client::Client::new(address, self.server_ca)?)))
+                Ok(Box::new(remote::Remote::new(client::Client::new(address, self.server_ca)?, wait)))
             }
         }
     }

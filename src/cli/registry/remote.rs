@@ -1,5 +1,6 @@
 //! The management API of another machine.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use http::Method;
@@ -23,14 +24,30 @@ use crate::usage::Period;
 /// See the module.
 pub(super) struct Remote {
     client: Client,
+    /// How long changes wait for the fleet; none: not at all.
+    wait: Option<Duration>,
+    /// What the last change said of the fleet.
+    fleet: RefCell<Option<Value>>,
 }
 
 /// Records asked for at a time.
 const PAGE: u64 = 1_000;
 
 impl Remote {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+    pub(super) fn new(client: Client, wait: Option<Duration>) -> Self {
+        Self { client, wait, fleet: RefCell::default() }
+    }
+
+    /// Changes something, and waits for the fleet where that was said.
+    fn change(&self, ask: Ask) -> Result<Value, Failure> {
+        let ask = match self.wait {
+            None => ask,
+            Some(patience) => ask.waiting(patience),
+        };
+        let mut answer = self.client.send(&ask)?;
+        let fleet = answer.as_object_mut().and_then(|members| members.remove("fleet"));
+        self.fleet.replace(fleet);
+        Ok(answer)
     }
 
     fn get(&self, target: &str) -> Result<Value, Failure> {
@@ -38,7 +55,7 @@ impl Remote {
     }
 
     fn make(&self, ask: Ask) -> Result<Fresh, Failure> {
-        let mut record = self.client.send(&ask.repeatable())?;
+        let mut record = self.change(ask.repeatable())?;
         let key = record.as_object_mut().and_then(|members| members.remove("key"));
         match key {
             Some(Value::String(key)) => Ok(Fresh { record, key: Zeroizing::new(key) }),
@@ -100,7 +117,10 @@ impl Remote {
 
     /// Checks or imports one piece.
     fn ship(&self, piece: &Piece, options: &str) -> Result<Shipped, Failure> {
-        match self.client.send(&piece.ask(options)) {
+        // Whoever only looks waits for nobody.
+        let is_change = !options.contains("dry_run");
+        let ask = piece.ask(options);
+        match if is_change { self.change(ask) } else { self.client.send(&ask) } {
             Ok(answer) => Ok(Shipped::Taken(answer)),
             Err(Failure::Refused(refusal)) if refusal.code == "bad_rows" && !refusal.rows.is_empty() => {
                 Ok(Shipped::Bad(refusal.rows.into_iter().map(|row| piece.in_file(row)).collect()))
@@ -152,7 +172,7 @@ impl Registry for Remote {
     }
 
     fn change_key(&self, id: KeyId, change: &KeyChange) -> Result<Value, Failure> {
-        self.client.send(&Ask::json(Method::PATCH, format!("/v1/keys/{id}"), change)?)
+        self.change(Ask::json(Method::PATCH, format!("/v1/keys/{id}"), change)?)
     }
 
     fn rotate_key(&self, id: KeyId, asked: Rotation) -> Result<Fresh, Failure> {
@@ -164,7 +184,7 @@ impl Registry for Remote {
     }
 
     fn switch_key(&self, id: KeyId, switch: Switch) -> Result<Value, Failure> {
-        self.client.send(&match switch {
+        self.change(match switch {
             Switch::Enable => Ask::bare(Method::POST, format!("/v1/keys/{id}/enable")),
             Switch::Disable => Ask::bare(Method::POST, format!("/v1/keys/{id}/disable")),
             Switch::Revoke => Ask::bare(Method::DELETE, format!("/v1/keys/{id}")),
@@ -245,7 +265,7 @@ impl Registry for Remote {
     }
 
     fn create_owner(&self, asked: NewOwner) -> Result<Value, Failure> {
-        self.client.send(&Ask::json(Method::POST, "/v1/owners", &asked)?.repeatable())
+        self.change(Ask::json(Method::POST, "/v1/owners", &asked)?.repeatable())
     }
 
     fn list_owners(&self, see: See<'_>) -> Result<(), Failure> {
@@ -257,12 +277,16 @@ impl Registry for Remote {
     }
 
     fn change_owner(&self, id: OwnerId, change: &OwnerChange) -> Result<Value, Failure> {
-        self.client.send(&Ask::json(Method::PATCH, format!("/v1/owners/{id}"), change)?)
+        self.change(Ask::json(Method::PATCH, format!("/v1/owners/{id}"), change)?)
     }
 
     fn set_suspended(&self, id: OwnerId, suspended: bool) -> Result<Value, Failure> {
         let verb = if suspended { "suspend" } else { "resume" };
-        self.client.send(&Ask::bare(Method::POST, format!("/v1/owners/{id}/{verb}")))
+        self.change(Ask::bare(Method::POST, format!("/v1/owners/{id}/{verb}")))
+    }
+
+    fn fleet(&self) -> Result<Option<Value>, Failure> {
+        Ok(self.fleet.take())
     }
 
     fn list_audit(&self, query: AuditQuery, most: Option<u64>, see: See<'_>) -> Result<(), Failure> {

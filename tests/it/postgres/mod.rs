@@ -3,6 +3,7 @@
 mod fleet;
 mod outage;
 mod pooler;
+mod revocation;
 mod verbs;
 
 use portcullis_testkit::{Database, Gateway, Key, KeySpec, Origin, Site, SiteBuilder};
