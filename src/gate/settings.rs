@@ -73,11 +73,11 @@ pub struct GateSettings {
 impl GateSettings {
     /// How long requests with keys may be let pass after the store last answered: the longest of any route. None: for ever,
     /// on one of them at least.
-    pub const fn longest_staleness(&self) -> Option<Duration> {
-        match self.on_stale {
-            OnStale::Deny => Some(self.max_staleness),
-            OnStale::Serve => None,
-        }
+    pub fn longest_staleness(&self) -> Option<Duration> {
+        let asks = |route: &&RouteSettings| route.methods.iter().any(|rule| !matches!(rule.demand, Demand::Public));
+        // What no route says holds for the management API as well.
+        let bounds = self.routes.iter().filter(asks).map(|route| route.staleness).chain([self.staleness]);
+        bounds.map(Staleness::longest).try_fold(Duration::ZERO, |most, one| one.map(|one| most.max(one)))
     }
 }
 
@@ -112,6 +112,14 @@ impl Staleness {
         match self.then {
             OnStale::Serve => true,
             OnStale::Deny => age <= self.most,
+        }
+    }
+
+    /// How long requests may be let pass; none: for ever.
+    const fn longest(self) -> Option<Duration> {
+        match self.then {
+            OnStale::Deny => Some(self.most),
+            OnStale::Serve => None,
         }
     }
 
