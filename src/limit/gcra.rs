@@ -41,6 +41,21 @@ impl Gcra {
     pub const fn fill_seconds(self) -> u32 {
         self.fill_seconds
     }
+
+    /// Nanoseconds in which one more request is allowed.
+    pub const fn interval_ns(self) -> u64 {
+        self.interval
+    }
+
+    /// Nanoseconds in which an empty meter is full again.
+    pub const fn fill_ns(self) -> u64 {
+        self.capacity
+    }
+
+    /// What a meter lacks, in nanoseconds of filling.
+    pub(super) fn missing_ns(self, bucket: Bucket, now: u64) -> u64 {
+        bucket.debt(self, now)
+    }
 }
 
 /// Nanoseconds as whole seconds, rounded up.
@@ -96,6 +111,11 @@ impl Bucket {
     /// When it is full again.
     pub const fn full_at(&self) -> u64 {
         self.full_at
+    }
+
+    /// A meter that lacks so many nanoseconds of filling.
+    pub(super) fn lacking(gcra: Gcra, missing_ns: u64, now: u64) -> Self {
+        Self { full_at: now.saturating_add(missing_ns.min(gcra.capacity)), interval: gcra.interval }
     }
 
     /// What is missing, in nanoseconds of refilling. Under another limit than the one it was last taken from, as many

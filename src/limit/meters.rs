@@ -12,8 +12,10 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::{SmallVec, smallvec};
 
 use super::gcra::{Bucket, Gcra, Level, seconds_up};
-use super::quota::{Left, Tally};
+use super::held::{Held, Reckoned};
+use super::quota::Left;
 use super::shard::{Shard, part_of};
+use super::sharing::{LeaseTerms, Sharing};
 use super::subject::{RuleId, Subject};
 use crate::domain::{Quota, QuotaHolder, QuotaPeriod, QuotaTerm, Timestamp};
 
@@ -92,7 +94,7 @@ pub enum Charge {
 pub type Charges = SmallVec<[Charge; 3]>;
 
 impl Charge {
-    const fn subject(&self) -> Subject {
+    pub(super) const fn subject(&self) -> Subject {
         match self {
             Self::Rate(_, subject, ..) => *subject,
             Self::Quota(holder, _) => subject_of(*holder),
@@ -146,6 +148,8 @@ pub struct Meters {
     parts: Box<[Part]>,
     most: AtomicUsize,
     evicted: AtomicU64,
+    /// Where a fleet shares its meters.
+    sharing: Option<Box<Sharing>>,
 }
 
 /// On cache lines of its own, so that workers do not slow each other down.
@@ -162,8 +166,14 @@ impl Meters {
             parts: (0..PARTS).map(|_| part()).collect(),
             most: AtomicUsize::new(most),
             evicted: AtomicU64::new(0),
+            sharing: None,
             hasher,
         }
+    }
+
+    /// The same, as a fleet's: rates are drawn from leases. Until somebody asks for these they are this node's own.
+    pub fn shared(self, terms: LeaseTerms) -> Self {
+        Self { sharing: Some(Box::new(Sharing::new(terms))), ..self }
     }
 
     /// Changes how many are kept. Meters beyond it go when new ones are made.
@@ -198,25 +208,9 @@ impl Meters {
             return self.take_rate(*policy, (*subject, *rule), *gcra, self.reckoned(now));
         }
         let moment = self.reckoned(now);
-        let (mut held, Checked { standings, after }) = self.lock(charges).check(charges, moment)?;
-        let most = (self.most.load(Relaxed) / PARTS).max(1);
-        let mut evicted = 0;
-        for ((charge, part), after) in charges.iter().zip(&held.part_of_charge).zip(after) {
-            let shard = &mut *held.parts[*part];
-            match (charge, after) {
-                (Charge::Rate(_, subject, rule, _), After::Rate(bucket)) => {
-                    evicted += shard.set_bucket((*subject, *rule), bucket, most, moment.ns);
-                }
-                (Charge::Quota(holder, _), After::Quota(tally)) => {
-                    evicted += shard.set_tally(*holder, tally, most, now.wall);
-                }
-                (Charge::Rate(..), After::Quota(_)) | (Charge::Quota(..), After::Rate(_)) => {}
-            }
-        }
-        drop(held);
-        if evicted > 0 {
-            self.evicted.fetch_add(evicted, Relaxed);
-        }
+        let (held, checked) = self.lock(charges).check(charges, moment)?;
+        let (standings, evicted) = held.leave(charges, checked, self.most(), moment);
+        self.count_evicted(evicted);
         Ok(standings)
     }
 
@@ -229,15 +223,13 @@ impl Meters {
         gcra: Gcra,
         now: Reckoned,
     ) -> Result<Standings, Exceeded> {
-        let mut shard = self.parts[part_of(&meter.0, &self.hasher, PARTS)].0.lock();
+        let mut shard = self.part(&meter.0);
         let taken = match shard.bucket_mut(meter) {
             Some(bucket) => bucket.take(gcra, now.ns),
             None => {
                 let mut bucket = Bucket::default();
                 let taken = bucket.take(gcra, now.ns);
-                let most = (self.most.load(Relaxed) / PARTS).max(1);
-                let evicted = shard.set_bucket(meter, bucket, most, now.ns);
-                self.evicted.fetch_add(evicted, Relaxed);
+                self.count_evicted(shard.set_bucket(meter, bucket, self.most(), now.ns));
                 taken
             }
         };
@@ -263,9 +255,7 @@ impl Meters {
     /// Drops meters that say nothing any more, in an eighth of the parts; `turn` says which. For the control runtime.
     pub fn sweep(&self, turn: usize, now: Moment) {
         let Reckoned { ns, wall } = self.reckoned(now);
-        for part in self.parts.iter().skip(turn % SWEEP_TURNS).step_by(SWEEP_TURNS) {
-            part.0.lock().sweep(ns, wall);
-        }
+        self.parts_of_turn(turn).for_each(|mut shard| shard.sweep(ns, wall));
     }
 
     /// Hands over how often holders of quotas asked since it was last called. Whoever takes it has to bring it to where
@@ -281,33 +271,57 @@ impl Meters {
     /// Learns how often holders asked in all, by what is kept: at the start, and after counts were added there, by this
     /// process or another.
     pub fn settle(&self, kept: &[(QuotaTerm, u64)], now: Moment) {
-        let most = (self.most.load(Relaxed) / PARTS).max(1);
         for (term, used) in kept {
-            let charge = subject_of(term.holder);
-            let mut shard = self.parts[part_of(&charge, &self.hasher, PARTS)].0.lock();
+            let mut shard = self.part(&subject_of(term.holder));
             let mut tally = shard.tally(term.holder);
             tally.settle(term.period, term.begins, *used);
-            let evicted = shard.set_tally(term.holder, tally, most, now.wall);
+            let evicted = shard.set_tally(term.holder, tally, self.most(), now.wall);
             drop(shard);
-            self.evicted.fetch_add(evicted, Relaxed);
+            self.count_evicted(evicted);
         }
     }
 
-    fn reckoned(&self, now: Moment) -> Reckoned {
+    pub(super) fn reckoned(&self, now: Moment) -> Reckoned {
         let since = now.monotonic.saturating_duration_since(self.started).as_nanos();
         Reckoned { ns: u64::try_from(since).unwrap_or(u64::MAX / 2), wall: now.wall }
     }
 
     /// Locks every part that holds a meter of these charges.
-    fn lock(&self, charges: &[Charge]) -> Held<'_> {
-        let wanted: SmallVec<[usize; 3]> =
-            charges.iter().map(|charge| part_of(&charge.subject(), &self.hasher, PARTS)).collect();
-        let mut order = wanted.clone();
-        order.sort_unstable();
-        order.dedup();
-        let place = |part: &usize| order.iter().position(|known| known == part).unwrap_or_default();
-        let part_of_charge = wanted.iter().map(place).collect();
-        Held { parts: order.iter().map(|part| self.parts[*part].0.lock()).collect(), part_of_charge }
+    pub(super) fn lock(&self, charges: &[Charge]) -> Held<'_> {
+        let place = |charge: &Charge| part_of(&charge.subject(), &self.hasher, PARTS);
+        Held::new(charges.iter().map(place).collect(), |part| self.parts[part].0.lock())
+    }
+
+    /// The part that holds a subject's meters.
+    pub(super) fn part(&self, subject: &Subject) -> MutexGuard<'_, Shard> {
+        self.parts[part_of(subject, &self.hasher, PARTS)].0.lock()
+    }
+
+    /// The parts that a sweep looks at in this turn.
+    pub(super) fn parts_of_turn(&self, turn: usize) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.parts.iter().skip(turn % SWEEP_TURNS).step_by(SWEEP_TURNS).map(|part| part.0.lock())
+    }
+
+    /// Every part in turn.
+    pub(super) fn all_parts(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.parts.iter().map(|part| part.0.lock())
+    }
+
+    /// What a part may hold of each sort.
+    pub(super) fn most(&self) -> usize {
+        (self.most.load(Relaxed) / PARTS).max(1)
+    }
+
+    /// Counts meters that went to make room.
+    pub(super) fn count_evicted(&self, evicted: u64) {
+        if evicted > 0 {
+            self.evicted.fetch_add(evicted, Relaxed);
+        }
+    }
+
+    /// What it has in common with the one that asks for leases, where meters are shared.
+    pub fn sharing(&self) -> Option<&Sharing> {
+        self.sharing.as_deref()
     }
 }
 
@@ -317,90 +331,8 @@ impl std::fmt::Debug for Meters {
     }
 }
 
-/// A moment as meters reckon.
-#[derive(Clone, Copy)]
-struct Reckoned {
-    ns: u64,
-    wall: Timestamp,
-}
-
-/// The locked parts of one request.
-struct Held<'m> {
-    parts: SmallVec<[MutexGuard<'m, Shard>; 3]>,
-    /// By charge: which of `parts` its meter lies in.
-    part_of_charge: SmallVec<[usize; 3]>,
-}
-
-/// What a request that is let through leaves behind.
-struct Checked {
-    standings: Standings,
-    /// By charge.
-    after: SmallVec<[After; 3]>,
-}
-
-/// A meter after one request was taken from it.
-enum After {
-    Rate(Bucket),
-    Quota(Tally),
-}
-
-impl Held<'_> {
-    fn check(mut self, charges: &[Charge], now: Reckoned) -> Result<(Self, Checked), Exceeded> {
-        let mut checked = Checked { standings: Standings::new(), after: SmallVec::new() };
-        for (charge, part) in charges.iter().zip(&self.part_of_charge) {
-            let shard = &*self.parts[*part];
-            match charge {
-                Charge::Rate(policy, subject, rule, gcra) => {
-                    let mut bucket = shard.bucket(*subject, *rule);
-                    let Ok(level) = bucket.take(*gcra, now.ns) else { return Err(self.exceeded(charges, now)) };
-                    checked.standings.push(Standing::of_rate(*policy, *gcra, level));
-                    checked.after.push(After::Rate(bucket));
-                }
-                Charge::Quota(holder, quota) => {
-                    let mut tally = shard.tally(*holder);
-                    if tally.left(*quota, now.wall).any(|left| left.remaining == 0) {
-                        return Err(self.exceeded(charges, now));
-                    }
-                    tally.add(*quota, now.wall);
-                    let left = tally.left(*quota, now.wall);
-                    checked.standings.extend(left.map(|left| Standing::of_quota(*holder, left, now.wall)));
-                    checked.after.push(After::Quota(tally));
-                }
-            }
-        }
-        Ok((self, checked))
-    }
-
-    /// Where the caller stands when at least one limit does not allow a request.
-    #[cold]
-    fn exceeded(&mut self, charges: &[Charge], now: Reckoned) -> Exceeded {
-        let mut standings = Standings::new();
-        let mut longest = (0, Policy::Key);
-        for (charge, part) in charges.iter().zip(&self.part_of_charge) {
-            let shard = &mut *self.parts[*part];
-            let first = standings.len();
-            match charge {
-                Charge::Rate(policy, subject, rule, gcra) => {
-                    // Whoever is refused under a new limit waits by the new one.
-                    let level = shard.adopt((*subject, *rule), *gcra, now.ns);
-                    standings.push(Standing::of_rate(*policy, *gcra, level));
-                }
-                Charge::Quota(holder, quota) => {
-                    let left = shard.tally(*holder).left(*quota, now.wall);
-                    standings.extend(left.map(|left| Standing::of_quota(*holder, left, now.wall)));
-                }
-            }
-            for standing in standings[first..].iter().filter(|standing| standing.remaining == 0) {
-                longest = longest.max((standing.more_in_seconds, standing.policy));
-            }
-        }
-        let (seconds, policy) = longest;
-        Exceeded { policy, retry_after_seconds: seconds.max(1), standings }
-    }
-}
-
 impl Standing {
-    fn of_rate(policy: Policy, gcra: Gcra, level: Level) -> Self {
+    pub(super) fn of_rate(policy: Policy, gcra: Gcra, level: Level) -> Self {
         Self {
             policy,
             quota: u64::from(gcra.burst()),
@@ -410,7 +342,7 @@ impl Standing {
         }
     }
 
-    fn of_quota(holder: QuotaHolder, left: Left, now: Timestamp) -> Self {
+    pub(super) fn of_quota(holder: QuotaHolder, left: Left, now: Timestamp) -> Self {
         let Left { period, most, remaining, term } = left;
         let seconds = |from: Timestamp| {
             let ms = term.ends().since(from).as_millis();

@@ -6,7 +6,9 @@ use std::hash::{BuildHasher, Hash};
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::gcra::{Bucket, Gcra, Level};
+use super::lease::Lease;
 use super::quota::Tally;
+use super::sharing::MeterId;
 use super::subject::{RuleId, Subject};
 use crate::domain::{QuotaHolder, QuotaTerm, Timestamp};
 
@@ -19,11 +21,17 @@ const EVICTED_FRACTION: usize = 8;
 pub(super) struct Shard {
     rates: HashMap<(Subject, RuleId), Bucket>,
     quotas: HashMap<QuotaHolder, Tally>,
+    /// Where meters are shared.
+    leases: HashMap<(Subject, RuleId), Lease>,
 }
 
 impl Shard {
     pub(super) fn with_hasher(hasher: &DefaultHashBuilder) -> Self {
-        Self { rates: HashMap::with_hasher(hasher.clone()), quotas: HashMap::with_hasher(hasher.clone()) }
+        Self {
+            rates: HashMap::with_hasher(hasher.clone()),
+            quotas: HashMap::with_hasher(hasher.clone()),
+            leases: HashMap::with_hasher(hasher.clone()),
+        }
     }
 
     /// How many meters it holds.
@@ -61,6 +69,60 @@ impl Shard {
         let evicted = if self.rates.len() >= most { self.make_room_for_rate(most, now) } else { 0 };
         self.rates.insert(meter, bucket);
         evicted
+    }
+
+    /// What is held of a shared meter since it was reached for the `epoch`th time.
+    pub(super) fn lease(&self, meter: MeterId, epoch: u32) -> Option<Lease> {
+        self.leases.get(&meter).copied().filter(|lease| lease.epoch() == epoch)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn known_lease(&mut self, meter: MeterId, epoch: u32) -> Option<&mut Lease> {
+        self.leases.get_mut(&meter).filter(|lease| lease.epoch() == epoch)
+    }
+
+    /// What is held of a shared meter; where nothing is, or what is left of another epoch, it begins. At most `most` are
+    /// kept: those that were used last.
+    pub(super) fn lease_mut(&mut self, meter: MeterId, gcra: Gcra, epoch: u32, most: usize, now: u64) -> &mut Lease {
+        if self.leases.len() >= most && !self.leases.contains_key(&meter) {
+            drop_least(&mut self.leases, most, Lease::used_at);
+        }
+        let lease = self.leases.entry(meter).or_insert_with(|| Lease::new(gcra, epoch, now));
+        if lease.epoch() != epoch {
+            *lease = Lease::new(gcra, epoch, now);
+        }
+        lease
+    }
+
+    /// Drops leases that nobody uses, and those of other epochs; those that something is to be said about are put before
+    /// `ask` first.
+    pub(super) fn sweep_leases(
+        &mut self,
+        epoch: Option<u32>,
+        idle_ns: u64,
+        now: u64,
+        mut ask: impl FnMut(MeterId) -> bool,
+    ) {
+        self.leases.retain(|meter, lease| {
+            if Some(lease.epoch()) != epoch {
+                return false;
+            }
+            if !lease.is_idle(idle_ns, now) {
+                return true;
+            }
+            if lease.holds() && ask(*meter) {
+                lease.returning();
+            }
+            lease.holds()
+        });
+        if self.leases.capacity() > 64 && self.leases.len() < self.leases.capacity() / 8 {
+            self.leases.shrink_to(self.leases.len() * 2);
+        }
+    }
+
+    /// How many leases there are.
+    pub(super) fn leases(&self) -> usize {
+        self.leases.len()
     }
 
     /// What a holder asked for; one that is not there asked for nothing yet.

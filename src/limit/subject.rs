@@ -62,6 +62,25 @@ impl RuleId {
     }
 }
 
+/// What a subject's meter under a rule is called where other nodes look for it, too: the same for all of them, and it
+/// says neither whose it is nor, to somebody who does not try every one, from which address.
+pub fn meter_digest(meter: &(Subject, RuleId)) -> [u8; 16] {
+    let (subject, rule) = meter;
+    let mut digest = Sha256::new();
+    match subject {
+        Subject::Key(id) => digest.update([&b"k"[..], &id.to_bytes()].concat()),
+        Subject::Owner(id) => digest.update([&b"o"[..], &id.to_bytes()].concat()),
+        Subject::Network(Network::V4(address)) => digest.update([&b"4"[..], &address.octets()].concat()),
+        Subject::Network(Network::V6(prefix)) => digest.update([&b"6"[..], &prefix.to_be_bytes()].concat()),
+        Subject::Network(Network::Local) => digest.update(b"l"),
+    }
+    digest.update(rule.0.to_be_bytes());
+    let digest: [u8; 32] = digest.finalize().into();
+    let mut name = [0; 16];
+    name.copy_from_slice(&digest[..16]);
+    name
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +93,23 @@ mod tests {
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
         assert_ne!(Network::of(None), of("0.0.0.0"));
+    }
+
+    #[test]
+    fn every_meter_has_a_name_of_its_own_among_nodes() {
+        let subjects = [
+            Subject::Key(KeyId::from_bytes([7; 16])),
+            Subject::Owner(OwnerId::from_bytes([7; 16])),
+            Subject::Network(Network::Local),
+            Subject::Network(Network::of(Some("192.0.2.1".parse().unwrap()))),
+            Subject::Network(Network::of(Some("2001:db8::".parse().unwrap()))),
+        ];
+        let rules = [RuleId::OWN, RuleId::named("orders")];
+        let names: std::collections::HashSet<_> =
+            subjects.iter().flat_map(|subject| rules.map(|rule| meter_digest(&(*subject, rule)))).collect();
+        assert_eq!(names.len(), subjects.len() * rules.len());
+        // What a name was once it has to stay: nodes of two releases share meters while one replaces the other.
+        assert_eq!(meter_digest(&(subjects[3], rules[0]))[..4], [123, 69, 161, 30]);
     }
 
     #[test]
