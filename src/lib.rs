@@ -13,6 +13,7 @@ pub mod domain;
 pub mod explain;
 pub mod framing;
 pub mod gate;
+pub mod lending;
 pub mod limit;
 pub mod manage;
 pub mod proxy;

@@ -21,6 +21,7 @@ const TABLE: &[(u8, &str, May)] = &[
     (1, "store", Know(&[])),
     (1, "telemetry", Know(&[])),
     (1, "framing", Know(&[])),
+    (2, "lending", Know(&["limit"])),
     (2, "wire", Know(&["framing"])),
     (2, "cache", Know(&["store", "telemetry"])),
     (2, "authn", Know(&["credential", "cache"])),
