@@ -85,6 +85,7 @@ mod tests {
             Denial::QuotaExceeded { policy: Policy::KeyDay, retry_after_seconds: 1 },
             Denial::TooManyFailures { retry_after_seconds: 1 },
             Denial::AuthUnavailable,
+            Denial::LimitsUnavailable,
         ];
         let failures = [
             Failure::BadRequest { detail: "" },

@@ -1,4 +1,5 @@
-//! What keeps meters tidy and their counts safe: a sweep, and the counts of quotas on their way to the store and back.
+//! What starts meters, keeps them tidy and their counts safe: the one that asks for leases where a fleet shares them, a
+//! sweep, and the counts of quotas on their way to the store and back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,14 +7,32 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
+use crate::config::Settings;
 use crate::domain::clock::deciding_now;
 use crate::domain::time::monotonic_now;
 use crate::domain::{QuotaTerm, Timestamp};
+use crate::lending::Lender;
 use crate::limit::{LimitSettings, Meters, Moment, Term};
 use crate::store::{Outage, QuotaBook, StoreError};
 
 /// Between two turns of the sweep, each an eighth of the meters.
 const SWEEP_TURN: Duration = Duration::from_secs(1);
+
+/// The meters, and where a fleet shares them, who asks for leases.
+///
+/// # Errors
+/// When there can be no thread.
+pub(super) fn start(settings: &Settings) -> std::io::Result<(Arc<Meters>, Option<Lender>)> {
+    let meters = Meters::new(settings.rate_limits.max_meters, monotonic_now());
+    match &settings.shared_limits {
+        None => Ok((Arc::new(meters), None)),
+        Some(shared) => {
+            let meters = Arc::new(meters.shared(shared.terms()));
+            let lender = Lender::start(shared.clone(), Arc::clone(&meters))?;
+            Ok((meters, Some(lender)))
+        }
+    }
+}
 
 /// The counts of quotas on their way to the store. One task has it.
 pub(super) struct QuotaCounts {

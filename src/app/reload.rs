@@ -262,6 +262,7 @@ impl Reloader {
             ("workers", now.workers != next.workers),
             ("store", now.store != next.store),
             ("sync.snapshot", now.snapshot != next.snapshot),
+            ("rate_limits.shared", now.shared_limits != next.shared_limits),
             ("auth.brand", now.gate.brand != next.gate.brand),
             ("admin.socket", now.admin.socket != next.admin.socket),
             ("metrics.bind", now.metrics.bind != next.metrics.bind),

@@ -29,6 +29,7 @@ use crate::admin::{Api, ApiSettings};
 use crate::cache::{KeySet, LastUse, SnapshotSeal, SnapshotSettings, SyncTask, holds_snapshot};
 use crate::config::Settings;
 use crate::domain::time;
+use crate::lending::Lender;
 use crate::limit::{LimitSettings, Meters};
 use crate::proxy::{Inquiries, Live, Upkeep, WorkerLastUse, WorkerTally};
 use crate::server::{Acceptor, Bind, EdgeTls, Inherited, Listener, Memory, Worker, WorkerParts, listen};
@@ -144,7 +145,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let recall = Recall::new(worker_count);
     let tally = Tally::new(worker_count);
     let limits = Arc::new(ArcSwap::from_pointee(settings.limits.clone()));
-    let meters = Arc::new(Meters::new(settings.rate_limits.max_meters, time::monotonic_now()));
+    let (meters, lender) = metering::start(&settings).map_err(system("start the thread for shared limits"))?;
     let limit_settings = Arc::new(ArcSwap::from_pointee(settings.rate_limits));
     let (inquiries, asked) = Inquiries::channel();
     let memory = Memory::new(worker_count, memory::for_this_process());
@@ -231,6 +232,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
         last_use: Arc::clone(&last_use),
         counted_drops: AtomicU64::new(0),
         meters: Arc::clone(&meters),
+        lending: lender.as_ref().map(Lender::status),
         draining: Arc::clone(&draining),
         accepting: Arc::clone(&is_accepting),
         memory,
@@ -269,7 +271,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     metrics.set_report_mode_routes(generation.reporting_routes());
     reload::export_certificates(&metrics, &generation.tls);
     let mut signals = Signals::install().map_err(system("watch signals"))?;
-    wait_until_loaded(&sync_handle, &mut signals).await;
+    wait_until_loaded(&sync_handle, lender.as_ref(), &mut signals).await;
     let keeping_room = keep("descriptors", descriptors::keep_room);
     let mut accepting = Listeners::new();
     let listener_keys = listener_keys(&settings.listeners);
@@ -335,6 +337,9 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let mut reloader = Reloader::new(settings, source, generation.tls, accepting, inbox, triggers);
     reloader.until_told_to_leave(&gateway, &mut signals).await;
     leave(gateway, reloader, shutdown, &mut signals).await;
+    if let Some(lender) = lender {
+        lender.stop();
+    }
     flushing.abort();
     if let Err(error) = last_use.flush(store.writer().as_ref()).await {
         tracing::warn!(%error, "the last uses of keys could not be written");
@@ -436,12 +441,22 @@ async fn leave(gateway: Gateway, reloader: Reloader, shutdown: crate::server::Sh
 /// key is answered 503.
 const LOAD_PATIENCE: Duration = Duration::from_secs(10);
 
+/// And how long for the server of shared limits.
+const LENDING_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Returns once the key set is loaded, or the process is told to leave, or waiting longer helps nobody. The sockets are
 /// open meanwhile: whoever connects waits instead of being refused.
-async fn wait_until_loaded(sync: &crate::cache::SyncHandle, signals: &mut Signals) {
+async fn wait_until_loaded(sync: &crate::cache::SyncHandle, lender: Option<&Lender>, signals: &mut Signals) {
     let mut sync = sync.clone();
+    // A fleet that starts together does not begin with limits of each.
+    let lending = async {
+        if let Some(lender) = lender {
+            let _tried = tokio::time::timeout(LENDING_PATIENCE, lender.tried()).await;
+        }
+    };
+    let loading = futures_util::future::join(sync.loaded(), lending);
     tokio::select! {
-        loaded = sync.loaded() => {
+        (loaded, ()) = loading => {
             if let Err(error) = loaded {
                 tracing::error!(%error, "the key set was not loaded");
             }

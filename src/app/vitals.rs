@@ -1,7 +1,7 @@
 //! What probes and scrapers are told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,10 +11,11 @@ use crate::cache::{Directory, KeySet, LastUse, Publish, SyncHandle};
 use crate::domain::KeyState;
 use crate::domain::clock::deciding_now;
 use crate::domain::time::monotonic_now;
+use crate::lending::LendingStatus;
 use crate::limit::Meters;
 use crate::proxy::Live;
 use crate::server::{Limits, Memory, Page, Pages};
-use crate::telemetry::{CONTENT_TYPE, Metrics};
+use crate::telemetry::{CONTENT_TYPE, Metrics, SharedLimits};
 
 /// What is told when the key set changes: the data plane follows, and revocations are counted as they take effect.
 pub(super) struct Effects {
@@ -38,8 +39,10 @@ pub(super) struct Health {
     pub(crate) keys: Arc<KeySet>,
     pub(crate) sync: SyncHandle,
     pub(crate) last_use: Arc<LastUse>,
-    pub(crate) counted_drops: std::sync::atomic::AtomicU64,
+    pub(crate) counted_drops: AtomicU64,
     pub(crate) meters: Arc<Meters>,
+    /// Where limits are shared: how that goes.
+    pub(crate) lending: Option<Arc<LendingStatus>>,
     pub(crate) draining: Arc<AtomicBool>,
     /// Set once every listener accepts.
     pub(crate) accepting: Arc<AtomicBool>,
@@ -90,6 +93,20 @@ impl Health {
         self.metrics.last_use_marks_dropped().add(dropped.saturating_sub(counted));
         self.metrics.set_memory(self.memory.held(), self.memory.limit(&self.limits.load()));
         self.metrics.set_rate_meters(self.meters.len(), self.meters.evicted());
+        if let (Some(lending), Some(sharing)) = (&self.lending, self.meters.sharing()) {
+            let (waited, late) = sharing.waited();
+            let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+            self.metrics.set_shared_limits(SharedLimits {
+                up: lending.up.load(Ordering::Relaxed),
+                outages: read(&lending.outages),
+                leases: self.meters.leases(),
+                granted: read(&lending.granted),
+                refused: read(&lending.refused),
+                failed: read(&lending.failed),
+                waited,
+                late,
+            });
+        }
         self.metrics.render(now).map_err(|error| error.to_string())
     }
 

@@ -299,6 +299,17 @@ fn a_malformed_file_is_refused_where_and_why() {
         (&with("rate_limits: { max_meters: 10 }"), "1:28 rate_limits.max_meters", "is not between 10000 and 100000000"),
         (&with("rate_limits: { quota_flush: 1h }"), "1:29 rate_limits.quota_flush", "is not between 100ms and 1m"),
         (
+            &with("rate_limits: { shared: { url: \"redis://:s3cr3t/x@h\" } }"),
+            "1:31 rate_limits.shared.url",
+            "the password holds a `/`",
+        ),
+        (
+            &with("rate_limits: { shared: { url: redis://localhost, ca: a.pem } }"),
+            "1:54 rate_limits.shared.ca",
+            "there is no TLS",
+        ),
+        (&with("rate_limits: { shared: { timeout: 20ms } }"), "1:24 rate_limits.shared", "url"),
+        (
             &with("environments: { live: { rate_limit: { requests: 0, per: 1s } } }"),
             "1:49 environments.live.rate_limit.requests",
             "at least 1",

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cache::SnapshotSeal;
 use crate::gate::GateSettings;
+use crate::lending::LendingSettings;
 use crate::limit::LimitSettings;
 use crate::proxy::{HeaderSettings, UpstreamSettings};
 pub use crate::reply::ErrorProfile;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub usage: UsageSettings,
     /// Metering.
     pub rate_limits: LimitSettings,
+    /// Where gateways that count rates together keep them; none: each counts its own.
+    pub shared_limits: Option<LendingSettings>,
     /// Bounds of connections.
     pub limits: Limits,
     /// Management.

@@ -59,7 +59,7 @@ const JUDGED: [&str; 14] = [
 ];
 
 /// Reasons that lie in what is not remembered: other header fields, what was asked before, the age of the key set.
-const BEYOND: [&str; 7] = [
+const BEYOND: [&str; 8] = [
     "invalid_request",
     "origin_not_allowed",
     "secret_key_in_browser",
@@ -67,6 +67,7 @@ const BEYOND: [&str; 7] = [
     "quota_exceeded",
     "too_many_failures",
     "auth_unavailable",
+    "limits_unavailable",
 ];
 
 /// Those of them that say nothing about whose the request was: what stood where a credential belongs is not remembered.

@@ -7,7 +7,7 @@ use super::judge::{Caller, Outcome, Verdict};
 use super::snapshot::Snapshot;
 use crate::authn::Authenticated;
 use crate::cache::{KeySet, KeySlot};
-use crate::limit::{Charge, Meters, Moment, Standings};
+use crate::limit::{Awaited, Charge, Meters, Moment, Patience, Standings, Withheld};
 
 /// Leave to forward one request. Without it nothing is forwarded; only [`admit`] makes one.
 #[derive(Debug)]
@@ -72,7 +72,8 @@ pub struct Decided {
 /// Turns a decision into leave to forward: takes from every meter that applies, or from none. What is refused, or would
 /// be in report mode, takes nothing.
 ///
-/// Leaves a refusal in the verdict's place; its other parts are as they were.
+/// Leaves a refusal in the verdict's place; its other parts are as they were. Never waits: where a fleet shares its meters,
+/// those of this node decide, and the others hear of it.
 pub fn admit(
     verdict: &mut Verdict<'_>,
     snapshot: &Snapshot,
@@ -81,8 +82,27 @@ pub fn admit(
     meters: &Meters,
     now: Moment,
 ) -> Decided {
+    admit_with(Patience::Credit, verdict, snapshot, keys, client, meters, now).unwrap_or_else(|_| Decided {
+        admission: Admission::Refuse(Denial::LimitsUnavailable),
+        standings: Standings::new(),
+    })
+}
+
+/// As [`admit`], for a request that may wait for what other nodes have to say of its limits.
+///
+/// # Errors
+/// When it has to wait: nothing was taken, and it is to be judged again.
+pub fn admit_with(
+    patience: Patience,
+    verdict: &mut Verdict<'_>,
+    snapshot: &Snapshot,
+    keys: &KeySet,
+    client: Option<IpAddr>,
+    meters: &Meters,
+    now: Moment,
+) -> Result<Decided, Awaited> {
     let untouched = |admission| Decided { admission, standings: Standings::new() };
-    match std::mem::replace(&mut verdict.outcome, Outcome::Deny(Denial::AuthUnavailable)) {
+    Ok(match std::mem::replace(&mut verdict.outcome, Outcome::Deny(Denial::AuthUnavailable)) {
         Outcome::Deny(denial) => untouched(Admission::Refuse(snapshot.shielded(denial, client, meters, now))),
         Outcome::Preflight => untouched(Admission::Preflight),
         Outcome::Report(denial) => untouched(Admission::Forward(reported(denial, &verdict.caller))),
@@ -91,16 +111,26 @@ pub fn admit(
             if charges.is_empty() {
                 untouched(admitted(&verdict.caller))
             } else {
-                metered(verdict, &charges, meters, now)
+                metered(verdict, &charges, meters, now, patience)?
             }
         }
-    }
+    })
 }
 
-fn metered(verdict: &Verdict<'_>, charges: &[Charge], meters: &Meters, now: Moment) -> Decided {
-    match meters.take(charges, now) {
+fn metered(
+    verdict: &Verdict<'_>,
+    charges: &[Charge],
+    meters: &Meters,
+    now: Moment,
+    patience: Patience,
+) -> Result<Decided, Awaited> {
+    Ok(match meters.draw(charges, now, patience) {
         Ok(standings) => Decided { admission: admitted(&verdict.caller), standings },
-        Err(exceeded) => {
+        Err(Withheld::Awaited(awaited)) => return Err(awaited),
+        Err(Withheld::Unavailable) => {
+            Decided { admission: Admission::Refuse(Denial::LimitsUnavailable), standings: Standings::new() }
+        }
+        Err(Withheld::Exceeded(exceeded)) => {
             let denial = Denial::from(&exceeded);
             let admission = if verdict.reports {
                 Admission::Forward(reported(denial, &verdict.caller))
@@ -109,7 +139,7 @@ fn metered(verdict: &Verdict<'_>, charges: &[Charge], meters: &Meters, now: Mome
             };
             Decided { admission, standings: exceeded.standings }
         }
-    }
+    })
 }
 
 fn admitted(caller: &Caller) -> Admission {

@@ -11,7 +11,7 @@ use super::settings::{LimitBy, RouteSettings};
 use super::snapshot::Snapshot;
 use crate::cache::{KeySet, KeySlot};
 use crate::domain::{KeyId, KeyKind, OwnerId, Quota, QuotaHolder, RateLimit};
-use crate::limit::{Charge, Charges, Gcra, Meters, Moment, Network, Policy, RuleId, Subject};
+use crate::limit::{Charge, Charges, Gcra, Meters, Moment, Network, Patience, Policy, RuleId, Subject, Withheld};
 
 /// What a key or an owner may ask for everywhere, ready to be metered.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -111,9 +111,12 @@ impl Snapshot {
         };
         let subject = Subject::Network(Network::of(client));
         let charge = Charge::Rate(Policy::Failures, subject, RuleId::FAILURES, gcra);
-        match meters.take(&[charge], now) {
-            Ok(_) => denial,
-            Err(exceeded) => Denial::TooManyFailures { retry_after_seconds: exceeded.retry_after_seconds },
+        // Whoever guesses keys makes nobody wait for another machine.
+        match meters.draw(&[charge], now, Patience::Credit) {
+            Err(Withheld::Exceeded(exceeded)) => {
+                Denial::TooManyFailures { retry_after_seconds: exceeded.retry_after_seconds }
+            }
+            Ok(_) | Err(Withheld::Awaited(_) | Withheld::Unavailable) => denial,
         }
     }
 

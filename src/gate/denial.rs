@@ -66,6 +66,8 @@ pub enum Denial {
     },
     /// The key set is not loaded, or older than allowed. Our own trouble, never a 401.
     AuthUnavailable,
+    /// The limits that a fleet shares cannot be asked, and the operator said that nothing is let through then.
+    LimitsUnavailable,
 }
 
 impl From<&Exceeded> for Denial {
@@ -99,6 +101,7 @@ impl Denial {
             Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::TooManyFailures { .. } => "too_many_failures",
             Self::AuthUnavailable => "auth_unavailable",
+            Self::LimitsUnavailable => "limits_unavailable",
         }
     }
 
@@ -119,7 +122,8 @@ impl Denial {
             | Self::InsufficientScope { .. }
             | Self::RateLimited { .. }
             | Self::QuotaExceeded { .. }
-            | Self::AuthUnavailable => false,
+            | Self::AuthUnavailable
+            | Self::LimitsUnavailable => false,
         }
     }
 
@@ -143,7 +147,8 @@ impl Denial {
             | Self::MethodNotAllowed { .. }
             | Self::InvalidRequest(_)
             | Self::TooManyFailures { .. }
-            | Self::AuthUnavailable => false,
+            | Self::AuthUnavailable
+            | Self::LimitsUnavailable => false,
         }
     }
 }

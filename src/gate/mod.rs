@@ -11,7 +11,7 @@ mod judge;
 mod settings;
 mod snapshot;
 
-pub use admit::{Admission, Admitted, Decided, Identity, admit};
+pub use admit::{Admission, Admitted, Decided, Identity, admit, admit_with};
 pub use charge::{Allowance, RouteMeter};
 pub use denial::Denial;
 pub use explain::{Answer, AppliedLimit, Explanation, SupposedCaller, SupposedKey, explain};

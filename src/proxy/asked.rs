@@ -39,6 +39,11 @@ pub(crate) enum ClientBody {
 }
 
 impl ClientBody {
+    /// The body of an HTTP/2 stream; `hold` says what it may hold.
+    pub(crate) fn h2(incoming: Incoming, hold: impl FnOnce() -> Held) -> Self {
+        if incoming.is_end_stream() { Self::None } else { Self::H2(incoming, hold()) }
+    }
+
     /// Whether there is one.
     pub(crate) const fn is_some(&self) -> bool {
         !matches!(self, Self::None)
@@ -94,13 +99,8 @@ impl<'a> Asked<'a> {
         Ok(Self { method, version, authority, path, query, fields, body })
     }
 
-    /// A request of an HTTP/2 stream, whose fields are copied to `fields` already; `hold` says what a body may hold.
-    pub(crate) fn h2(
-        request: &'a Request<()>,
-        fields: Fields<'a>,
-        incoming: Incoming,
-        hold: impl FnOnce() -> Held,
-    ) -> Self {
+    /// A request of an HTTP/2 stream, whose fields are copied to `fields` already.
+    pub(crate) fn h2(request: &'a Request<()>, fields: Fields<'a>, body: ClientBody) -> Self {
         let uri = request.uri();
         Self {
             method: request.method().clone(),
@@ -109,7 +109,7 @@ impl<'a> Asked<'a> {
             path: uri.path(),
             query: uri.query(),
             fields,
-            body: if incoming.is_end_stream() { ClientBody::None } else { ClientBody::H2(incoming, hold()) },
+            body,
         }
     }
 

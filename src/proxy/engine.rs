@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header;
@@ -27,13 +28,14 @@ use super::request_id::{RequestId, RequestIds};
 use super::self_service::{ApiRefusal, Inquiries, Question};
 use super::timer::Timers;
 use super::tripwire::Tripwire;
+use super::waiting::Waiting;
 use crate::cache::LastUse;
 use crate::credential::{self, Located};
 use crate::domain::key_text::KeyTextForm;
 use crate::domain::time::monotonic_now;
 use crate::domain::{Known, Timestamp};
 use crate::gate::{self, Admission, Caller, Decided, Freshness, Identity, Keys, Outcome, RequestHead, Verdict};
-use crate::limit::{self, Meters, Moment, Standings};
+use crate::limit::{self, Meters, Moment, Patience, Standings};
 use crate::reply::{self, Audience, Failure, Refusal};
 use crate::route::RouteIx;
 use crate::telemetry::RecallKind;
@@ -81,6 +83,8 @@ pub(super) struct Context {
     pub(crate) page: PageOfKey,
     /// Where the caller stands with the limits that apply, for the answer, whoever gives it.
     pub(crate) standings: Standings,
+    /// How long it waits for what other nodes have to say of its limits, once it has begun to.
+    pub(super) waits_until: Option<Instant>,
 }
 
 /// How far a request comes without waiting.
@@ -89,6 +93,8 @@ pub(crate) enum Step {
     Answered(Answer),
     /// It goes to the upstream: see [`Forward::run`].
     Forward(Box<Forward>),
+    /// It is to be judged again, once other nodes have said something of its limits: see [`Waiting`].
+    Wait(Box<Waiting>),
 }
 
 /// An admitted request, ready to leave. Boxed, and made before the first wait, so that the future of a request holds
@@ -188,6 +194,7 @@ impl Engine {
             origin: asked.fields.first(Known::Origin).map(Into::into),
             page: PageOfKey::Nothing,
             standings: Standings::new(),
+            waits_until: None,
             current,
             engine: Rc::clone(self),
         };
@@ -232,7 +239,7 @@ impl Forward {
 }
 
 impl Context {
-    fn step(mut self, asked: Asked<'_>, mut exchange: Exchange) -> Step {
+    pub(super) fn step(mut self, asked: Asked<'_>, mut exchange: Exchange) -> Step {
         Tripwire::Begin.sees(asked.fields.iter().map(|field| field.value));
         let now = self.engine.timers.wall_at(exchange.begun());
         if let Some(failure) = self.connection.h2_bounds.and_then(|bounds| bounds.exceeded_by(&asked)) {
@@ -282,9 +289,16 @@ impl Context {
             }
             return Step::Answered(self.refuse(Refusal::Failed(failure), route, exchange));
         }
-        let moment = Moment { monotonic: exchange.begun(), wall: now };
-        let Decided { admission, standings } =
-            gate::admit(&mut verdict, &self.current.gate, self.engine.live.keys(), client, &self.engine.meters, moment);
+        let monotonic = if self.waits_until.is_some() { monotonic_now() } else { exchange.begun() };
+        let patience =
+            if self.waits_until.is_some_and(|end| end <= monotonic) { Patience::Over } else { Patience::Waits };
+        let (keys, meters) = (self.engine.live.keys(), &self.engine.meters);
+        let moment = Moment { monotonic, wall: now };
+        let decided = gate::admit_with(patience, &mut verdict, &self.current.gate, keys, client, meters, moment);
+        let Decided { admission, standings } = match decided {
+            Ok(decided) => decided,
+            Err(awaited) => return Step::Wait(Waiting::new(self, exchange, asked.body, awaited)),
+        };
         self.standings = standings;
         let told = Told::of_admission(&admission);
         self.note(&mut exchange, &head, &verdict, told, now);

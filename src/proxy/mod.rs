@@ -37,6 +37,7 @@ mod tls;
 mod tripwire;
 mod tunnel;
 mod upkeep;
+mod waiting;
 mod watch;
 
 #[cfg(test)]
@@ -45,7 +46,7 @@ pub(crate) mod test_ca;
 mod tls_tests;
 
 pub(crate) use answer::{Answer, Length};
-pub(crate) use asked::Asked;
+pub(crate) use asked::{Asked, ClientBody};
 pub(crate) use body::{BodyPatience, Download, ReplyBody, failure_of};
 pub use certificate::TlsError;
 pub(crate) use certificate::{authorities_fault, pair_fault};
@@ -64,3 +65,4 @@ pub(crate) use timer::{TICK, Timers};
 pub(crate) use tls::TlsClient;
 pub(crate) use tunnel::{PendingTunnel, run as run_tunnel};
 pub(crate) use upkeep::Upkeep;
+pub(crate) use waiting::Waiting;

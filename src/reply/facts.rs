@@ -179,6 +179,15 @@ fn of_denial(denial: &Denial) -> Facts<'_> {
                 "Try again; your key is not at fault.",
             )
         },
+        Denial::LimitsUnavailable => Facts {
+            retry_after_seconds: Some(1),
+            ..plain(
+                S::SERVICE_UNAVAILABLE,
+                "limits_unavailable",
+                "Limits cannot be checked right now",
+                "Try again; neither your key nor your use of it is at fault.",
+            )
+        },
     }
 }
 

@@ -16,7 +16,10 @@ use http::StatusCode;
 use super::accept::Listener;
 use super::worker::{Entry, WorkerState};
 use crate::framing::{Fault, RequestHeads, RequestLimits, RequestRead, Version};
-use crate::proxy::{Answer, Asked, ClientConnection, Engine, Forward, Length, ReplyBody, Step, failure_of, run_tunnel};
+use crate::proxy::{
+    Answer, Asked, ClientConnection, Engine, Forward, Length, ReplyBody, Step, Waiting, failure_of, run_tunnel,
+};
+use crate::reply::Failure;
 use crate::telemetry::{ConnectionGauge, ConnectionState};
 use crate::wire::{Arrival, ClientWire, Outbox, Phase, Progress, Stream, push_chunk_end, push_chunk_head};
 
@@ -121,12 +124,11 @@ impl Connection<'_> {
 
     /// Answers one request. None when the next may come.
     async fn exchange(&self, read: RequestRead) -> Option<End> {
-        let step = self.wire.with_head(|head, fields| {
-            let asked = Asked::h1(head, fields, &read, self.wire)?;
-            let is_head = asked.method == http::Method::HEAD;
-            let begun = std::panic::catch_unwind(AssertUnwindSafe(|| self.engine.begin(self.client, asked)));
-            Ok((is_head, begun))
-        });
+        let mut step = self.step(&read, None);
+        while let Ok((_, Ok(Step::Wait(mut waiting)))) = step {
+            Box::pin(waiting.over()).await;
+            step = self.step(&read, Some(waiting));
+        }
         let RequestRead { len, body, expects_continue, version, persists, says_keep_alive, .. } = read;
         self.wire.enter_body(len, body, expects_continue);
         let (is_head, begun) = match step {
@@ -141,9 +143,27 @@ impl Connection<'_> {
                 Forwarded::Panicked => self.panicked(&mut manner),
                 Forwarded::ClientGone => return Some(End::Close(None)),
             },
-            Err(_) => self.panicked(&mut manner),
+            // Whoever waits has been waited for.
+            Ok(Step::Wait(_)) | Err(_) => self.panicked(&mut manner),
         };
         self.answer(answer, manner).await
+    }
+
+    /// What becomes of the request at hand without waiting, or after it has waited; and whether it is a HEAD.
+    fn step(
+        &self,
+        read: &RequestRead,
+        waiting: Option<Box<Waiting>>,
+    ) -> Result<(bool, std::thread::Result<Step>), Failure> {
+        self.wire.with_head(|head, fields| {
+            let asked = Asked::h1(head, fields, read, self.wire)?;
+            let is_head = asked.method == http::Method::HEAD;
+            let begun = std::panic::catch_unwind(AssertUnwindSafe(|| match waiting {
+                None => self.engine.begin(self.client, asked),
+                Some(waiting) => waiting.resume(asked),
+            }));
+            Ok((is_head, begun))
+        })
     }
 
     /// A panic costs this request alone, and the connection it came over.

@@ -19,7 +19,7 @@ use super::accept::Listener;
 use super::memory::{H2_CONNECTION, H2_STREAM};
 use super::worker::{Entry, WorkerState};
 use crate::domain::OwnedFields;
-use crate::proxy::{Asked, ClientConnection, HeadBounds, LocalExecutor, ReplyBody, Step, Timers};
+use crate::proxy::{Asked, ClientBody, ClientConnection, HeadBounds, LocalExecutor, ReplyBody, Step, Timers};
 use crate::telemetry::{ConnectionGauge, ConnectionState};
 
 /// Streams that a client may have opened and reset before we looked at them; one more ends the connection
@@ -106,11 +106,19 @@ async fn answer(
         let (parts, incoming) = request.into_parts();
         let fields = OwnedFields::from(&parts.headers);
         let request = Request::from_parts(parts, ());
-        let asked = Asked::h2(&request, fields.view(), incoming, || worker.memory.own.hold(window));
-        std::panic::catch_unwind(AssertUnwindSafe(|| engine.begin(&client, asked)))
+        let asked = Asked::h2(&request, fields.view(), ClientBody::h2(incoming, || worker.memory.own.hold(window)));
+        let mut step = std::panic::catch_unwind(AssertUnwindSafe(|| engine.begin(&client, asked)));
+        while let Ok(Step::Wait(mut waiting)) = step {
+            Box::pin(waiting.over()).await;
+            let asked = Asked::h2(&request, fields.view(), ClientBody::None);
+            step = std::panic::catch_unwind(AssertUnwindSafe(|| waiting.resume(asked)));
+        }
+        step
     };
     let answer = match step {
         Ok(Step::Answered(answer)) => answer,
+        // Whoever waits has been waited for.
+        Ok(Step::Wait(_)) => engine.internal_error(),
         Ok(Step::Forward(forward)) => {
             // Boxed, so that the task of a stream is a small piece of memory, and stays one while the answer streams.
             Box::pin(AssertUnwindSafe(forward.run()).catch_unwind()).await.unwrap_or_else(|_| engine.internal_error())

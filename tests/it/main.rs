@@ -42,6 +42,7 @@ mod recall;
 mod reload;
 mod scene;
 mod secrets;
+mod shared_limits;
 mod shutdown;
 mod sync;
 mod tls;

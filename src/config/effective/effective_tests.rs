@@ -31,7 +31,7 @@ store: { driver: postgres, url: \"postgres://pc:canary-four@db.test/keys?sslmode
 audit: { retention: 30d }
 usage: { retention: 10d }
 sync: { poll_interval: 1s, on_stale: serve, max_staleness: 48h }
-rate_limits: { headers: false, legacy_headers: true, max_meters: 20000, quota_flush: 2s }
+rate_limits: { headers: false, legacy_headers: true, max_meters: 20000, quota_flush: 2s, shared: { url: \"rediss://gate:canary-five@cache.test/2\", ca: /redis.pem, timeout: 50ms, on_outage: refuse, lease: 1s, prefix: \"shop:\" } }
 limits: { connections_per_address: 7, memory: 1GiB, min_body_rate: 0B, head_size: 64KiB, failures: { requests: 9, per: 1m, burst: 12 } }
 errors: { profile: success }
 logging: { format: json, level: debug, access: { enabled: false }, mask_addresses: true }
@@ -56,7 +56,7 @@ fn secrets_are_left_out() {
     let settings = settings.expect("loads");
     let shown = format!("{}{:?}{settings:?}", effective_text(&settings), origins(&settings, &sources));
     assert!(!shown.contains("canary"), "{shown}");
-    assert_eq!(effective_text(&settings).matches(REDACTED).count(), 4);
+    assert_eq!(effective_text(&settings).matches(REDACTED).count(), 5);
 }
 
 #[test]

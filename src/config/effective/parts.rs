@@ -12,6 +12,8 @@ use crate::config::settings::{ApiProfile, ErrorProfile, Settings};
 use crate::config::shape::net::UNUSUAL_NAMES;
 use crate::domain::RateLimit;
 use crate::gate::GateSettings;
+use crate::lending::LendingSettings;
+use crate::limit::OnOutage;
 use crate::proxy::{
     Balance, CertificateFiles, HeaderSettings, HealthCheck, HostPolicy, NamePattern, Protocol, Target, UpstreamKind,
     UpstreamSettings,
@@ -79,6 +81,7 @@ pub(super) fn settings(settings: &Settings) -> Value {
                 ("legacy_headers", flag(settings.rate_limits.fields.legacy)),
                 ("max_meters", count(settings.rate_limits.max_meters)),
                 ("quota_flush", span(settings.rate_limits.quota_flush)),
+                ("shared", settings.shared_limits.as_ref().map(shared_limits)),
             ])),
         ),
         ("limits", Some(limits(&settings.limits, settings.gate.failures))),
@@ -152,6 +155,24 @@ fn store(settings: &StoreSettings) -> Value {
             ("statement_timeout", span(settings.statement_timeout)),
         ]),
     }
+}
+
+fn shared_limits(settings: &LendingSettings) -> Value {
+    map([
+        ("url", Some(text(settings.address.show(REDACTED)))),
+        ("ca", settings.ca.as_deref().map(path)),
+        ("connect_timeout", span(settings.connect_timeout)),
+        ("timeout", span(settings.timeout)),
+        (
+            "on_outage",
+            word(match settings.on_outage {
+                OnOutage::Local => "local",
+                OnOutage::Refuse => "refuse",
+            }),
+        ),
+        ("lease", span(settings.lease)),
+        ("prefix", word(&settings.prefix)),
+    ])
 }
 
 fn listener(listener: &ListenerSettings) -> Value {

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::super::diagnostic::{Code, Findings, Problem};
-use super::super::file::limits::{QuotaFile, RateLimitFile, RateLimitsFile, RouteLimitFile};
+use super::super::file::limits::{QuotaFile, RateLimitFile, RateLimitsFile, RouteLimitFile, SharedLimitsFile};
 use super::super::place::PlaceId;
 use super::super::shape::At;
 use super::demand::ResolvedRule;
-use super::{MINUTE, MS, count, span};
+use super::{MINUTE, MS, Marks, SECOND, count, span};
 use crate::domain::rate::NotARateLimit;
 use crate::domain::{Quota, RateLimit};
 use crate::gate::{Demand, LimitBy, RouteLimit};
-use crate::limit::{LimitFields, LimitSettings};
+use crate::lending::{LendingSettings, RedisAddress};
+use crate::limit::{LimitFields, LimitSettings, OnOutage};
 
 /// A rate limit of keys.
 pub(super) fn rate_limit(file: &At<RateLimitFile>, findings: &mut Findings) -> Option<RateLimit> {
@@ -86,6 +87,39 @@ pub(super) fn quota(file: &At<QuotaFile>, findings: &mut Findings) -> Option<Quo
             None
         }
     }
+}
+
+/// Limits that gateways share; none where each has its own.
+pub(super) fn shared(
+    file: Option<&RateLimitsFile>,
+    marks: &mut Marks,
+    findings: &mut Findings,
+) -> Option<LendingSettings> {
+    let SharedLimitsFile { url, ca, connect_timeout, timeout, on_outage, lease, prefix } = file?.shared.as_ref()?;
+    let address = match RedisAddress::parse(&url.value.0) {
+        Ok(address) => address,
+        Err(flaw) => {
+            findings.note(Problem::new(Code::BadValue, url.at, flaw.problem).fix(flaw.fix));
+            return None;
+        }
+    };
+    if address.is_exposed() {
+        let why = "the connection to the server can be read, or answered by somebody else; rediss:// ends that";
+        marks.weakened.push((url.at, why.to_owned()));
+    }
+    if let Some(ca) = ca.as_ref().filter(|_| !address.is_encrypted()) {
+        let problem = Problem::new(Code::Conflict, ca.at, "there is no TLS whose certificates `ca` could check");
+        findings.note(problem.fix("Write `rediss://`, or remove `ca`"));
+    }
+    Some(LendingSettings {
+        address,
+        ca: ca.as_ref().map(|ca| ca.value.0.clone()),
+        connect_timeout: span(connect_timeout.as_ref(), 2 * SECOND, 10 * MS..=MINUTE, findings),
+        timeout: span(timeout.as_ref(), 20 * MS, MS..=5 * SECOND, findings),
+        on_outage: on_outage.as_ref().map_or(OnOutage::Local, |on_outage| on_outage.value),
+        lease: span(lease.as_ref(), 100 * MS, 10 * MS..=10 * SECOND, findings),
+        prefix: prefix.as_ref().map_or_else(|| "portcullis:".to_owned(), |prefix| prefix.value.0.clone()),
+    })
 }
 
 pub(super) fn settings(file: Option<&RateLimitsFile>, findings: &mut Findings) -> LimitSettings {

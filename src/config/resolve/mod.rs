@@ -133,6 +133,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         audit: audit(file.audit.0.as_ref(), findings),
         usage: usage(file.usage.0.as_ref(), findings),
         rate_limits: limits::settings(file.rate_limits.0.as_ref(), findings),
+        shared_limits: limits::shared(file.rate_limits.0.as_ref(), &mut marks, findings),
         limits: limits(file.limits.0.as_ref(), findings),
         admin: admin(file, &base, &mut marks, findings),
         metrics: metrics(file.metrics.0.as_ref(), findings),

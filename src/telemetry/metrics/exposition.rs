@@ -256,6 +256,17 @@ fn shared_values(inner: &Inner, now: Instant, page: &mut Page) {
     page.add_plain(&families::USAGE_NOTES_DROPPED, count(shared.usage_notes_dropped.total()));
     page.add_plain(&families::RATE_METERS, count(shared.rate_meters.load(Relaxed)));
     page.add_plain(&families::RATE_METERS_EVICTED, count(shared.rate_meters_evicted.load(Relaxed)));
+    if let Some(limits) = *shared.shared_limits.lock() {
+        page.add_plain(&families::SHARED_LIMITS_UP, flag(limits.up));
+        page.add_plain(&families::SHARED_LIMITS_OUTAGES, count(limits.outages));
+        page.add_plain(&families::SHARED_LIMITS_LEASES, count(limits.leases as u64));
+        for (result, asks) in [("granted", limits.granted), ("refused", limits.refused), ("failed", limits.failed)] {
+            page.add(&families::SHARED_LIMITS_ASKS, [result], count(asks));
+        }
+        for (result, waits) in [("answered", limits.waited.saturating_sub(limits.late)), ("late", limits.late)] {
+            page.add(&families::SHARED_LIMITS_WAITS, [result], count(waits));
+        }
+    }
     page.add(&families::BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1.0);
 }
 

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use super::families::ALL;
 use super::{
-    ConnectionState, DecisionMode, DecisionResult, EventLabel, LimitLabel, Metrics, Reload, Retry, Shed,
+    ConnectionState, DecisionMode, DecisionResult, EventLabel, LimitLabel, Metrics, Reload, Retry, SharedLimits, Shed,
     UpstreamConnectionState,
 };
 use crate::domain::time::monotonic_now;
@@ -29,6 +29,16 @@ fn filled() -> (Metrics, Instant) {
     worker.rate_limited(route, live, LimitLabel::KeyDay);
     worker.rate_limited(route, live, LimitLabel::KeyDay);
     metrics.set_rate_meters(11, 12);
+    metrics.set_shared_limits(SharedLimits {
+        up: true,
+        outages: 21,
+        leases: 22,
+        granted: 23,
+        refused: 24,
+        failed: 25,
+        waited: 33,
+        late: 7,
+    });
     worker.auth_duration(Duration::from_micros(3));
     worker.upstream_request(shop, Duration::from_millis(2));
     worker.connection(public, ConnectionState::Idle);
@@ -83,6 +93,14 @@ fn every_value_that_a_room_sets_is_shown() {
         r#"portcullis_rate_limited_total{route="/v1/\"quoted\"\\\n{id}",environment="live",limit="key-day"} 2"#,
         "portcullis_rate_meters 11",
         "portcullis_rate_meters_evicted_total 12",
+        "portcullis_shared_limits_up 1",
+        "portcullis_shared_limits_outages_total 21",
+        "portcullis_shared_limits_leases 22",
+        r#"portcullis_shared_limits_asks_total{result="granted"} 23"#,
+        r#"portcullis_shared_limits_asks_total{result="refused"} 24"#,
+        r#"portcullis_shared_limits_asks_total{result="failed"} 25"#,
+        r#"portcullis_shared_limits_waits_total{result="answered"} 26"#,
+        r#"portcullis_shared_limits_waits_total{result="late"} 7"#,
         "portcullis_cache_entries 9",
         "portcullis_cache_revision 42",
         "portcullis_sync_lag_seconds 2",

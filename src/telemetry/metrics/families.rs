@@ -53,6 +53,16 @@ families! {
     RATE_METERS = GAUGE "portcullis_rate_meters" [];
     /// Meters that were dropped to make room for others, and so began anew.
     RATE_METERS_EVICTED = COUNTER "portcullis_rate_meters_evicted_total" [];
+    /// Whether the server of shared limits can be asked (1), or limits are not shared (0); absent where they are not configured.
+    SHARED_LIMITS_UP = GAUGE "portcullis_shared_limits_up" [];
+    /// How often the server of shared limits went away.
+    SHARED_LIMITS_OUTAGES = COUNTER "portcullis_shared_limits_outages_total" [];
+    /// Leases of shared limits that this node holds or asks for.
+    SHARED_LIMITS_LEASES = GAUGE "portcullis_shared_limits_leases" [];
+    /// Asks for leases of shared limits, by what came of them.
+    SHARED_LIMITS_ASKS = COUNTER "portcullis_shared_limits_asks_total" ["result"];
+    /// Waits of requests for a lease of a shared limit, by whether there was an answer in time.
+    SHARED_LIMITS_WAITS = COUNTER "portcullis_shared_limits_waits_total" ["result"];
     /// Whether a target of an upstream is healthy (1), or fails and is left out as long as there is another (0).
     UPSTREAM_HEALTHY = GAUGE "portcullis_upstream_healthy" ["upstream", "target"];
     /// How often a target of an upstream was left out because requests to it failed.

@@ -29,7 +29,7 @@ pub use self::labels::{
     ConnectionState, DecisionMode, DecisionResult, EnvironmentLabel, EventLabel, LimitLabel, ListenerLabel, Reload,
     Retry, RouteLabel, Shed, UpstreamConnectionState, UpstreamLabel,
 };
-pub use self::shared::EventCount;
+pub use self::shared::{EventCount, SharedLimits};
 pub use self::worker::{ConnectionGauge, GaugeState, StateGauge, UpstreamConnectionGauge, WorkerMetrics};
 
 use self::labels::LabelSets;
@@ -140,6 +140,11 @@ impl Metrics {
     pub fn set_rate_meters(&self, meters: usize, evicted: u64) {
         self.inner.shared.rate_meters.store(meters as u64, Relaxed);
         self.inner.shared.rate_meters_evicted.store(evicted, Relaxed);
+    }
+
+    /// Says how sharing limits goes, where it is configured.
+    pub fn set_shared_limits(&self, shared: SharedLimits) {
+        *self.inner.shared.shared_limits.lock() = Some(shared);
     }
 
     /// Counts an attempt to replace the running configuration. The first load is not one.

@@ -37,6 +37,27 @@ pub(super) struct TargetState {
     pub(super) ejections: u64,
 }
 
+/// How sharing limits goes.
+#[derive(Debug, Clone, Copy)]
+pub struct SharedLimits {
+    /// Whether the server can be asked.
+    pub up: bool,
+    /// How often it went away.
+    pub outages: u64,
+    /// Leases that are held or asked for.
+    pub leases: usize,
+    /// Asks that were granted something.
+    pub granted: u64,
+    /// Asks that were granted nothing.
+    pub refused: u64,
+    /// Asks that were not answered.
+    pub failed: u64,
+    /// Waits of requests.
+    pub waited: u64,
+    /// Those of them that were over before there was an answer.
+    pub late: u64,
+}
+
 /// Values of the whole process.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -59,6 +80,7 @@ pub(super) struct Shared {
     pub(super) memory_held: AtomicU64,
     pub(super) memory_limit: AtomicU64,
     pub(super) rate_meters_evicted: AtomicU64,
+    pub(super) shared_limits: Mutex<Option<SharedLimits>>,
     pub(super) last_sync: Mutex<Option<(Timestamp, Instant)>>,
     /// Written by whoever applies changes, alone.
     pub(super) revocation_effect: Histogram,
@@ -89,6 +111,7 @@ impl Shared {
             memory_held: AtomicU64::new(0),
             memory_limit: AtomicU64::new(0),
             rate_meters_evicted: AtomicU64::new(0),
+            shared_limits: Mutex::new(None),
             last_sync: Mutex::new(None),
             revocation_effect: Histogram::new(&EFFECT_BOUNDS),
             keys: Mutex::default(),
