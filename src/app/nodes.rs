@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::tasks::keep;
-use crate::cache::{KeySet, SyncHandle};
+use crate::cache::{Farewell, KeySet, SyncHandle};
 use crate::domain::time::{self, monotonic_now};
 use crate::domain::{NodeId, Timestamp};
 use crate::manage::ThisNode;
@@ -38,10 +38,15 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// That of a process which was never there before.
-    pub(super) fn new(keys: &Arc<KeySet>, sync: &SyncHandle, max_staleness: watch::Receiver<Option<Duration>>) -> Self {
+    /// That of a process which goes on as this node.
+    pub(super) fn new(
+        id: NodeId,
+        keys: &Arc<KeySet>,
+        sync: &SyncHandle,
+        max_staleness: watch::Receiver<Option<Duration>>,
+    ) -> Self {
         Self {
-            id: NodeId::generate(),
+            id,
             name: node_name(),
             started_at: time::now(),
             keys: Arc::clone(keys),
@@ -105,6 +110,7 @@ pub(super) struct Place(Mutex<Option<Taken>>);
 struct Taken {
     id: NodeId,
     book: Arc<dyn NodeBook>,
+    farewell: Option<Farewell>,
     stop: watch::Sender<bool>,
     reporting: JoinHandle<()>,
 }
@@ -112,7 +118,7 @@ struct Taken {
 impl Place {
     /// Takes it, and goes on reporting until it is left. Returns when the store knows of this process, or does not answer for
     /// a while: a gateway serves without its store too.
-    pub(super) async fn take(&self, standing: Standing, book: Arc<dyn NodeBook>) {
+    pub(super) async fn take(&self, standing: Standing, book: Arc<dyn NodeBook>, farewell: Option<Farewell>) {
         let id = standing.id;
         match tokio::time::timeout(PATIENCE, book.report_node(standing.report())).await {
             Ok(Ok(())) => {}
@@ -122,29 +128,43 @@ impl Place {
         let (stop, told_to_stop) = watch::channel(false);
         let reported_to = Arc::clone(&book);
         let reporting = keep("nodes", move || report(standing.clone(), Arc::clone(&reported_to), told_to_stop.clone()));
-        *self.0.lock() = Some(Taken { id, book, stop, reporting });
+        *self.0.lock() = Some(Taken { id, book, farewell, stop, reporting });
     }
 
     /// Leaves it: this process serves nobody any more. Takes a moment at most.
     pub(super) async fn leave(&self) {
         let taken = self.0.lock().take();
-        let Some(Taken { id, book, stop, reporting }) = taken else { return };
+        let Some(Taken { id, book, farewell, stop, reporting }) = taken else { return };
         stop.send_replace(true);
         let abort = reporting.abort_handle();
         let goodbye = async {
             // A report under way would put this process back.
             let _ended = reporting.await;
-            book.strike_node(id).await
+            if let Some(farewell) = farewell {
+                note_farewell(book.as_ref(), id, farewell).await?;
+            }
+            book.strike_node(id).await.map_err(|error| error.to_string())
         };
         let left = tokio::time::timeout(PATIENCE, goodbye).await;
         abort.abort();
         let why = match left {
             Ok(Ok(_)) => return,
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(why)) => why,
             Err(_) => format!("the store did not answer within {PATIENCE:?}"),
         };
         tracing::warn!(%why, node = %id, "the store was not told that this gateway leaves: `portcullis nodes forget` does");
     }
+}
+
+/// Once nobody waits for this node, a process that starts from its snapshot must not decide by it before it has asked the
+/// store. Where there is no other node there is nobody who waits, and nothing to note.
+async fn note_farewell(book: &dyn NodeBook, id: NodeId, farewell: Farewell) -> Result<(), String> {
+    let roll = book.list_nodes().await.map_err(|error| error.to_string())?;
+    if roll.nodes.iter().all(|node| node.id == id) {
+        return Ok(());
+    }
+    let noted = tokio::task::spawn_blocking(move || farewell.note()).await;
+    noted.map_err(std::io::Error::other).and_then(|noted| noted).map_err(|error| format!("its snapshot: {error}"))
 }
 
 /// Reports whenever there is something to tell, one report after the other, until told to stop.

@@ -31,7 +31,7 @@ impl Scene {
     }
 
     fn standing(&self) -> Standing {
-        Standing::new(&self.keys, &self.handle, self.max_staleness.subscribe())
+        Standing::new(NodeId::generate(), &self.keys, &self.handle, self.max_staleness.subscribe())
     }
 
     async fn until(&self, what: &str, is_so: impl Fn(&Roll) -> bool) {
@@ -50,7 +50,7 @@ impl Scene {
 async fn a_node_reports_what_it_applies_and_leaves() {
     let scene = Scene::open();
     let place = Place::default();
-    place.take(scene.standing(), Arc::clone(scene.store.nodes())).await;
+    place.take(scene.standing(), Arc::clone(scene.store.nodes()), None).await;
     let only = |roll: &Roll| roll.nodes.first().cloned();
     scene
         .until("the first load", |roll| only(roll).is_some_and(|node| node.acknowledged == Some(Revision::ZERO)))
@@ -72,7 +72,7 @@ async fn a_node_that_was_struck_out_is_back_with_its_next_report() {
     let scene = Scene::open();
     let (place, standing) = (Place::default(), scene.standing());
     let id = standing.id;
-    place.take(standing, Arc::clone(scene.store.nodes())).await;
+    place.take(standing, Arc::clone(scene.store.nodes()), None).await;
     scene.until("the first load", |roll| roll.nodes.iter().any(|node| node.acknowledged.is_some())).await;
     assert!(scene.store.nodes().strike_node(id).await.unwrap());
     scene.store.writer().insert_keys(vec![key(1)], by(), NOW).await.unwrap();

@@ -26,9 +26,9 @@ use super::supervisor::{Signals, be_nice, notify_supervisor};
 use super::tasks::keep;
 use super::vitals::{Effects, Health};
 use crate::admin::{Api, ApiSettings};
-use crate::cache::{KeySet, LastUse, SnapshotSeal, SnapshotSettings, SyncTask, holds_snapshot};
+use crate::cache::{KeySet, LastUse, SnapshotClaim, SnapshotSeal, SyncTask, holds_snapshot};
 use crate::config::Settings;
-use crate::domain::time;
+use crate::domain::{NodeId, time};
 use crate::lending::Lender;
 use crate::limit::{LimitSettings, Meters};
 use crate::proxy::{Inquiries, Live, Upkeep, WorkerLastUse, WorkerTally};
@@ -182,14 +182,16 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let (store, opening) = open_store(&settings)?;
     let snapshot_seal = Arc::new(ArcSwap::from_pointee(settings.snapshot_seal()));
     let snapshot = settings.snapshot.clone();
-    let snapshot = snapshot.map(|directory| SnapshotSettings { directory, seal: Arc::clone(&snapshot_seal) });
+    let snapshot = snapshot.map(|directory| SnapshotClaim::take(directory, Arc::clone(&snapshot_seal)));
+    let id = snapshot.as_ref().map_or_else(NodeId::generate, SnapshotClaim::node_id);
+    let farewell = snapshot.as_ref().map(SnapshotClaim::farewell);
     let effects = Arc::new(Effects { live: Arc::clone(&live), metrics: Arc::clone(&metrics) });
     let (feed, publish) = (Arc::clone(store.feed()), effects as _);
     let (sync, sync_handle) = SyncTask::new(feed, Arc::clone(&keys), publish, &settings.sync, snapshot);
     let max_staleness = watch::Sender::new(settings.gate.longest_staleness());
-    let standing = Standing::new(&keys, &sync_handle, max_staleness.subscribe());
+    let standing = Standing::new(id, &keys, &sync_handle, max_staleness.subscribe());
     // Before the first load: whoever asks later which nodes there are finds one that may have loaded too little.
-    place.take(standing.clone(), Arc::clone(store.nodes())).await;
+    place.take(standing.clone(), Arc::clone(store.nodes()), farewell).await;
     let syncing = tokio::spawn(sync.run());
     let opening = opening.map(|opening| tokio::spawn(open_in_the_end(opening)));
     let flushing = {

@@ -28,5 +28,5 @@ pub use key_map::KeyMap;
 pub use key_set::{Census, KeySet};
 pub use last_use::LastUse;
 pub use slot::KeySlot;
-pub use snapshot::{SnapshotSeal, SnapshotSettings, SnapshotStatus, holds_snapshot};
+pub use snapshot::{Farewell, SnapshotClaim, SnapshotSeal, SnapshotStatus, holds_snapshot};
 pub use sync::{Publish, SyncHandle, SyncStatus, SyncStopped, SyncTask};

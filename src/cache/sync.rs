@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::apply::{LoadReason, Replica};
 use super::directory::Directory;
 use super::key_set::{KeySet, Moment};
-use super::snapshot::{Keeper, Record, SnapshotSettings, SnapshotStatus};
+use super::snapshot::{Found, Keeper, Record, SnapshotClaim, SnapshotStatus};
 use crate::domain::{Revision, StoreHead, Timestamp};
 use crate::store::{ChangeFeed, Changes, StoreError, SyncSettings};
 
@@ -162,14 +162,14 @@ impl SyncTask {
         set: Arc<KeySet>,
         publish: Arc<dyn Publish>,
         settings: &SyncSettings,
-        snapshot: Option<SnapshotSettings>,
+        snapshot: Option<SnapshotClaim>,
     ) -> (Self, SyncHandle) {
         let (applied, see_applied) = watch::channel(None);
         let (status, see_status) = watch::channel(SyncStatus::default());
         let (tell_snapshot, see_snapshot) = watch::channel(SnapshotStatus::default());
         let told = match snapshot {
             None => Told::ByTask(applied),
-            Some(settings) => Told::ByKeeper(Keeper::new(settings, applied, tell_snapshot)),
+            Some(claim) => Told::ByKeeper(Keeper::new(claim, applied, tell_snapshot)),
         };
         let task = Self {
             feed,
@@ -219,10 +219,17 @@ impl SyncTask {
         let began = Moment::now();
         let replica = &mut self.replica;
         let restored = std::panic::catch_unwind(AssertUnwindSafe(|| keeper.restore(replica)));
-        let Ok(Some((head, as_of))) = restored else { return };
+        let Ok(Some(Found { head, as_of, has_left })) = restored else { return };
         let now = Moment::now();
         self.at = Some(head);
-        self.replica.set().confirm_as_of(as_of, now);
+        if has_left {
+            tracing::info!(
+                "this gateway had left its fleet: it decides by the snapshot once the store has confirmed it"
+            );
+        }
+        // Nobody waits for one that has left, so what it knows is as old as can be.
+        let counts_as_of = if has_left { Timestamp::default() } else { as_of };
+        self.replica.set().confirm_as_of(counts_as_of, now);
         let seconds = now.monotonic.saturating_duration_since(began.monotonic).as_secs_f64();
         let keys = self.replica.set().len();
         tracing::info!(keys, revision = %head.revision, %as_of, seconds, "key set read from the snapshot");

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::SnapshotSettings;
-use super::place::Place;
+use super::claim::SnapshotClaim;
 use super::record::Record;
 use super::restore::{Restored, restore};
 use super::writer::{Disk, Writer};
@@ -31,12 +30,21 @@ pub struct SnapshotStatus {
     pub len: u64,
 }
 
+/// What the files held.
+pub(in crate::cache) struct Found {
+    /// Where the set stands.
+    pub(in crate::cache) head: StoreHead,
+    /// When the store last confirmed that.
+    pub(in crate::cache) as_of: Timestamp,
+    /// Whether the node had left its fleet: nobody waits for it, so it decides by nothing that was not confirmed anew.
+    pub(in crate::cache) has_left: bool,
+}
+
 /// The way to the thread.
 pub(in crate::cache) struct Keeper {
     queue: Arc<Queue>,
-    settings: SnapshotSettings,
     /// What the thread starts with, until it has started.
-    start: Option<(Applied, watch::Sender<SnapshotStatus>)>,
+    start: Option<(SnapshotClaim, Applied, watch::Sender<SnapshotStatus>)>,
 }
 
 /// See the module.
@@ -55,6 +63,8 @@ pub(super) struct Waiting {
     pub(super) head: StoreHead,
     /// When the store last confirmed that.
     pub(super) as_of: Timestamp,
+    /// Whether this process heard that from the store.
+    pub(super) is_confirmed: bool,
     /// Whether the store was ever found to have lost commits.
     pub(super) diverged: bool,
     /// Whether the journal does not lead to `head`: everything was loaded anew, or too much was waiting.
@@ -66,40 +76,18 @@ pub(super) struct Waiting {
 
 impl Keeper {
     /// A keeper that tells what is applied, and how it is.
-    pub(in crate::cache) fn new(
-        settings: SnapshotSettings,
-        applied: Applied,
-        status: watch::Sender<SnapshotStatus>,
-    ) -> Self {
+    pub(in crate::cache) fn new(claim: SnapshotClaim, applied: Applied, status: watch::Sender<SnapshotStatus>) -> Self {
         let queue = Arc::new(Queue { waiting: Mutex::default(), something: Condvar::new() });
-        Self { queue, settings, start: Some((applied, status)) }
+        Self { queue, start: Some((claim, applied, status)) }
     }
 
-    /// Claims the directory and fills an empty set from the files in it; false when there is nothing to start from, or it
-    /// cannot be used, which is logged. Starts the thread, which goes on from there. Blocks.
-    pub(in crate::cache) fn restore(&mut self, replica: &mut Replica) -> Option<(StoreHead, Timestamp)> {
-        let (applied, status) = self.start.take()?;
-        let place = Place::new(self.settings.directory.clone());
-        let lock = match place.claim() {
-            Ok(Some(lock)) => Some(lock),
-            Ok(None) => {
-                tracing::warn!(
-                    "another gateway keeps its snapshot in {}; waiting for it to leave",
-                    place.path().display()
-                );
-                None
-            }
-            Err(error) => {
-                tracing::warn!(
-                    %error,
-                    "no snapshot can be kept in {}: a gateway that starts without its store will not find one",
-                    place.path().display()
-                );
-                None
-            }
-        };
+    /// Fills an empty set from the files; nothing when there are none, or they cannot be used, which is logged. Starts the
+    /// thread, which goes on from there. Blocks.
+    pub(in crate::cache) fn restore(&mut self, replica: &mut Replica) -> Option<Found> {
+        let (SnapshotClaim { place, seal, lock }, applied, status) = self.start.take()?;
         let nothing_yet = Disk::Empty { try_at: time::monotonic_now() };
-        let (disk, found) = match lock.as_ref().map(|_| restore(&place, &self.settings.seal.load(), replica)) {
+        let has_left = place.left().exists();
+        let (disk, found) = match lock.as_ref().map(|_| restore(&place, &seal.load(), replica)) {
             None | Some(Ok(None)) => (nothing_yet, None),
             Some(Ok(Some(restored))) => {
                 let Restored { head, as_of, torn, diverged, journal, older } = restored;
@@ -108,7 +96,8 @@ impl Keeper {
                 }
                 let mut waiting = self.queue.waiting.lock();
                 (waiting.head, waiting.as_of, waiting.diverged) = (head, as_of, diverged);
-                (Disk::Current { journal: Box::new(journal), older, acknowledged: head }, Some((head, as_of)))
+                let disk = Disk::Current { journal: Box::new(journal), older, acknowledged: head };
+                (disk, Some(Found { head, as_of, has_left }))
             }
             Some(Err(reason)) => {
                 tracing::error!(%reason, "the snapshot cannot be used; it is set aside");
@@ -116,8 +105,8 @@ impl Keeper {
                 (place.set_aside().map_or(left, |()| nothing_yet), None)
             }
         };
-        let (queue, seal, set) = (Arc::clone(&self.queue), Arc::clone(&self.settings.seal), Arc::clone(replica.set()));
-        let writer = Writer::new(queue, place, seal, set, (applied, status), disk, lock);
+        let (queue, set) = (Arc::clone(&self.queue), Arc::clone(replica.set()));
+        let writer = Writer::new(queue, place, seal, set, (applied, status), disk, (lock, has_left));
         // What was restored stays what is acknowledged.
         if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || writer.run()) {
             tracing::error!(%error, "the snapshot cannot be kept: no thread for it");
@@ -169,6 +158,7 @@ impl Change<'_> {
 
     /// The store confirmed that nothing else has happened.
     pub(in crate::cache) fn confirmed(mut self, as_of: Timestamp) {
+        self.waiting.is_confirmed = true;
         // The thread looks around by itself.
         self.waiting.as_of = as_of;
     }

@@ -10,6 +10,7 @@
 //! cut may have torn and which was then never acknowledged. Must not know who asks for a revision, nor HTTP.
 
 mod base;
+mod claim;
 mod journal;
 mod keeper;
 mod place;
@@ -21,23 +22,10 @@ mod writer;
 #[cfg(test)]
 mod snapshot_tests;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
-
 pub(super) use base::{Base, Unreadable};
-pub(super) use keeper::Keeper;
+pub use claim::{Farewell, SnapshotClaim};
 pub use keeper::SnapshotStatus;
+pub(super) use keeper::{Found, Keeper};
 pub use place::holds_snapshot;
 pub(super) use record::Record;
 pub use seal::SnapshotSeal;
-
-/// `sync.snapshot`.
-#[derive(Clone, Debug)]
-pub struct SnapshotSettings {
-    /// The directory of the files; made when it is missing, for this user alone.
-    pub directory: PathBuf,
-    /// What the files are sealed with; may be replaced while they are kept.
-    pub seal: Arc<ArcSwap<SnapshotSeal>>,
-}

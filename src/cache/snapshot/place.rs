@@ -13,6 +13,10 @@ const BASE_ON_THE_WAY: &str = "keys.base.new";
 const BASE_SET_ASIDE: &str = "keys.base.unreadable";
 /// When the store last confirmed what the files hold.
 const AS_OF: &str = "as-of";
+/// The id of the node that it belongs to.
+const NODE: &str = "node";
+/// There once the node has left its fleet in order.
+const LEFT: &str = "left";
 /// Locked by the one process that writes.
 const LOCK: &str = "lock";
 /// Followed by a number.
@@ -46,6 +50,20 @@ impl Place {
 
     pub(super) fn as_of(&self) -> PathBuf {
         self.0.join(AS_OF)
+    }
+
+    pub(super) fn node(&self) -> PathBuf {
+        self.0.join(NODE)
+    }
+
+    pub(super) fn left(&self) -> PathBuf {
+        self.0.join(LEFT)
+    }
+
+    /// The node that it belongs to is back.
+    pub(super) fn forget_left(&self) -> io::Result<()> {
+        remove(&self.left())?;
+        self.sync()
     }
 
     pub(super) fn journal(&self, number: u64) -> PathBuf {

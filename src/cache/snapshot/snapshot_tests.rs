@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::journal::replay;
 use super::place::{Place, holds_snapshot};
-use super::{Record, SnapshotSeal, SnapshotSettings};
+use super::{Record, SnapshotClaim, SnapshotSeal};
 use crate::cache::apply_tests::{Seen, record, see_all};
 use crate::cache::fixtures::{Nobody, memory_store};
 use crate::cache::{KeySet, SyncHandle, SyncTask};
@@ -72,7 +72,7 @@ impl Node {
         let set = KeySet::new();
         let settings = SyncSettings { poll_interval: Duration::from_millis(5), last_used_flush: HANG };
         let seal = Arc::new(ArcSwap::from_pointee(seal));
-        let snapshot = SnapshotSettings { directory: directory.to_owned(), seal };
+        let snapshot = SnapshotClaim::take(directory.to_owned(), seal);
         let (task, handle) = SyncTask::new(feed, set.clone(), Arc::new(Nobody), &settings, Some(snapshot));
         Self { set, handle, task: tokio::spawn(task.run()) }
     }
@@ -183,6 +183,50 @@ async fn what_happened_while_a_node_was_gone_is_all_it_asks_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_left_its_fleet_decides_by_its_snapshot_once_the_store_has_confirmed_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = memory_store();
+    insert(&store, vec![key(1)]).await;
+    let node = Node::following(directory.path(), &store);
+    node.until_current().await;
+    node.leave(directory.path()).await;
+    let claim = SnapshotClaim::take(directory.path().to_owned(), Arc::default());
+    claim.farewell().note().unwrap();
+    drop(claim);
+
+    let a_century = Duration::from_secs(50 * 365 * 86_400);
+    let mut node = Node::start(directory.path(), Arc::new(Away), SnapshotSeal::default());
+    node.handle.loaded().await.unwrap();
+    assert!(node.set.age(time::monotonic_now()).unwrap() > a_century, "nobody waits for it");
+    node.leave(directory.path()).await;
+    let node = Node::following(directory.path(), &store);
+    node.until("the store confirms it", |node| node.set.age(time::monotonic_now()).is_some_and(|age| age < HANG)).await;
+    node.until("it is back", |_| !directory.path().join("left").exists()).await;
+    node.leave(directory.path()).await;
+    let mut node = Node::start(directory.path(), Arc::new(Away), SnapshotSeal::default());
+    node.handle.loaded().await.unwrap();
+    assert!(node.set.age(time::monotonic_now()).unwrap() < HANG);
+}
+
+#[test]
+fn a_directory_belongs_to_one_node_whatever_process_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let take = || SnapshotClaim::take(directory.path().join("s"), Arc::default());
+    let claim = take();
+    let id = claim.node_id();
+    assert_eq!(claim.node_id(), id);
+    assert_ne!(take().node_id(), id, "two processes at one time are two nodes");
+    drop(claim);
+    assert_eq!(take().node_id(), id);
+    fs::write(directory.path().join("s/node"), "not an id").unwrap();
+    let claim = take();
+    assert_eq!(claim.node_id(), {
+        drop(claim);
+        take().node_id()
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_is_as_old_as_the_store_was_last_heard_of() {
     let directory = tempfile::tempdir().unwrap();
     let store = memory_store();
@@ -276,7 +320,7 @@ async fn a_new_pepper_seals_the_snapshot_anew() {
     insert(&store, vec![key(1)]).await;
     let seal = Arc::new(ArcSwap::from_pointee(pepper("old")));
     let settings = SyncSettings { poll_interval: Duration::from_millis(5), last_used_flush: HANG };
-    let snapshot = SnapshotSettings { directory: directory.path().to_owned(), seal: Arc::clone(&seal) };
+    let snapshot = SnapshotClaim::take(directory.path().to_owned(), Arc::clone(&seal));
     let set = KeySet::new();
     let (task, handle) = SyncTask::new(store.feed().clone(), set.clone(), Arc::new(Nobody), &settings, Some(snapshot));
     let node = Node { set, handle, task: tokio::spawn(task.run()) };

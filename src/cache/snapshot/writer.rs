@@ -69,6 +69,8 @@ pub(super) struct Writer {
     lock: Option<File>,
     /// The last note of when the store confirmed the set.
     as_of_noted: Option<Timestamp>,
+    /// Whether the files still say that the node has left its fleet.
+    has_left: bool,
     /// Whether something outdated could not be removed.
     is_stuck: bool,
     /// Whether the last attempt to write failed.
@@ -97,7 +99,7 @@ impl Writer {
         set: Arc<KeySet>,
         (applied, status): (Applied, watch::Sender<SnapshotStatus>),
         disk: Disk,
-        lock: Option<File>,
+        (lock, has_left): (Option<File>, bool),
     ) -> Self {
         Self {
             queue,
@@ -109,6 +111,7 @@ impl Writer {
             disk,
             lock,
             as_of_noted: None,
+            has_left,
             is_stuck: false,
             is_failing: false,
         }
@@ -246,6 +249,9 @@ impl Writer {
     }
 
     fn note_as_of(&mut self, head: StoreHead, as_of: Timestamp) {
+        if self.has_left && self.queue.waiting.lock().is_confirmed {
+            self.has_left = self.place.forget_left().is_err();
+        }
         let is_time = self.as_of_noted.is_none_or(|noted| as_of.since(noted) >= LOOK_AROUND || as_of < noted);
         if !is_time {
             return;

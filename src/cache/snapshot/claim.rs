@@ -1,0 +1,93 @@
+//! Whose snapshot it is: the one process that writes it, and the node that it goes on as.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::SnapshotSeal;
+use super::place::{Place, open_own};
+use crate::domain::NodeId;
+
+/// A process's claim on the directory of a snapshot.
+pub struct SnapshotClaim {
+    pub(super) place: Place,
+    pub(super) seal: Arc<ArcSwap<SnapshotSeal>>,
+    /// Held by the one process that writes.
+    pub(super) lock: Option<File>,
+}
+
+impl SnapshotClaim {
+    /// Claims a directory, made where it is missing; what it is sealed with may be replaced later. Where another process has
+    /// it, or it cannot be made, that is logged and claimed later. Blocks.
+    pub fn take(directory: PathBuf, seal: Arc<ArcSwap<SnapshotSeal>>) -> Self {
+        let place = Place::new(directory);
+        let lock = match place.claim() {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => {
+                let path = place.path().display();
+                tracing::warn!("another gateway keeps its snapshot in {path}; waiting for it to leave");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "no snapshot can be kept in {}: a gateway that starts without its store will not find one",
+                    place.path().display()
+                );
+                None
+            }
+        };
+        Self { place, seal, lock }
+    }
+
+    /// The id of the node that the directory belongs to: whoever has the claim is its only process, so one that was killed
+    /// is known to be gone when the next one reports under its id. A new one where there is no claim. Blocks.
+    pub fn node_id(&self) -> NodeId {
+        let path = self.place.node();
+        let known = || fs::read_to_string(&path).ok()?.trim_end().parse().ok();
+        if self.lock.is_none() {
+            return NodeId::generate();
+        }
+        known().unwrap_or_else(|| {
+            let id = NodeId::generate();
+            if let Err(error) = write_whole(&self.place, path.clone(), &format!("{id}\n")) {
+                tracing::debug!(%error, "the id of this node cannot be kept");
+            }
+            id
+        })
+    }
+
+    /// What notes that this node has left.
+    pub fn farewell(&self) -> Farewell {
+        Farewell(self.place.clone())
+    }
+}
+
+/// Notes that a node has left a fleet.
+#[derive(Clone, Debug)]
+pub struct Farewell(Place);
+
+impl Farewell {
+    /// From now on nobody waits for this node any more, so a process that starts from its snapshot must ask the store before
+    /// it decides by it. Blocks.
+    ///
+    /// # Errors
+    /// When that cannot be noted: then the node has to stay among those that are waited for.
+    pub fn note(&self) -> io::Result<()> {
+        write_whole(&self.0, self.0.left(), "")
+    }
+}
+
+/// Writes a small file; returns once it is on the disk. Where there is no directory there is nothing to note.
+fn write_whole(place: &Place, path: PathBuf, text: &str) -> io::Result<()> {
+    if !place.path().is_dir() {
+        return Ok(());
+    }
+    let mut file = open_own(OpenOptions::new().write(true).create(true).truncate(true), &path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    place.sync()
+}
