@@ -240,6 +240,7 @@ impl Outgoing {
         };
         // Whatever comes behind such a head is no body, over whichever HTTP it goes on.
         let is_bodiless = self.method == Method::HEAD || length_is_absent(parts.status);
+        let lender = lender.filter(|lender| !lender.is_returned());
         if is_bodiless && lender.is_none() {
             if let Some(exchange) = exchange.take() {
                 exchange.finish_with(parts.status, 0);

@@ -227,7 +227,10 @@ impl Download {
                     self.sending.take().map(|sending| Way::H1(lease, sending))
                 }
             }
-            Some(Lease::H2(lease)) => self.lender.take().map(|lender| Way::H2(lender, lease)),
+            Some(Lease::H2(lease)) => {
+                let lender = self.lender.take().filter(|lender| !lender.is_returned());
+                lender.map(|lender| Way::H2(lender, lease))
+            }
             None => None,
         };
         if let Some(way) = rest {

@@ -86,6 +86,11 @@ impl Lender {
         self.0.progress.bytes.get()
     }
 
+    /// Whether nothing of it is to be sent any more, whole or not.
+    pub(crate) fn is_returned(&self) -> bool {
+        self.0.is_returned.get()
+    }
+
     /// Ready once nothing of it is to be sent any more, whole or not.
     pub(super) fn poll_returned(&self, cx: &Context<'_>) -> Poll<()> {
         if self.0.is_returned.get() {
