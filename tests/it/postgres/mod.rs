@@ -4,6 +4,7 @@ mod fleet;
 mod outage;
 mod pooler;
 mod revocation;
+mod rolling;
 mod verbs;
 
 use portcullis_testkit::{Database, Gateway, Key, KeySpec, Origin, Site, SiteBuilder};
