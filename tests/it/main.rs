@@ -23,6 +23,7 @@ mod config;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod control;
+mod deploy;
 mod descriptors;
 mod dev;
 mod dripping;
