@@ -12,7 +12,9 @@ use crate::{scene, tools};
 async fn shop_with_descriptors(soft: usize, hard: usize) -> Option<(Gateway, Origin)> {
     let prlimit = tools::find("prlimit")?;
     let origin = Origin::start().await;
-    let site = scene::site(&scene::shop_config("", "workers: 1")).upstream("shop", &origin);
+    // Files that come and go would be counted with the sockets.
+    let sections = "workers: 1\nsync: { snapshot: { enabled: false } }";
+    let site = scene::site(&scene::shop_config("", sections)).upstream("shop", &origin);
     Some((site.under(&prlimit, &[&format!("--nofile={soft}:{hard}")]).start().await, origin))
 }
 

@@ -69,6 +69,8 @@ pub(super) struct Writer {
     lock: Option<File>,
     /// The last note of when the store confirmed the set.
     as_of_noted: Option<Timestamp>,
+    /// Where it is written, twice a second: opened once.
+    as_of_file: Option<File>,
     /// Whether the files still say that the node has left its fleet.
     has_left: bool,
     /// Whether something outdated could not be removed.
@@ -111,6 +113,7 @@ impl Writer {
             disk,
             lock,
             as_of_noted: None,
+            as_of_file: None,
             has_left,
             is_stuck: false,
             is_failing: false,
@@ -258,9 +261,13 @@ impl Writer {
         }
         self.as_of_noted = Some(as_of);
         let note = as_of_note(&self.seal.load().current(), head, as_of);
-        let written = open_own(OpenOptions::new().write(true).create(true).truncate(false), &self.place.as_of())
-            .and_then(|file| file.write_all_at(&note, 0));
+        let written = match &self.as_of_file {
+            Some(file) => file.write_all_at(&note, 0),
+            None => open_own(OpenOptions::new().write(true).create(true).truncate(false), &self.place.as_of())
+                .and_then(|file| self.as_of_file.insert(file).write_all_at(&note, 0)),
+        };
         if let Err(error) = written {
+            self.as_of_file = None;
             // An older moment is found, which only makes the set look older than it is.
             tracing::debug!(%error, "the moment of the snapshot cannot be noted");
         }
@@ -299,6 +306,7 @@ impl Writer {
         // What the set showed while it was read is queued by now.
         self.append_meanwhile(fresh.as_mut())?;
         if fresh.is_some() {
+            self.as_of_file = None;
             self.place.forget_as_of()?;
         }
         std::fs::rename(&path, self.place.base())?;

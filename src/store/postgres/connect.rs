@@ -21,6 +21,15 @@ const OLDEST: u32 = 13;
 /// A connection that says nothing is asked whether it is still there after this long, and given up after as long again.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// Nothing is changed over it.
+    Reading,
+    /// Whatever has to be done.
+    Writing,
+}
+
 /// Where connections come from.
 pub(super) struct Source {
     config: Config,
@@ -50,12 +59,14 @@ impl Source {
         self.settings.pooler
     }
 
-    /// A connection that speaks to tables of the schema that this program knows.
-    pub(super) async fn connect(&self) -> Result<Session, Fault> {
+    /// A connection that speaks to tables of the schema that this program knows; for reading, a newer one that goes on from
+    /// there will do. Steps that a gateway of before cannot read by are not taken while it runs (docs/sizing.md): it goes
+    /// on hearing of revocations until it is replaced.
+    pub(super) async fn connect(&self, what_for: Purpose) -> Result<Session, Fault> {
         let mut session = self.connect_unchecked().await?;
-        match migrate::look(&mut session, migrate::STEPS).await? {
-            State::Known => Ok(session),
-            other => Err(other.refusal(self.address()).into()),
+        match (migrate::look(&mut session, migrate::STEPS).await?, what_for) {
+            (State::Known, _) | (State::Newer(_), Purpose::Reading) => Ok(session),
+            (other, _) => Err(other.refusal(self.address()).into()),
         }
     }
 

@@ -59,7 +59,7 @@ mod postgres_tests;
 
 pub use address::{AddressFlaw, PostgresAddress};
 
-use connect::Source;
+use connect::{Purpose, Source};
 use engine::Engine;
 use listen::Hints;
 use pool::{Lane, Work};
@@ -96,14 +96,14 @@ impl PostgresStore {
     pub(super) fn open(settings: &PostgresSettings, mode: OpenMode, seal: SharedSeal) -> Result<Self, StoreError> {
         let source = Source::new(settings)?;
         let engine = Engine::start()?;
-        let lane = |places| Lane::new(Arc::clone(&source), places);
+        let lane = |what_for, places| Lane::new(Arc::clone(&source), what_for, places);
         let readers = settings.connections.saturating_sub(OWN_LANES).max(1);
         let hints = Arc::new(Hints::default());
         let inner = Arc::new(Inner {
-            feed: lane(1),
-            writer: lane(1),
-            readers: lane(readers),
-            usage: lane(1),
+            feed: lane(Purpose::Reading, 1),
+            writer: lane(Purpose::Writing, 1),
+            readers: lane(Purpose::Reading, readers),
+            usage: lane(Purpose::Writing, 1),
             hints: Arc::clone(&hints),
             seal,
         });

@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::connect::Source;
+use super::connect::{Purpose, Source};
 use super::fault::Fault;
 use super::session::Session;
 use crate::store::error::StoreError;
@@ -25,14 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A few connections for one purpose.
 pub(super) struct Lane {
     source: Arc<Source>,
+    what_for: Purpose,
     places: Semaphore,
     idle: Mutex<Vec<Session>>,
 }
 
 impl Lane {
     /// A lane of at most so many connections; none is made yet.
-    pub(super) fn new(source: Arc<Source>, places: usize) -> Self {
-        Self { source, places: Semaphore::new(places), idle: Mutex::new(Vec::new()) }
+    pub(super) fn new(source: Arc<Source>, what_for: Purpose, places: usize) -> Self {
+        Self { source, what_for, places: Semaphore::new(places), idle: Mutex::new(Vec::new()) }
     }
 
     /// Keeps a connection that was made elsewhere.
@@ -72,7 +73,7 @@ impl Lane {
             // The others were made at the same server.
             self.idle.lock().clear();
         }
-        let mut session = self.source.connect().await?;
+        let mut session = self.source.connect(self.what_for).await?;
         session.renew();
         let result = job(&mut session).await;
         self.put_back(session).await;

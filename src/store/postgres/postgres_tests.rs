@@ -8,8 +8,8 @@ use super::{Session, Source};
 use crate::domain::{Revision, StoreHead};
 use crate::store::fixtures::{NOW, Place, by, key_id, keys, postgres_settings};
 use crate::store::{
-    AuditQuery, AuditSeal, Breach, KeyQuery, OpenMode, Pooler, Store, StoreError, StoreSettings, migrate, migrations,
-    open,
+    AuditQuery, AuditSeal, Breach, Changes, KeyQuery, OpenMode, Pooler, Store, StoreError, StoreSettings, migrate,
+    migrations, open,
 };
 
 /// Does something over a connection of its own to the database of a place, whatever is in it.
@@ -113,6 +113,31 @@ async fn an_older_or_newer_schema_is_refused_also_by_who_has_it_open() {
     let told = open(&place.settings, OpenMode::Create, AuditSeal::default()).map(drop).unwrap_err();
     assert!(matches!(told, StoreError::Older { .. }), "{told:?}");
     assert!(told.to_string().contains("portcullis migrate up"), "{told}");
+}
+
+#[tokio::test]
+async fn who_runs_on_while_the_schema_is_brought_up_to_date_hears_of_revocations() {
+    let Some(server) = own_postgres_or_left_out(&[]) else { return };
+    let database = server.database();
+    let store = try_open(&database.url()).unwrap();
+    insert(&store, 1).await.unwrap();
+    let newest = super::migrate::STEPS.len() + 1;
+    server.sql(&database.name, &format!("INSERT INTO portcullis.migrations VALUES ({newest}, 'later', 'x', 0)"));
+    // Every connection ends: what follows is said over new ones.
+    server.stop();
+    server.launch().unwrap();
+    let before = head(&store).await;
+    server.sql(
+        &database.name,
+        "UPDATE portcullis.head SET revision = revision + 1, token = 5; \
+         INSERT INTO portcullis.revisions (revision, token, at) SELECT revision, token, 0 FROM portcullis.head; \
+         UPDATE portcullis.keys SET revoked_at = 1, revision = (SELECT revision FROM portcullis.head)",
+    );
+    let Changes::Since { keys, .. } = store.feed().changes_since(before).await.unwrap() else { panic!() };
+    assert!(keys.len() == 1 && keys[0].is_off());
+    assert!(store.reader().find_key(key_id(1)).await.unwrap().is_some());
+    let told = insert(&store, 2).await.unwrap_err();
+    assert!(matches!(told, StoreError::Newer { .. }), "{told:?}");
 }
 
 #[tokio::test]
