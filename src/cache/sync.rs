@@ -217,9 +217,7 @@ impl SyncTask {
     fn restore(&mut self) {
         let Told::ByKeeper(keeper) = &mut self.told else { return };
         let began = Moment::now();
-        let replica = &mut self.replica;
-        let restored = std::panic::catch_unwind(AssertUnwindSafe(|| keeper.restore(replica)));
-        let Ok(Some(Found { head, as_of, has_left })) = restored else { return };
+        let Some(Found { head, as_of, has_left }) = keeper.restore(&mut self.replica) else { return };
         let now = Moment::now();
         self.at = Some(head);
         if has_left {

@@ -17,6 +17,8 @@ pub struct SnapshotClaim {
     pub(super) seal: Arc<ArcSwap<SnapshotSeal>>,
     /// Held by the one process that writes.
     pub(super) lock: Option<File>,
+    /// The node that this process is.
+    pub(super) id: NodeId,
 }
 
 impl SnapshotClaim {
@@ -40,24 +42,21 @@ impl SnapshotClaim {
                 None
             }
         };
-        Self { place, seal, lock }
+        let known = || fs::read_to_string(place.node()).ok()?.trim_end().parse().ok();
+        let id = lock.as_ref().and_then(|_| known()).unwrap_or_else(|| {
+            let id = NodeId::generate();
+            if lock.is_some() {
+                keep_id(&place, id);
+            }
+            id
+        });
+        Self { place, seal, lock, id }
     }
 
     /// The id of the node that the directory belongs to: whoever has the claim is its only process, so one that was killed
-    /// is known to be gone when the next one reports under its id. A new one where there is no claim. Blocks.
-    pub fn node_id(&self) -> NodeId {
-        let path = self.place.node();
-        let known = || fs::read_to_string(&path).ok()?.trim_end().parse().ok();
-        if self.lock.is_none() {
-            return NodeId::generate();
-        }
-        known().unwrap_or_else(|| {
-            let id = NodeId::generate();
-            if let Err(error) = write_whole(&self.place, path.clone(), &format!("{id}\n")) {
-                tracing::debug!(%error, "the id of this node cannot be kept");
-            }
-            id
-        })
+    /// is known to be gone when the next one reports under its id. A new one where there is no claim.
+    pub const fn node_id(&self) -> NodeId {
+        self.id
     }
 
     /// What notes that this node has left.
@@ -68,7 +67,7 @@ impl SnapshotClaim {
 
 /// Notes that a node has left a fleet.
 #[derive(Clone, Debug)]
-pub struct Farewell(Place);
+pub struct Farewell(pub(super) Place);
 
 impl Farewell {
     /// From now on nobody waits for this node any more, so a process that starts from its snapshot must ask the store before
@@ -78,6 +77,13 @@ impl Farewell {
     /// When that cannot be noted: then the node has to stay among those that are waited for.
     pub fn note(&self) -> io::Result<()> {
         write_whole(&self.0, self.0.left(), "")
+    }
+}
+
+/// From now on the directory belongs to this node.
+pub(super) fn keep_id(place: &Place, id: NodeId) {
+    if let Err(error) = write_whole(place, place.node(), &format!("{id}\n")) {
+        tracing::debug!(%error, "the id of this node cannot be kept");
     }
 }
 

@@ -207,3 +207,7 @@ fn is_all_zeros(input: &mut impl Read) -> io::Result<bool> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

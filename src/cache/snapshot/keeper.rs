@@ -3,6 +3,7 @@
 //! Whoever changes the set holds the queue's lock while doing so and queues what it did before letting go: whatever can be
 //! seen in the set is queued or on the disk.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use super::claim::SnapshotClaim;
 use super::record::Record;
 use super::restore::{Restored, restore};
-use super::writer::{Disk, Writer};
+use super::writer::{Disk, Own, Writer};
 use crate::cache::apply::Replica;
 use crate::domain::{StoreHead, Timestamp, time};
 
@@ -84,10 +85,13 @@ impl Keeper {
     /// Fills an empty set from the files; nothing when there are none, or they cannot be used, which is logged. Starts the
     /// thread, which goes on from there. Blocks.
     pub(in crate::cache) fn restore(&mut self, replica: &mut Replica) -> Option<Found> {
-        let (SnapshotClaim { place, seal, lock }, applied, status) = self.start.take()?;
+        let (SnapshotClaim { place, seal, lock, id }, applied, status) = self.start.take()?;
         let nothing_yet = Disk::Empty { try_at: time::monotonic_now() };
         let has_left = place.left().exists();
-        let (disk, found) = match lock.as_ref().map(|_| restore(&place, &seal.load(), replica)) {
+        // Whatever becomes of it, the thread is started: nothing is acknowledged without it.
+        let read = AssertUnwindSafe(|| restore(&place, &seal.load(), replica));
+        let read = || catch_unwind(read).unwrap_or_else(|_| Err("reading it panicked".to_owned()));
+        let (disk, found) = match lock.as_ref().map(|_| read()) {
             None | Some(Ok(None)) => (nothing_yet, None),
             Some(Ok(Some(restored))) => {
                 let Restored { head, as_of, torn, diverged, journal, older } = restored;
@@ -106,7 +110,7 @@ impl Keeper {
             }
         };
         let (queue, set) = (Arc::clone(&self.queue), Arc::clone(replica.set()));
-        let writer = Writer::new(queue, place, seal, set, (applied, status), disk, (lock, has_left));
+        let writer = Writer::new(queue, place, seal, set, (applied, status), disk, Own { lock, id, has_left });
         // What was restored stays what is acknowledged.
         if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || writer.run()) {
             tracing::error!(%error, "the snapshot cannot be kept: no thread for it");

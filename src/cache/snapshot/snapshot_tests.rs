@@ -8,21 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use proptest::prelude::*;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use super::journal::replay;
 use super::place::{Place, holds_snapshot};
-use super::{Record, SnapshotClaim, SnapshotSeal};
+use super::{Farewell, SnapshotClaim, SnapshotSeal};
 use crate::cache::apply_tests::{Seen, record, see_all};
 use crate::cache::fixtures::{Nobody, memory_store};
 use crate::cache::{KeySet, SyncHandle, SyncTask};
-use crate::domain::{KeyRecord, Revision, RevisionToken, StoreHead, Timestamp, time};
+use crate::domain::{KeyRecord, Revision, StoreHead, time};
 use crate::store::fixtures::{NOW, by, hash, key, key_id, owner, owner_id};
-use crate::store::{
-    Answer, ChangeFeed, Changes, KeyFacts, LoadBatch, Profile, Removed, Store, StoreError, SyncSettings,
-};
+use crate::store::{Answer, ChangeFeed, Changes, LoadBatch, Store, StoreError, SyncSettings};
 
 /// Long enough that only a hang meets it.
 const HANG: Duration = Duration::from_secs(30);
@@ -127,6 +123,13 @@ fn pepper(name: &'static str) -> SnapshotSeal {
     SnapshotSeal::new([(name, Zeroizing::new([7; 32]))])
 }
 
+/// Leaves a snapshot of a store behind.
+async fn keep(directory: &Path, store: &Store) {
+    let node = Node::following(directory, store);
+    node.until_current().await;
+    node.leave(directory).await;
+}
+
 async fn store_with_owners() -> Arc<Store> {
     let store = memory_store();
     for number in 0..3 {
@@ -169,9 +172,7 @@ async fn what_happened_while_a_node_was_gone_is_all_it_asks_for() {
     let directory = tempfile::tempdir().unwrap();
     let store = memory_store();
     insert(&store, vec![key(1), key(2)]).await;
-    let node = Node::following(directory.path(), &store);
-    node.until_current().await;
-    node.leave(directory.path()).await;
+    keep(directory.path(), &store).await;
     let revoked = store.writer().revoke(key_id(1), by(), NOW).await.unwrap().unwrap();
 
     let mut node = Node::following(directory.path(), &store);
@@ -187,9 +188,7 @@ async fn a_node_that_left_its_fleet_decides_by_its_snapshot_once_the_store_has_c
     let directory = tempfile::tempdir().unwrap();
     let store = memory_store();
     insert(&store, vec![key(1)]).await;
-    let node = Node::following(directory.path(), &store);
-    node.until_current().await;
-    node.leave(directory.path()).await;
+    keep(directory.path(), &store).await;
     let claim = SnapshotClaim::take(directory.path().to_owned(), Arc::default());
     claim.farewell().note().unwrap();
     drop(claim);
@@ -266,9 +265,7 @@ async fn any_byte_changed_in_a_base_is_noticed_and_the_base_set_aside() {
     let directory = tempfile::tempdir().unwrap();
     let store = store_with_owners().await;
     insert(&store, vec![record(1, 1, 8), record(2, 2, 19)]).await;
-    let node = Node::following(directory.path(), &store);
-    node.until_current().await;
-    node.leave(directory.path()).await;
+    keep(directory.path(), &store).await;
     let base = directory.path().join("keys.base");
     let whole = fs::read(&base).unwrap();
     let mut places: Vec<usize> = (0..whole.len()).step_by(37).collect();
@@ -342,9 +339,7 @@ async fn files_that_others_may_write_are_not_believed() {
     let directory = tempfile::tempdir().unwrap();
     let store = memory_store();
     insert(&store, vec![key(1)]).await;
-    let node = Node::following(directory.path(), &store);
-    node.until_current().await;
-    node.leave(directory.path()).await;
+    keep(directory.path(), &store).await;
     fs::set_permissions(directory.path().join("keys.base"), fs::Permissions::from_mode(0o620)).unwrap();
     assert_eq!(restarted(directory.path(), SnapshotSeal::default()).await, None);
 }
@@ -360,8 +355,12 @@ async fn two_processes_never_write_one_snapshot() {
     let revision = insert(&store, vec![key(2)]).await;
     second.reach(revision).await;
     assert!(!second.handle.snapshot().is_current, "the first one has it");
+    let known_as = fs::read(directory.path().join("node")).unwrap();
+    Farewell(Place::new(directory.path().to_owned())).note().unwrap();
     first.task.abort();
     second.until_current().await;
+    assert_ne!(fs::read(directory.path().join("node")).unwrap(), known_as, "it is another node's now");
+    second.until("which has not left", |_| !directory.path().join("left").exists()).await;
     let known = see_all(&second.set);
     second.leave(directory.path()).await;
     assert_eq!(restarted(directory.path(), SnapshotSeal::default()).await.unwrap().0, known);
@@ -459,80 +458,34 @@ async fn a_disk_that_takes_no_more_costs_the_snapshot_and_not_what_is_acknowledg
     assert_eq!(restarted(&directory, SnapshotSeal::default()).await.unwrap().0, known);
 }
 
-fn change(number: u64) -> Record {
-    let number_of_key = u32::try_from(number).unwrap();
-    let facts = KeyFacts {
-        id: key_id(number_of_key),
-        hash: hash(number_of_key),
-        owner: number.is_multiple_of(2).then(|| owner_id(1)),
-        environment: "live".into(),
-        kind: crate::domain::KeyKind::Secret,
-        profile: Arc::new(Profile { scopes: vec!["a:b".parse().unwrap()], ..Profile::default() }),
-        active: !number.is_multiple_of(3),
-        revoked_at: number.is_multiple_of(5).then_some(NOW),
-        dies_at: number.is_multiple_of(7).then_some(NOW),
-        created_at: NOW,
-        lineage: key_id(0),
-        ends_on_use: number.is_multiple_of(4).then(|| key_id(9)),
-    };
-    Record {
-        head: StoreHead { revision: Revision::new(number), token: RevisionToken(number * 31) },
-        as_of: Timestamp::from_unix_ms(i64::try_from(number).unwrap()),
-        owners: vec![],
-        keys: vec![facts],
-        removed: vec![Removed { id: key_id(77), hash: hash(77) }],
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_base_that_was_never_finished_is_as_if_it_had_not_been_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = memory_store();
+    insert(&store, vec![key(1)]).await;
+    let node = Node::following(directory.path(), &store);
+    node.until_current().await;
+    let known = (see_all(&node.set), node.set.revision());
+    // The store lost commits, and before the base of what it has now is whole, the power goes.
+    let later = memory_store();
+    insert(&later, vec![key(1), key(2)]).await;
+    node.leave(directory.path()).await;
+    let place = Place::new(directory.path().to_owned());
+    let before: Vec<_> = ["keys.base", "as-of"].map(|name| fs::read(directory.path().join(name)).unwrap()).into();
+    let journals = place.journals().unwrap();
+    let kept: Vec<_> = journals.iter().map(|number| (*number, fs::read(place.journal(*number)).unwrap())).collect();
+    let mut node = Node::following(directory.path(), &later);
+    node.until("loaded anew", |node| node.handle.status().loads == 1).await;
+    node.until_current().await;
+    for number in 3..6 {
+        let revision = insert(&later, vec![key(number)]).await;
+        node.reach(revision).await;
     }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
-    /// Cut anywhere, a journal holds the records that were whole, in their order; zeros behind it change nothing.
-    #[test]
-    fn a_torn_journal_holds_what_was_whole(records in 1u64..12, cut in 0.0f64..1.0, zeros in 0usize..100) {
-        let directory = tempfile::tempdir().unwrap();
-        let place = Place::new(directory.path().to_owned());
-        let seal = SnapshotSeal::default();
-        let mut journal = super::journal::Journal::create(&place, 3, seal.current(), [5; 32]).unwrap();
-        let start = journal.len;
-        let mut ends = vec![start];
-        for number in 1..=records {
-            journal.append(&[change(number)]).unwrap();
-            ends.push(journal.len);
-        }
-        let len = start + ((journal.len - start) as f64 * cut) as u64;
-        let file = fs::OpenOptions::new().write(true).open(place.journal(3)).unwrap();
-        file.set_len(len).unwrap();
-        file.set_len(len + zeros as u64).unwrap();
-        drop(file);
-        let whole = ends.iter().filter(|end| **end <= len).count() as u64 - 1;
-        let mut read = Vec::new();
-        let replayed = replay(&place, 3, &seal, [5; 32], |record| read.push(record)).unwrap().unwrap();
-        prop_assert_eq!(&read, &(1..=whole).map(change).collect::<Vec<_>>());
-        // And it is gone on with where it was whole.
-        let mut journal = replayed.journal;
-        journal.append(&[change(50)]).unwrap();
-        read.clear();
-        let replayed = replay(&place, 3, &seal, [5; 32], |record| read.push(record)).unwrap().unwrap();
-        prop_assert!(!replayed.torn);
-        prop_assert_eq!(read.len() as u64, whole + 1);
-    }
-
-    /// A change to what was acknowledged is not taken for a torn end.
-    #[test]
-    fn a_changed_record_in_a_journal_is_noticed(at in 0.0f64..1.0, bit in 0u8..8) {
-        let directory = tempfile::tempdir().unwrap();
-        let place = Place::new(directory.path().to_owned());
-        let seal = pepper("a");
-        let mut journal = super::journal::Journal::create(&place, 1, seal.current(), [0; 32]).unwrap();
-        journal.append(&[change(1), change(2)]).unwrap();
-        let before_last = journal.len;
-        journal.append(&[change(3)]).unwrap();
-        let mut bytes = fs::read(place.journal(1)).unwrap();
-        let at = (before_last as f64 * at) as usize;
-        bytes[at] ^= 1 << bit;
-        fs::write(place.journal(1), bytes).unwrap();
-        let read = replay(&place, 1, &seal, [0; 32], drop);
-        prop_assert!(read.is_err(), "byte {} of {}", at, before_last);
-    }
+    node.leave(directory.path()).await;
+    let begun = place.journals().unwrap().into_iter().max().unwrap();
+    assert!(fs::read(place.journal(begun)).unwrap().len() > 600, "it holds several records");
+    fs::write(place.base(), &before[0]).unwrap();
+    fs::write(place.as_of(), &before[1]).unwrap();
+    kept.iter().for_each(|(number, bytes)| fs::write(place.journal(*number), bytes).unwrap());
+    assert_eq!(restarted(directory.path(), SnapshotSeal::default()).await, Some(known));
 }

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::base::{BaseHead, BaseWriter};
+use super::claim::keep_id;
 use super::journal::Journal;
 use super::keeper::{Applied, Queue, SnapshotStatus};
 use super::place::{Place, open_own};
 use super::restore::as_of_note;
 use super::seal::{Link, SealKey, SnapshotSeal};
 use crate::cache::key_set::KeySet;
-use crate::domain::{StoreHead, Timestamp, time};
+use crate::domain::{NodeId, StoreHead, Timestamp, time};
 
 /// How often the thread looks around when nothing happens: for the note of when the store confirmed the set, for a
 /// directory that another process had, for a disk that is well again.
@@ -56,6 +58,16 @@ pub(super) enum Disk {
     },
 }
 
+/// Whose directory it is.
+pub(super) struct Own {
+    /// Held while this process is the one that writes.
+    pub(super) lock: Option<File>,
+    /// The node that this process is.
+    pub(super) id: NodeId,
+    /// Whether the files still say that the node has left its fleet.
+    pub(super) has_left: bool,
+}
+
 /// See the module.
 pub(super) struct Writer {
     queue: Arc<Queue>,
@@ -65,14 +77,11 @@ pub(super) struct Writer {
     applied: Applied,
     status: watch::Sender<SnapshotStatus>,
     disk: Disk,
-    /// Held while this process is the one that writes.
-    lock: Option<File>,
+    own: Own,
     /// The last note of when the store confirmed the set.
     as_of_noted: Option<Timestamp>,
     /// Where it is written, twice a second: opened once.
     as_of_file: Option<File>,
-    /// Whether the files still say that the node has left its fleet.
-    has_left: bool,
     /// Whether something outdated could not be removed.
     is_stuck: bool,
     /// Whether the last attempt to write failed.
@@ -93,7 +102,7 @@ impl From<io::Error> for Undone {
 }
 
 impl Writer {
-    /// A thread that goes on from what is on the disk. `lock` is held where this process is the one that writes.
+    /// A thread that goes on from what is on the disk.
     pub(super) fn new(
         queue: Arc<Queue>,
         place: Place,
@@ -101,7 +110,7 @@ impl Writer {
         set: Arc<KeySet>,
         (applied, status): (Applied, watch::Sender<SnapshotStatus>),
         disk: Disk,
-        (lock, has_left): (Option<File>, bool),
+        own: Own,
     ) -> Self {
         Self {
             queue,
@@ -111,10 +120,9 @@ impl Writer {
             applied,
             status,
             disk,
-            lock,
+            own,
             as_of_noted: None,
             as_of_file: None,
-            has_left,
             is_stuck: false,
             is_failing: false,
         }
@@ -124,7 +132,11 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             let is_closed = self.wait();
-            self.work();
+            if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+                tracing::error!("keeping the snapshot panicked; it is begun anew");
+                // Nobody knows what is on the disk.
+                self.disk = Disk::Outdated { try_at: time::monotonic_now() + LOOK_AROUND };
+            }
             if is_closed {
                 return;
             }
@@ -142,7 +154,7 @@ impl Writer {
     }
 
     fn work(&mut self) {
-        if self.lock.is_none() && !self.claim() {
+        if self.own.lock.is_none() && !self.claim() {
             self.acknowledge_without_disk();
             return;
         }
@@ -156,7 +168,7 @@ impl Writer {
             Disk::Empty { try_at } if *try_at > time::monotonic_now() => self.acknowledge_without_disk(),
             // Somebody removed it: it is made anew, and claimed.
             Disk::Empty { .. } if !self.place.path().is_dir() => {
-                self.lock = None;
+                self.own.lock = None;
                 self.acknowledge_without_disk();
             }
             Disk::Empty { .. } => self.write_base(),
@@ -167,12 +179,14 @@ impl Writer {
 
     /// Becomes the one process that writes; false while another one is.
     fn claim(&mut self) -> bool {
-        self.lock = self.place.claim().ok().flatten();
-        if self.lock.is_some() {
-            // Whoever had it may have left something.
+        self.own.lock = self.place.claim().ok().flatten();
+        if self.own.lock.is_some() {
+            // Whoever had it left something, which is another node's.
             self.disk = Disk::Outdated { try_at: time::monotonic_now() };
+            self.own.has_left = self.place.left().exists();
+            keep_id(&self.place, self.own.id);
         }
-        self.lock.is_some()
+        self.own.lock.is_some()
     }
 
     /// Whatever is in the set counts: there is nothing to go back to.
@@ -252,8 +266,8 @@ impl Writer {
     }
 
     fn note_as_of(&mut self, head: StoreHead, as_of: Timestamp) {
-        if self.has_left && self.queue.waiting.lock().is_confirmed {
-            self.has_left = self.place.forget_left().is_err();
+        if self.own.has_left && self.queue.waiting.lock().is_confirmed {
+            self.own.has_left = self.place.forget_left().is_err();
         }
         let is_time = self.as_of_noted.is_none_or(|noted| as_of.since(noted) >= LOOK_AROUND || as_of < noted);
         if !is_time {
@@ -293,7 +307,7 @@ impl Writer {
         let key = self.seal.load().current();
         // Whether what is on the disk leads to what is in the set, so that it may be gone on with meanwhile.
         let goes_on = matches!(self.disk, Disk::Current { .. }) && !self.queue.waiting.lock().wants_base;
-        let base = if goes_on { self.go_on_in_new_journal(&key)? } else { self.begin_anew()? };
+        let base = if goes_on { self.go_on_in_new_journal(&key)? } else { self.begin_anew(&key)? };
         let path = self.place.base_on_the_way();
         let file = open_own(OpenOptions::new().write(true).create(true).truncate(true), &path)?;
         let mut fresh = match goes_on {
@@ -341,7 +355,7 @@ impl Writer {
     }
 
     /// What a base will say that has nothing to do with what is on the disk.
-    fn begin_anew(&mut self) -> io::Result<BaseHead> {
+    fn begin_anew(&mut self, key: &SealKey) -> io::Result<BaseHead> {
         let (head, as_of, diverged) = {
             let mut waiting = self.queue.waiting.lock();
             // All of it is in the set already.
@@ -352,11 +366,15 @@ impl Writer {
         if matches!(self.disk, Disk::Empty { .. }) {
             self.acknowledge(head);
         }
-        let number = self.place.journals()?.into_iter().max().unwrap_or(0) + 1;
+        // With a gap behind those that are there: until the new base is, they are read, and must not lead on to this one.
+        let number = self.place.journals()?.into_iter().max().unwrap_or(0) + 2;
         if matches!(self.disk, Disk::Current { .. }) {
             self.disk = Disk::Outdated { try_at: time::monotonic_now() };
         }
-        Ok(BaseHead { head, as_of, diverged, journal: number, chain: Link::default() })
+        // And begins with a link of its own, so that no other journal can be taken for it.
+        let its_own = [number.to_le_bytes(), head.revision.number().to_le_bytes(), head.token.0.to_le_bytes()].concat();
+        let chain = key.link(&Link::default(), &[&its_own]);
+        Ok(BaseHead { head, as_of, diverged, journal: number, chain })
     }
 
     /// Appends what came while a base is written: to the journal of that base alone, or to the one that the old base leads
