@@ -268,7 +268,8 @@ shape! {
     pub(crate) struct SnapshotFile {
         /// Whether one is kept. With `store.driver: memory` there is none.
         enabled: Option<At<bool>> = true,
-        /// The directory of its files, of this gateway alone.
+        /// The directory of its files, of this gateway alone. Without it: `snapshot` beside the file of `sqlite`, else
+        /// data/snapshot.
         path: Option<At<FilePath>> = "data/snapshot",
     }
 }

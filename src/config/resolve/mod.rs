@@ -245,7 +245,13 @@ fn snapshot(file: Option<&SyncFile>, store: &StoreSettings, base: &Path) -> Opti
     let snapshot = file.and_then(|sync| sync.snapshot.as_ref());
     let enabled = snapshot.and_then(|snapshot| snapshot.enabled.as_ref()).is_none_or(|enabled| enabled.value);
     let path = snapshot.and_then(|snapshot| snapshot.path.as_ref());
-    let path = path.map_or_else(|| base.join("data/snapshot"), |path| path.value.0.clone());
+    // Where the store may be written, the snapshot may be: beside it.
+    let usual = match store {
+        StoreSettings::Sqlite { path } => path.parent().map(|directory| directory.join("snapshot")),
+        StoreSettings::Memory | StoreSettings::Postgres(_) => None,
+    };
+    let usual = || usual.unwrap_or_else(|| base.join("data/snapshot"));
+    let path = path.map_or_else(usual, |path| path.value.0.clone());
     (enabled && *store != StoreSettings::Memory).then_some(path)
 }
 

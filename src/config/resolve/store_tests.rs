@@ -60,3 +60,20 @@ fn a_field_of_another_driver_is_refused() {
         assert!(said.contains(expected), "{store}: {said}");
     }
 }
+
+#[test]
+fn the_snapshot_lies_beside_the_database_file_unless_it_is_said_otherwise() {
+    for (store, snapshot) in [
+        ("{ driver: sqlite, path: /var/lib/p/keys.db }", Some("/var/lib/p/snapshot")),
+        ("{ driver: sqlite, path: /var/lib/p/keys.db }\nsync: { snapshot: { path: /run/s } }", Some("/run/s")),
+        ("{ driver: sqlite }\nsync: { snapshot: { enabled: false } }", None),
+        ("{ driver: memory }", None),
+    ] {
+        let settings = load(store).settings.unwrap();
+        assert_eq!(settings.snapshot.as_deref(), snapshot.map(Path::new), "{store}");
+    }
+    for store in ["{ driver: sqlite }", "{ driver: postgres, url: \"postgres://p:p@localhost/p\" }"] {
+        let settings = load(store).settings.unwrap();
+        assert!(settings.snapshot.unwrap().ends_with("data/snapshot"), "{store}");
+    }
+}
