@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::domain::{NotEncoded, percent_decoded, percent_encoded};
+
 /// A URL such as `rediss://user:password@host:6379/0`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisAddress {
@@ -117,7 +119,7 @@ impl RedisAddress {
     /// The URL with `redacted` in the place of a password, so that it can be shown.
     pub fn show(&self, redacted: &str) -> String {
         let who = match (&self.user, &self.password) {
-            (Some(user), Some(_)) => format!("{}:{redacted}@", encode(user)),
+            (Some(user), Some(_)) => format!("{}:{redacted}@", percent_encoded(user)),
             (None, Some(_)) => format!(":{redacted}@"),
             (_, None) => String::new(),
         };
@@ -176,33 +178,16 @@ fn number_of(text: &str) -> Result<u32, RedisAddressFlaw> {
     text.parse().map_err(|_| flaw("what stands for the database is no number", FORM))
 }
 
-/// Undoes percent encoding (RFC 3986 §2.1). A `+` is a plus.
 fn decode(text: &str) -> Result<String, RedisAddressFlaw> {
-    const BROKEN: RedisAddressFlaw = flaw("the URL holds a broken percent sign", "Write a `%` as %25");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or(BROKEN);
-        let (high, low) = (digit()?, digit()?);
-        bytes.push(u8::try_from(high * 16 + low).unwrap_or_default());
-    }
-    let text = String::from_utf8(bytes).map_err(|_| flaw("the URL is not UTF-8", "Encode it as UTF-8"))?;
-    if text.contains('\0') { Err(flaw("the URL holds a NUL", "Remove it")) } else { Ok(text) }
-}
-
-fn encode(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    let encoded =
-        text.bytes().map(|byte| if is_plain(byte) { char::from(byte).into() } else { format!("%{byte:02X}") });
-    encoded.collect()
+    percent_decoded(text).map_err(|why| match why {
+        NotEncoded::Broken => flaw("the URL holds a broken percent sign", "Write a `%` as %25"),
+        NotEncoded::NotUtf8 => flaw("the URL is not UTF-8", "Encode it as UTF-8"),
+        NotEncoded::Nul => flaw("the URL holds a NUL", "Remove it"),
+    })
 }
 
 fn encode_path(path: &str) -> String {
-    path.split('/').map(encode).collect::<Vec<_>>().join("/")
+    path.split('/').map(percent_encoded).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::domain::{NotEncoded, percent_decoded, percent_encoded};
+
 /// A URL such as `postgres://user:password@host:5432/database?sslmode=verify-full`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresAddress {
@@ -187,12 +189,18 @@ impl PostgresAddress {
             .iter()
             .map(|server| match server {
                 Server::Tcp(..) => server.to_string(),
-                Server::Unix(directory, port) => format!("{}:{port}", encode(&directory.display().to_string())),
+                Server::Unix(directory, port) => {
+                    format!("{}:{port}", percent_encoded(&directory.display().to_string()))
+                }
             })
             .collect();
         let password = if self.password.is_some() { format!(":{redacted}") } else { String::new() };
-        let mut shown =
-            format!("postgres://{}{password}@{}/{}", encode(&self.user), hosts.join(","), encode(&self.database));
+        let mut shown = format!(
+            "postgres://{}{password}@{}/{}",
+            percent_encoded(&self.user),
+            hosts.join(","),
+            percent_encoded(&self.database)
+        );
         let roots = match &self.encryption {
             Encryption::VerifyCa(roots) | Encryption::VerifyFull(roots) => Some(roots),
             Encryption::Disable | Encryption::Prefer | Encryption::Require => None,
@@ -201,14 +209,14 @@ impl PostgresAddress {
         shown.push_str(self.encryption.word());
         if let Some(Roots::File(file)) = roots {
             shown.push_str("&sslrootcert=");
-            shown.push_str(&encode(&file.display().to_string()));
+            shown.push_str(&percent_encoded(&file.display().to_string()));
         }
         if self.demand == Demand::Any {
             shown.push_str("&target_session_attrs=any");
         }
         if self.application != "portcullis" {
             shown.push_str("&application_name=");
-            shown.push_str(&encode(&self.application));
+            shown.push_str(&percent_encoded(&self.application));
         }
         shown
     }
@@ -369,37 +377,12 @@ fn shown(name: &str) -> String {
     if plain { name.to_owned() } else { "…".to_owned() }
 }
 
-/// Undoes percent encoding (RFC 3986 §2.1). A `+` is a plus.
 fn decode(text: &str, what: &str) -> Result<String, AddressFlaw> {
-    let broken = || flaw(format!("the {what} holds a broken percent sign"), "Write a `%` as %25");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-        let (high, low) = (digit().ok_or_else(broken)?, digit().ok_or_else(broken)?);
-        bytes.push(u8::try_from(high * 16 + low).unwrap_or_default());
-    }
-    let text = String::from_utf8(bytes).map_err(|_| flaw(format!("the {what} is not UTF-8"), "Encode it as UTF-8"))?;
-    if text.contains('\0') {
-        return Err(flaw(format!("the {what} holds a NUL"), "Remove it"));
-    }
-    Ok(text)
-}
-
-fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+    percent_decoded(text).map_err(|why| match why {
+        NotEncoded::Broken => flaw(format!("the {what} holds a broken percent sign"), "Write a `%` as %25"),
+        NotEncoded::NotUtf8 => flaw(format!("the {what} is not UTF-8"), "Encode it as UTF-8"),
+        NotEncoded::Nul => flaw(format!("the {what} holds a NUL"), "Remove it"),
+    })
 }
 
 #[cfg(test)]
