@@ -112,17 +112,20 @@ impl Session {
 
     /// Keeps what the transaction did.
     pub(super) async fn commit(&mut self) -> Result<(), Fault> {
-        match self.run("COMMIT").await {
-            Ok(()) => {
-                self.state = State::Idle;
-                Ok(())
-            }
+        match self.end().await {
+            Ok(()) => Ok(()),
             Err(fault) if fault.leaves_commit_open() => {
                 self.state = State::Broken;
                 Err(Fault::Unknown)
             }
             Err(fault) => Err(fault),
         }
+    }
+
+    async fn end(&mut self) -> Result<(), Fault> {
+        self.run("COMMIT").await?;
+        self.state = State::Idle;
+        Ok(())
     }
 
     /// Ends a transaction that changed nothing, or forgets what it did.
@@ -160,10 +163,10 @@ impl Session {
         self.pooler == Pooler::Transaction && self.state == State::Idle
     }
 
-    /// Ends the transaction around a single statement.
+    /// Ends the transaction around a single statement. Where that is not answered, it is as for a statement alone.
     async fn end_alone<T>(&mut self, done: Result<T, Fault>) -> Result<T, Fault> {
         match done {
-            Ok(done) => self.commit().await.map(|()| done),
+            Ok(done) => self.end().await.map(|()| done),
             Err(fault) => {
                 self.leave_transaction().await;
                 Err(fault)
