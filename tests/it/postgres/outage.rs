@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use portcullis_testkit::{
-    Call, Origin, Wire, eventually, key_text, own_postgres_or_left_out, patient, postgres_or_left_out,
+    Call, Origin, Response, Side, Wire, eventually, key_text, own_postgres_or_left_out, patient, postgres_or_left_out,
 };
 use serde_json::json;
 
@@ -84,25 +84,15 @@ async fn a_wire_that_is_cut_at_any_moment_of_a_change_is_told_of_truthfully() {
         let listed = gateway.cli(&["keys", "list", "--output", "json"]).await.success().json();
         listed.as_array().unwrap().iter().filter(|key| key["name"] == name).count()
     };
-    let mut told = std::collections::BTreeMap::new();
-    // Every answer takes 20 ms, so the moment of a commit is that long. First all through a change, then nearer and nearer
-    // to where it is committed.
-    let (mut too_early, mut too_late) = (Duration::ZERO, Duration::from_millis(1_500));
-    for step in 0..40_u32 {
-        let name = format!("k{step}");
-        let create = || {
-            Call::to(gateway.admin_address(), "POST", "/v1/keys")
-                .bearer(&operator)
-                .header("content-type", "application/json")
-                .header("idempotency-key", &name)
-                .body(json!({ "name": name, "scopes": [] }).to_string())
-        };
-        let after = if step < 14 { Duration::from_millis(90) * step } else { (too_early + too_late) / 2 };
-        wire.slow(Duration::from_millis(10));
-        let asked = tokio::spawn(create().attempt());
-        tokio::time::sleep(after).await;
-        wire.cut();
-        let answer = asked.await.unwrap().unwrap();
+    let create = |name: &str| {
+        Call::to(gateway.admin_address(), "POST", "/v1/keys")
+            .bearer(&operator)
+            .header("content-type", "application/json")
+            .header("idempotency-key", name)
+            .body(json!({ "name": name, "scopes": [] }).to_string())
+    };
+    // What it said, and how many keys there were then.
+    let judge = async |name: &str, answer: Response| {
         wire.mend();
         let code = match answer.status {
             // 202: made, and not heard of by this gateway itself, as the wire is cut.
@@ -110,37 +100,41 @@ async fn a_wire_that_is_cut_at_any_moment_of_a_change_is_told_of_truthfully() {
             503 => answer.json()["code"].as_str().unwrap().to_owned(),
             _ => panic!("{answer:?}"),
         };
+        let made = named(name).await;
         match code.as_str() {
-            "store_unavailable" => {
-                assert_eq!(named(&name).await, 0, "nothing was changed, it said after {after:?}");
-                too_early = too_early.max(after.min(too_late));
-            }
-            "done" => {
-                assert_eq!(named(&name).await, 1, "after {after:?}");
-                too_late = too_late.min(after);
-                too_early = too_early.min(too_late);
-            }
+            "store_unavailable" => assert_eq!(made, 0, "{name}: nothing was changed, it said"),
+            "done" => assert_eq!(made, 1, "{name}: it is done, it said"),
             "outcome_unknown" => {}
             other => panic!("{other}"),
         }
-        *told.entry(code).or_insert(0) += 1;
         eventually!("it is done in the end", {
-            let again = create().await;
+            let again = create(name).await;
             if again.status == 201 {
                 gateway.site().vault().keep(again.json()["key"].as_str().unwrap());
             }
             again.status == 201
         });
-        assert_eq!(named(&name).await, 1, "once, whatever was told after {after:?}");
-        if step >= 14 && told.contains_key("outcome_unknown") {
-            break;
-        }
-        if too_late.saturating_sub(too_early) < Duration::from_millis(3) {
-            // The machine is not equally quick each time: look in a wider place.
-            too_early = too_early.saturating_sub(Duration::from_millis(30));
-            too_late += Duration::from_millis(30);
-        }
+        assert_eq!(named(name).await, 1, "{name}: once, whatever was told");
+        (code, made)
+    };
+
+    // At any moment of it: every answer takes 20 ms.
+    let mut told = Vec::new();
+    for step in 0..14_u32 {
+        let name = format!("moment-{step}");
+        wire.slow(Duration::from_millis(10));
+        let asked = tokio::spawn(create(&name).attempt());
+        tokio::time::sleep(Duration::from_millis(90) * step).await;
+        wire.cut();
+        told.push(judge(&name, asked.await.unwrap().unwrap()).await.0);
     }
-    assert!(told.contains_key("outcome_unknown"), "no cut met a commit: {told:?}");
-    assert!(told.contains_key("store_unavailable"), "{told:?}");
+    assert!(told.iter().any(|code| code == "store_unavailable"), "{told:?}");
+
+    // And at the one moment that nobody can tell from outside.
+    for (side, in_the_store) in [(Side::Before, 0), (Side::After, 1)] {
+        let name = format!("commit-{side:?}");
+        wire.cut_at(&[&name, "COMMIT"], side);
+        let answer = create(&name).await;
+        assert_eq!(judge(&name, answer).await, ("outcome_unknown".to_owned(), in_the_store), "{side:?}");
+    }
 }

@@ -58,4 +58,4 @@ pub use response::Response;
 pub use scripted::{RawPeer, ScriptedOrigin};
 pub use site::{Key, KeySpec, Outcome, Site, SiteBuilder};
 pub use vault::Vault;
-pub use wire::Wire;
+pub use wire::{Side, Wire};
