@@ -56,7 +56,7 @@ async fn a_broken_configuration_changes_nothing_and_is_reported() {
         gateway.get("/x").await.refused(404, "no_route");
         gateway.get("/new").await.refused(404, "no_route");
     }
-    assert!(gateway.logs().text().contains("portcullis.yaml"), "the log names the file");
+    eventually!("the log names the file", gateway.logs().text().contains("portcullis.yaml"));
     assert!(gateway.reload_with(&shop_config(MORE, "")).await, "and a good one is taken afterwards");
     gateway.get("/new").await.expect(200);
 }
