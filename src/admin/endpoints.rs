@@ -137,7 +137,7 @@ impl Api {
     ) -> Result<ApiAnswer, ApiError> {
         let settled = self.settle(call, wait, revision).await;
         let status = settled.status(StatusCode::OK);
-        let record = desk.key(id).await?;
+        let record = desk.key(id).await.map_err(ApiError::after_change)?;
         let mut body = settled.told_in(call.shown(&record));
         if call.settings.profile == ApiProfile::Success
             && call.row.name == Name::RevokeKey
@@ -158,7 +158,7 @@ impl Api {
     ) -> Result<ApiAnswer, ApiError> {
         let settled = self.settle(call, wait, revision).await;
         let status = settled.status(StatusCode::OK);
-        let record = desk.owner(id).await?;
+        let record = desk.owner(id).await.map_err(ApiError::after_change)?;
         Ok(call.json(status, settled.told_in(owner_json(&record)), None).tagged(record.revision))
     }
 

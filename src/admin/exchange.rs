@@ -121,6 +121,11 @@ pub(super) enum ApiError {
         /// In words, for the log alone.
         reason: String,
     },
+    /// The change was made, and what it made of the record cannot be read.
+    OutcomeUnseen {
+        /// In words, for the log alone.
+        reason: String,
+    },
     /// A bug of ours.
     Internal {
         /// In words, for the log alone.
@@ -164,9 +169,10 @@ impl ApiError {
             | Self::Unacceptable { .. }
             | Self::ConfigRefused { .. }
             | Self::BadRows { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::ImportBusy | Self::StoreUnavailable { .. } | Self::OutcomeUnknown { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::ImportBusy
+            | Self::StoreUnavailable { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::OutcomeUnseen { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -187,7 +193,7 @@ impl ApiError {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::ImportBusy => "import_busy",
             Self::StoreUnavailable { .. } => "store_unavailable",
-            Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::OutcomeUnknown { .. } | Self::OutcomeUnseen { .. } => "outcome_unknown",
             Self::Internal { .. } => "internal_error",
         }
     }
@@ -208,6 +214,7 @@ impl ApiError {
             Self::ImportBusy => "Others import",
             Self::StoreUnavailable { .. } => "The store does not answer",
             Self::OutcomeUnknown { .. } => "Whether it was done is not known",
+            Self::OutcomeUnseen { .. } => "It was done, and cannot be shown",
             Self::Internal { .. } => "The gateway failed",
         }
     }
@@ -231,6 +238,9 @@ impl ApiError {
                 "The way to the store broke in the moment of the change. Repeat the request under the same \
                  Idempotency-Key, or look whether it was made before you repeat it."
             }
+            Self::OutcomeUnseen { .. } => {
+                "The change was made. Then the store went away, before the record could be read: read it later."
+            }
             Self::Internal { .. } => "The log says more under this request id.",
         }
     }
@@ -238,7 +248,10 @@ impl ApiError {
     /// The answer (RFC 9457).
     pub(super) fn answer(&self, request_id: &str, profile: ApiProfile) -> ApiAnswer {
         match self {
-            Self::StoreUnavailable { reason } | Self::OutcomeUnknown { reason } | Self::Internal { reason } => {
+            Self::StoreUnavailable { reason }
+            | Self::OutcomeUnknown { reason }
+            | Self::OutcomeUnseen { reason }
+            | Self::Internal { reason } => {
                 tracing::error!(request_id, code = self.code(), reason = %reason, "a management request failed");
             }
             _ => {}
@@ -289,6 +302,16 @@ impl From<Refused> for ApiError {
             Refused::Changed => Self::PreconditionFailed,
             Refused::Store(error) => error.into(),
             Refused::NoEntropy(reason) => Self::Internal { reason },
+        }
+    }
+}
+
+impl ApiError {
+    /// The error for whoever has changed something already: nothing may tell them that nothing was changed.
+    pub(super) fn after_change(refused: Refused) -> Self {
+        match refused.into() {
+            Self::StoreUnavailable { reason } => Self::OutcomeUnseen { reason },
+            error => error,
         }
     }
 }

@@ -75,7 +75,7 @@ pub async fn during<T: Send + 'static>(
     (attack.await.expect("the attack itself does not fail"), noticed)
 }
 
-/// How much of something an attack uses: more where the environment says so.
-pub fn scaled(variable: &str, usual: usize) -> usize {
+/// How much of something a test uses: more where the environment says so.
+pub fn scaled<T: std::str::FromStr>(variable: &str, usual: T) -> T {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_testkit::{Connection, Gateway, Key, KeySpec, Origin, RedisServer, Wire, eventually, patient};
 
+use crate::besieged::scaled;
 use crate::scene;
 
 /// Who takes part.
@@ -92,7 +93,7 @@ async fn count(gateway: &Gateway, path: &str, key: &Key, requests: usize, status
 #[tokio::test(flavor = "multi_thread")]
 async fn three_gateways_let_through_what_the_limit_allows() {
     let Some(server) = RedisServer::start(&[]) else { return };
-    let seconds = std::env::var("PORTCULLIS_TEST_SHARED_LIMITS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let seconds = scaled("PORTCULLIS_TEST_SHARED_LIMITS", 4);
     let fleet = Fleet::start(GATEWAYS, &server.url(), "").await;
     let made = fleet.gateways[0].cli(&["owners", "create", "--name", "ACME", "--output", "json"]).await.success();
     let owner = made.json()["id"].as_str().unwrap().to_owned();

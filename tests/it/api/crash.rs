@@ -8,20 +8,17 @@ use portcullis_testkit::{Call, Connection, Gateway, Key, Origin, Response};
 use serde_json::{Value, json};
 
 use super::{ALL, Shop};
+use crate::besieged::scaled;
 use crate::scene;
 
 /// How often the gateway is killed; `PORTCULLIS_TEST_KILLS` makes it more.
 fn kills() -> usize {
-    number_from("PORTCULLIS_TEST_KILLS", 200)
+    scaled("PORTCULLIS_TEST_KILLS", 200)
 }
 
 /// How many changes are made under load; `PORTCULLIS_TEST_CHANGES` makes it more.
 fn changes() -> usize {
-    number_from("PORTCULLIS_TEST_CHANGES", 600)
-}
-
-fn number_from(variable: &str, usual: usize) -> usize {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+    scaled("PORTCULLIS_TEST_CHANGES", 600)
 }
 
 /// Asks with each of some keys, over one connection, and expects a status.

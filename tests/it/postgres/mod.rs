@@ -1,13 +1,16 @@
 //! Gateways on a PostgreSQL database: what they share, and what happens when it is away.
 
+mod absence;
+mod crash;
 mod fleet;
+mod load;
 mod outage;
 mod pooler;
 mod revocation;
 mod rolling;
 mod verbs;
 
-use portcullis_testkit::{Database, Gateway, Key, KeySpec, Origin, Site, SiteBuilder};
+use portcullis_testkit::{Database, Gateway, Key, KeySpec, Origin, PostgresServer, Site, SiteBuilder};
 
 use crate::scene;
 
@@ -37,6 +40,17 @@ async fn shop(database: &Database, sections: &str) -> (Gateway, Origin) {
     let origin = Origin::start().await;
     let gateway = prepare(site(&database.url(), "", sections), database, &origin).start().await;
     (gateway, origin)
+}
+
+/// Revokes a key as whoever writes to the database may: without a word to any gateway.
+fn revoke_by_sql(server: &PostgresServer, database: &Database, key: &Key) {
+    let uuid = key.id.rsplit_once('_').unwrap().1;
+    let revoke = format!(
+        "UPDATE portcullis.head SET revision = revision + 1, token = 42; \
+         INSERT INTO portcullis.revisions SELECT revision, token, 0 FROM portcullis.head; \
+         UPDATE portcullis.keys SET revoked_at = 1, revision = (SELECT revision FROM portcullis.head) WHERE id = '{uuid}'"
+    );
+    let _ = server.sql(&database.name, &revoke);
 }
 
 /// A key that may manage keys.

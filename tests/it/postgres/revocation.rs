@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{prepare, site};
 use crate::api::ALL;
+use crate::besieged::scaled;
 
 /// Longest that 99 of 100 revocations may take from the request that asks for one until the last gateway refuses the key
 /// (contract §1), beside the wait for the next poll where nobody is notified. Without optimisation, on a machine that does
@@ -259,7 +260,7 @@ async fn measured(fleet: &Fleet, rounds: usize) -> Vec<Duration> {
 }
 
 fn rounds(usual: usize) -> usize {
-    std::env::var("PORTCULLIS_TEST_REVOCATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+    scaled("PORTCULLIS_TEST_REVOCATIONS", usual)
 }
 
 /// The distribution, for people, and its 99th percentile.

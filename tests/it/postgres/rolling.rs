@@ -5,13 +5,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use portcullis_testkit::{Call, Connection, Gateway, Key, Origin, Site, eventually, patient, postgres_or_left_out};
+use portcullis_testkit::{Call, Gateway, Key, Origin, Site, eventually, postgres_or_left_out};
 
+use super::load::{Load, Wish};
 use super::{prepare, site};
+use crate::besieged::scaled;
 use crate::tools;
 
 const GATEWAYS: usize = 3;
@@ -113,50 +113,9 @@ impl Drop for Balancer {
     }
 }
 
-/// What the clients saw.
-#[derive(Default)]
-struct Seen {
-    over: AtomicBool,
-    answers: AtomicU64,
-    lost: AtomicU64,
-    wrong: AtomicU64,
-}
-
-/// Asks one thing after the other over a connection that is kept, as pools of clients do, and never asks twice.
-async fn client(balancer: SocketAddr, calls: Vec<(Key, &'static str, u16)>, seen: Arc<Seen>) {
-    let mut connection = Connection::h1(balancer).await;
-    for (key, method, status) in calls.iter().cycle() {
-        if seen.over.load(Ordering::Relaxed) {
-            return;
-        }
-        let call = match *method {
-            "POST" => Call::to(balancer, method, "/any/thing").pattern(5_000),
-            method => Call::to(balancer, method, "/v1/orders/1"),
-        };
-        match connection.attempt(call.bearer(key)).await {
-            Ok(answer) => {
-                seen.answers.fetch_add(1, Ordering::Relaxed);
-                if answer.status != *status {
-                    eprintln!("{method} was answered {} instead of {status}: {}", answer.status, answer.text());
-                    seen.wrong.fetch_add(1, Ordering::Relaxed);
-                }
-                if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
-                    connection = Connection::h1(balancer).await;
-                }
-            }
-            Err(why) => {
-                eprintln!("{method} was lost: {why}");
-                seen.lost.fetch_add(1, Ordering::Relaxed);
-                connection = Connection::h1(balancer).await;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(3)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn rolling_restarts_behind_a_balancer_lose_no_request_and_no_revocation() {
-    let rolls = std::env::var("PORTCULLIS_TEST_ROLLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let rolls = scaled("PORTCULLIS_TEST_ROLLS", 6);
     let Some(server) = postgres_or_left_out() else { return };
     let Some(haproxy) = tools::find("haproxy") else { return };
     let database = server.database();
@@ -179,20 +138,14 @@ async fn rolling_restarts_behind_a_balancer_lose_no_request_and_no_revocation() 
             (node.status(&good).await, node.status(&weak).await, node.status(&gone).await) == (200, 403, 401)
         });
     }
-    let seen = Arc::new(Seen::default());
-    let load: Vec<_> = (0..CLIENTS)
-        .map(|number| {
-            let mut calls = vec![
-                (good.clone(), "GET", 200),
-                (good.clone(), "POST", 200),
-                (gone.clone(), "GET", 401),
-                (weak.clone(), "GET", 403),
-                (weak.clone(), "POST", 200),
-            ];
-            calls.rotate_left(number % 5);
-            tokio::spawn(client(balancer.address, calls, Arc::clone(&seen)))
-        })
-        .collect();
+    let wishes = [
+        Wish::get(&good, 200),
+        Wish::post(&good, 200),
+        Wish::get(&gone, 401),
+        Wish::get(&weak, 403),
+        Wish::post(&weak, 200),
+    ];
+    let load = Load::start(&[balancer.address], CLIENTS, Duration::from_millis(3), &wishes);
 
     let started = Instant::now();
     let mut dead: Vec<Key> = Vec::new();
@@ -202,7 +155,7 @@ async fn rolling_restarts_behind_a_balancer_lose_no_request_and_no_revocation() 
         for node in &nodes {
             eventually!("a new key is known", node.status(&late).await == 200);
         }
-        let before = seen.answers.load(Ordering::Relaxed);
+        let before = load.answers();
         nodes[leaving].gateway().terminate();
         let _ = nodes[other].site.cli(&["keys", "revoke", &late.id]).await.success();
         dead.push(late);
@@ -215,23 +168,17 @@ async fn rolling_restarts_behind_a_balancer_lose_no_request_and_no_revocation() 
             eventually!("the revocation holds", node.status(dead.last().unwrap()).await == 401);
         }
         eventually!("the balancer uses it again", balancer.uses(leaving + 1).await);
-        assert!(seen.answers.load(Ordering::Relaxed) > before + 20, "clients are served meanwhile");
+        assert!(load.answers() > before + 20, "clients are served meanwhile");
     }
     let took = started.elapsed();
-    seen.over.store(true, Ordering::Relaxed);
-    for task in load {
-        tokio::time::timeout(patient(Duration::from_secs(30)), task).await.unwrap().unwrap();
-    }
+    let counted = load.end().await;
     for key in &dead {
         for node in &nodes {
             assert_eq!(node.status(key).await, 401);
         }
     }
-    let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
-    let (answers, lost, wrong) = (count(&seen.answers), count(&seen.lost), count(&seen.wrong));
-    println!("{rolls} restarts in {took:?}: {answers} answers, {lost} requests lost, {wrong} answers wrong");
-    assert_eq!((lost, wrong), (0, 0), "of {answers} requests in {rolls} restarts");
-    assert!(answers > 100 * rolls as u64, "{answers} answers");
+    println!("{rolls} restarts in {took:?}: {counted:?}");
+    counted.all_was_as_wished(100 * rolls as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,13 +195,7 @@ async fn a_gateway_follows_changes_on_a_schema_of_after_and_makes_none() {
     let _ = server.sql(&database.name, step);
     gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
     // What a newer gateway does when somebody revokes a key.
-    let uuid = key.id.rsplit_once('_').unwrap().1;
-    let revoke = format!(
-        "UPDATE portcullis.head SET revision = revision + 1, token = 42; \
-         INSERT INTO portcullis.revisions SELECT revision, token, 0 FROM portcullis.head; \
-         UPDATE portcullis.keys SET revoked_at = 1, revision = (SELECT revision FROM portcullis.head) WHERE id = '{uuid}'"
-    );
-    let _ = server.sql(&database.name, &revoke);
+    super::revoke_by_sql(server, &database, &key);
     eventually!("the revocation is followed", gateway.get("/v1/orders/1").bearer(&key).await.status == 401);
     gateway.get("/v1/orders/1").bearer(&other).await.expect(200);
     let refused = gateway.cli(&["keys", "revoke", &other.id]).await.exit(4);

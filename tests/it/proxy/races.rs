@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use portcullis_testkit::{Connection, RawPeer, ScriptedOrigin};
 
+use crate::besieged::scaled;
 use crate::scene;
 
 /// How many requests unless `PORTCULLIS_TEST_RACES` says otherwise.
@@ -76,7 +77,7 @@ async fn fickle(mut peer: RawPeer, arrivals: Arc<Arrivals>, mut chance: Chance) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_end_around_the_next_request_cost_no_order_and_no_answer_goes_astray() {
-    let requests = std::env::var("PORTCULLIS_TEST_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(REQUESTS);
+    let requests = scaled("PORTCULLIS_TEST_RACES", REQUESTS);
     let seed = u64::from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos()) | 1;
     println!("seed {seed}");
     let (arrivals, number) = (Arc::new(Arrivals::default()), AtomicUsize::new(1));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use portcullis_testkit::{Call, Gateway, Key, KeySpec, Site, eventually, key_text};
 use serde_json::{Value, json};
 
+use crate::besieged::scaled;
 use crate::scene;
 
 /// Moves the store's files out of the way, or back.
@@ -104,7 +105,7 @@ async fn a_damaged_store_is_told_of_loudly_and_survived() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_revocation_is_taken_back_by_a_kill_and_a_start_without_the_store() {
-    let kills = std::env::var("PORTCULLIS_TEST_SNAPSHOT_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(25);
+    let kills = scaled("PORTCULLIS_TEST_SNAPSHOT_KILLS", 25);
     let (site, _origin) = scene::closed_shop().await;
     let operator = operator(&site).await;
     let mut alive = Vec::new();

@@ -4,6 +4,7 @@
 //! the process that started it, however that ends: a shell waits for the end of a pipe that only this process holds, then
 //! stops the server and removes the directory. PostgreSQL refuses root, so root starts it as somebody else.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -82,9 +83,16 @@ impl PostgresServer {
     pub fn start(settings: &[&str]) -> Option<Self> {
         let programs = programs()?;
         let user = rustix::process::getuid().is_root().then(somebody_else);
+        let server = Self::nothing(programs, user);
+        server.make(settings);
+        Some(server.launched())
+    }
+
+    /// A directory without a server.
+    fn nothing(programs: PathBuf, user: Option<User>) -> Self {
         let directory = tempfile::Builder::new().prefix("portcullis-pg-").tempdir().expect("a temporary directory");
         let directory = directory.keep();
-        let mut server = Self {
+        Self {
             _guard: Guard::over(&directory, &programs, user.as_ref()),
             directory,
             programs,
@@ -92,16 +100,18 @@ impl PostgresServer {
             port: 0,
             databases: AtomicU32::new(0),
             free: Mutex::default(),
-        };
-        server.make(settings);
+        }
+    }
+
+    fn launched(mut self) -> Self {
         for attempt in 1.. {
-            server.port = free_port();
-            match server.launch() {
+            self.port = free_port();
+            match self.launch() {
                 Ok(()) => break,
-                Err(said) => assert!(attempt < ATTEMPTS, "PostgreSQL does not start: {said}\n{}", server.log()),
+                Err(said) => assert!(attempt < ATTEMPTS, "PostgreSQL does not start: {said}\n{}", self.log()),
             }
         }
-        Some(server)
+        self
     }
 
     fn make(&self, settings: &[&str]) {
@@ -155,6 +165,67 @@ impl PostgresServer {
     pub fn stop(&self) {
         self.program("pg_ctl", &["stop", "-w", "-m", "fast", "-D", DATA])
             .unwrap_or_else(|said| panic!("pg_ctl stop: {said}"));
+    }
+
+    /// Kills it and everything it started, and starts it again: what it had not made sure of is lost.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn crash(&self) {
+        let lock = std::fs::read_to_string(self.directory.join("data/postmaster.pid")).expect("it runs");
+        let master = lock.lines().next().expect("its number comes first").to_owned();
+        // The first goes first, or it would start anew what the others were.
+        run(Command::new("kill").args(["-9", &master])).expect("it runs");
+        // Those that are left see that nobody leads them, and leave; until then it does not start.
+        let mut tries = 0;
+        while let Err(said) = self.launch() {
+            tries += 1;
+            assert!(tries < 20, "PostgreSQL does not start again: {said}\n{}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    }
+
+    /// A server that follows this one, and can take its place.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn standby(&self) -> Self {
+        let standby = Self::nothing(self.programs.clone(), self.user.clone());
+        standby.hand_over(&standby.directory);
+        let (from, port) = (self.directory.to_str().expect("temporary paths are UTF-8"), self.port.to_string());
+        let copy = ["-h", from, "-p", &port, "-U", "postgres", "-D", DATA, "-R", "-X", "stream", "-c", "fast", "-N"];
+        standby.program("pg_basebackup", &copy).unwrap_or_else(|said| panic!("pg_basebackup: {said}"));
+        let file = standby.directory.join("data/postgresql.auto.conf");
+        let mut text = std::fs::read_to_string(&file).expect("root, or the owner, may read it");
+        // The last line about a thing holds.
+        writeln!(text, "unix_socket_directories = '{}'", standby.directory.display()).expect("text takes more");
+        std::fs::write(file, text).expect("root, or the owner, may write it");
+        standby.launched()
+    }
+
+    /// Waits until a standby has all that this one has.
+    ///
+    /// # Panics
+    /// When it has not after half a minute.
+    pub fn followed_by(&self, standby: &Self) {
+        let here = self.sql("postgres", "SELECT pg_current_wal_insert_lsn()");
+        let asked = format!("SELECT pg_last_wal_replay_lsn() >= '{here}'::pg_lsn");
+        for _ in 0..300 {
+            if standby.sql("postgres", &asked) == "t" {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("the standby stays behind\n{}", standby.log());
+    }
+
+    /// Makes a standby the server that may be written to.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn promote(&self) {
+        self.program("pg_ctl", &["promote", "-w", "-t", "60", "-D", DATA])
+            .unwrap_or_else(|said| panic!("pg_ctl promote: {said}"));
     }
 
     /// Where it listens on loopback.

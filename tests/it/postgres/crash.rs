@@ -1,0 +1,119 @@
+//! A database that is killed keeps what was acknowledged, and nothing by halves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use portcullis_testkit::{Call, Key, Response, eventually, own_postgres_or_left_out};
+use serde_json::json;
+
+use super::{operator, shop};
+use crate::besieged::scaled;
+
+/// What was said about a change.
+enum Said {
+    Done(Response),
+    /// Nothing was changed.
+    Refused,
+    /// Nobody can know.
+    Unknown,
+}
+
+fn said(answer: Response) -> Said {
+    match answer.status {
+        // 202: done, and not heard of by this gateway itself, as the database is away.
+        200..=202 => Said::Done(answer),
+        503 if answer.json()["code"] == "store_unavailable" => Said::Refused,
+        503 if answer.json()["code"] == "outcome_unknown" => Said::Unknown,
+        _ => panic!("{answer:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_acknowledged_change_holds_after_kill_9_of_the_database() {
+    // Acknowledged is what is written; that of other tests may be lost.
+    let Some(server) = own_postgres_or_left_out(&["synchronous_commit = on"]) else { return };
+    let database = server.database();
+    let (gateway, _origin) = shop(&database, "").await;
+    let operator = operator(&gateway).await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let tell = |method: &str, target: &str, body: String| {
+        let answered = Arc::clone(&answered);
+        let call = Call::to(gateway.admin_address(), method, target).bearer(&operator);
+        let call = if body.is_empty() { call } else { call.header("content-type", "application/json").body(body) };
+        tokio::spawn(async move {
+            let answer = call.attempt().await;
+            answered.fetch_add(1, Ordering::SeqCst);
+            answer
+        })
+    };
+    let (mut alive, mut dead): (Vec<Key>, Vec<Key>) = (Vec::new(), Vec::new());
+    let mut told = HashMap::new();
+    for round in 0..scaled("PORTCULLIS_TEST_DATABASE_KILLS", 8_u64) {
+        answered.store(0, Ordering::SeqCst);
+        let creating: Vec<_> = (0..8)
+            .map(|number| format!("{round}.{number}"))
+            .map(|name| (tell("POST", "/v1/keys", json!({ "name": name, "scopes": [] }).to_string()), name))
+            .collect();
+        let leaving = alive.drain(..alive.len().min(4)).collect::<Vec<Key>>();
+        let revoking: Vec<_> = leaving
+            .into_iter()
+            .map(|key| (tell("DELETE", &format!("/v1/keys/{}", key.id), String::new()), key))
+            .collect();
+        // Some are acknowledged, some are under way, and some are on their way to a pool that is busy.
+        eventually!("some are answered", answered.load(Ordering::SeqCst) >= (round % 8) as usize);
+        tokio::task::block_in_place(|| server.crash());
+        for (answer, name) in creating {
+            let expected = match said(answer.await.unwrap().unwrap()) {
+                Said::Done(answer) => {
+                    let record = answer.json();
+                    let text = |field: &str| record[field].as_str().unwrap().to_owned();
+                    let (id, text, prefix) = (text("id"), text("key"), text("prefix"));
+                    alive.push(Key { id, text, prefix, record: record.clone() });
+                    Some(1)
+                }
+                Said::Refused => Some(0),
+                Said::Unknown => None,
+            };
+            told.insert(name, expected);
+        }
+        for (answer, key) in revoking {
+            match said(answer.await.unwrap().unwrap()) {
+                Said::Done(_) => dead.push(key),
+                Said::Refused => alive.push(key),
+                Said::Unknown => {}
+            }
+        }
+        eventually!("the database is used again", within Duration::from_secs(20), {
+            gateway.metrics().await.value("portcullis_store_up", &[]) == Some(1.0)
+        });
+        let status = async |key: &Key| gateway.get("/me").bearer(key).await.status;
+        for key in alive.iter().rev().take(16) {
+            eventually!("an acknowledged key works", status(key).await == 200);
+        }
+        for key in dead.iter().rev().take(8) {
+            eventually!("an acknowledged revocation holds", status(key).await == 401);
+        }
+    }
+    let listed = gateway.cli(&["keys", "list", "--output", "json"]).await.success().json();
+    let mut found: HashMap<&str, usize> = HashMap::new();
+    for key in listed.as_array().unwrap() {
+        *found.entry(key["name"].as_str().unwrap()).or_default() += 1;
+    }
+    for (name, expected) in &told {
+        let number = found.get(name.as_str()).copied().unwrap_or(0);
+        assert!(expected.map_or(number <= 1, |expected| number == expected), "{name}: {number}, not {expected:?}");
+    }
+    // Another gateway reads the whole of it, and the trail of changes leads to the end.
+    assert_eq!(gateway.stop().await, 0);
+    let again = gateway.site().start().await;
+    for (keys, status) in [(&alive, 200), (&dead, 401)] {
+        for key in keys {
+            again.get("/me").bearer(key).await.expect(status);
+        }
+    }
+    let _ = gateway.cli(&["audit", "verify"]).await.success();
+    println!("{} alive, {} dead of {} told of", alive.len(), dead.len(), told.len());
+    assert!(!alive.is_empty() && !dead.is_empty(), "{} alive, {} dead", alive.len(), dead.len());
+}
