@@ -22,7 +22,8 @@ use crate::store::{ChangeFeed, Changes, StoreError, SyncSettings};
 /// How long a gateway that has its keys from a snapshot waits for the store before it serves by them.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Longest pause between two attempts to reach a store that is away.
+/// Shortest and longest pause between two attempts to reach a store that is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What others derive from the key set, told by the sync task. Called on the control runtime; must not block.
@@ -195,11 +196,12 @@ impl SyncTask {
                 Err(error) => return tracing::error!(%error, "reading the snapshot was ended"),
             }
         }
-        let mut pause = self.poll_interval;
+        let first_pause = self.poll_interval.min(FIRST_PAUSE);
+        let mut pause = first_pause;
         loop {
             match AssertUnwindSafe(self.step()).catch_unwind().await {
                 Ok(Ok(())) => {
-                    pause = self.poll_interval;
+                    pause = first_pause;
                     continue;
                 }
                 Ok(Err(error)) => self.note_failure(&error),

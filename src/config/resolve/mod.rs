@@ -34,7 +34,7 @@ use crate::domain::time::show_duration;
 use crate::gate::{GateSettings, OnStale, Staleness};
 use crate::route::RouteTable;
 use crate::server::{Limits, ShutdownSettings, Workers};
-use crate::store::{AuditSettings, StoreSettings, SyncSettings, UsageSettings};
+use crate::store::{AuditSettings, Pooler, StoreSettings, SyncSettings, UsageSettings};
 use crate::telemetry::{LogFormat, LogLevel, LogSettings, MetricsSettings};
 
 /// Settings, and where their rules stand, for lints.
@@ -127,7 +127,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
         headers,
         api: file.api.0.as_ref().and_then(|api| api.profile).unwrap_or_default(),
         errors: file.errors.0.as_ref().and_then(|errors| errors.profile).unwrap_or(ErrorProfile::Standard),
-        sync: sync_settings(sync, findings),
+        sync: sync_settings(sync, &store, findings),
         snapshot: snapshot(sync, &store, &base),
         store,
         audit: audit(file.audit.0.as_ref(), findings),
@@ -222,10 +222,15 @@ const fn kib(count: u64) -> u64 {
     count * 1024
 }
 
-fn sync_settings(file: Option<&SyncFile>, findings: &mut Findings) -> SyncSettings {
+fn sync_settings(file: Option<&SyncFile>, store: &StoreSettings, findings: &mut Findings) -> SyncSettings {
     let field = |pick: fn(&SyncFile) -> Option<&At<Duration>>| file.and_then(pick);
+    // Where the database tells of changes, polling finds only what it failed to tell, and every gateway asks one server.
+    let usual = match store {
+        StoreSettings::Postgres(store) if store.pooler == Pooler::None => SECOND,
+        StoreSettings::Postgres(_) | StoreSettings::Sqlite { .. } | StoreSettings::Memory => 100 * MS,
+    };
     SyncSettings {
-        poll_interval: span(field(|f| f.poll_interval.as_ref()), 100 * MS, 10 * MS..=10 * SECOND, findings),
+        poll_interval: span(field(|f| f.poll_interval.as_ref()), usual, 10 * MS..=10 * SECOND, findings),
         last_used_flush: span(field(|f| f.last_used_flush.as_ref()), 30 * SECOND, SECOND..=HOUR, findings),
     }
 }

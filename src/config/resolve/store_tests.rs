@@ -77,3 +77,17 @@ fn the_snapshot_lies_beside_the_database_file_unless_it_is_said_otherwise() {
         assert!(settings.snapshot.unwrap().ends_with("data/snapshot"), "{store}");
     }
 }
+
+#[test]
+fn it_is_asked_less_often_where_it_tells_of_changes() {
+    let interval = |store: &str, fields: &str| {
+        let loaded = load(&format!("{store}\n{fields}"));
+        loaded.settings.unwrap().sync.poll_interval
+    };
+    let (often, seldom) = (Duration::from_millis(100), Duration::from_secs(1));
+    assert_eq!(interval("{ driver: sqlite }", ""), often);
+    assert_eq!(interval("{ driver: postgres, url: \"${URL}\" }", ""), seldom);
+    assert_eq!(interval("{ driver: postgres, url: \"${URL}\", pooler: transaction }", ""), often);
+    let asked = "sync: { poll_interval: 20ms }";
+    assert_eq!(interval("{ driver: postgres, url: \"${URL}\" }", asked), Duration::from_millis(20));
+}
