@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::archive::Piece;
 use super::command::{Command, Effect, Note, Order, Origin};
 use super::error::StoreError;
 use crate::domain::{
@@ -55,9 +56,14 @@ pub trait KeyReader: Send + Sync {
     fn find_taken(&self, ids: Vec<KeyId>, hashes: Vec<KeyHash>) -> Answer<'_, Taken>;
     /// Those of these owners that there are, and how many keys each has.
     fn find_holdings(&self, owners: Vec<OwnerId>) -> Answer<'_, Vec<Holding>>;
+    /// Everything as it is at one moment, handed over in pieces as it is read, until the sink says that it wants no more.
+    fn copy_all<'a>(&'a self, sink: PieceSink<'a>) -> Answer<'a, ()>;
     /// What was answered to a request that may be repeated, as long as it is kept, and the revision it was done in.
     fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>>;
 }
+
+/// Who takes the pieces of a store; says whether there is any use in going on.
+pub type PieceSink<'a> = &'a mut (dyn FnMut(Piece) -> bool + Send);
 
 /// Changes records. When an answer arrives, the change is durable.
 ///

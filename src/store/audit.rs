@@ -30,6 +30,7 @@ pub(super) enum Action {
     ConfigReload,
     NodeForget,
     AuditForget,
+    StoreRestore,
 }
 
 impl Action {
@@ -66,6 +67,7 @@ impl Action {
             Self::ConfigReload => "config.reload",
             Self::NodeForget => "node.forget",
             Self::AuditForget => "audit.forget",
+            Self::StoreRestore => "store.restore",
         }
     }
 }

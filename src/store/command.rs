@@ -1,10 +1,12 @@
 //! What a write asks for, as a value: all stores apply the same commands, in a transaction or under a lock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::api::{Actor, Answer, RepeatName, Repeatable};
+use super::archive::Restoration;
 use super::audit::{Action, Difference};
 use super::error::StoreError;
 use crate::domain::{KeyId, KeyRecord, NodeId, OwnerId, OwnerRecord, Revision, RevisionToken, Timestamp};
@@ -79,11 +81,39 @@ pub enum Command {
         /// Only those older than this; an older one behind a younger one stays with it.
         retention: Duration,
     },
+    /// Put what a backup holds in place of everything. [`StoreError::NotEmpty`] where something would be lost that may not
+    /// be. What was revoked stays revoked, and every gateway takes it for another history.
+    Restore {
+        /// What, and whether it may take the place of what is there.
+        restoration: Arc<Restoration>,
+    },
     /// Note in the audit trail what happened elsewhere.
     Note {
         /// What happened.
         note: Note,
     },
+}
+
+impl Command {
+    /// The revision that the command makes behind this one.
+    pub(super) fn revision_behind(&self, newest: Revision) -> Revision {
+        match self {
+            // Entries of a trail that is taken over are not from the future.
+            Self::Restore { restoration } => newest.max(restoration.archive.stand.revision).next(),
+            Self::InsertKeys { .. }
+            | Self::ReplaceKey { .. }
+            | Self::Rotate { .. }
+            | Self::EndGrace { .. }
+            | Self::SetActive { .. }
+            | Self::Revoke { .. }
+            | Self::InsertOwner { .. }
+            | Self::ReplaceOwner { .. }
+            | Self::SetSuspended { .. }
+            | Self::Forget { .. }
+            | Self::ForgetAudit { .. }
+            | Self::Note { .. } => newest.next(),
+        }
+    }
 }
 
 /// Something that changed no record.
@@ -130,6 +160,8 @@ impl Note {
 
 /// The subject of what is done to the trail itself.
 pub(super) const AUDIT_SUBJECT: &str = "audit";
+/// The subject of what is done to all of it.
+pub(super) const STORE_SUBJECT: &str = "store";
 
 /// Where inserted keys come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

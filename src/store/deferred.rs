@@ -105,6 +105,10 @@ impl KeyReader for Deferred {
         ask!(self.reader.find_holdings(owners))
     }
 
+    fn copy_all<'a>(&'a self, sink: PieceSink<'a>) -> Answer<'a, ()> {
+        ask!(self.reader.copy_all(sink))
+    }
+
     fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>> {
         ask!(self.reader.find_repeatable(name, now))
     }

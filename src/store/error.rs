@@ -67,6 +67,13 @@ pub enum StoreError {
     LastOperator,
     /// The same was asked for before, and what was answered is kept.
     Repeated,
+    /// Something would be lost that may not be.
+    NotEmpty {
+        /// How many keys.
+        keys: u64,
+        /// How many owners.
+        owners: u64,
+    },
 }
 
 impl StoreError {
@@ -84,7 +91,8 @@ impl StoreError {
             | Self::Stale { .. }
             | Self::TooManyKeys { .. }
             | Self::LastOperator
-            | Self::Repeated => false,
+            | Self::Repeated
+            | Self::NotEmpty { .. } => false,
         }
     }
 
@@ -127,6 +135,11 @@ impl fmt::Display for StoreError {
                 "no other operator key (without owner, with the scope portcullis:keys) would be left; create one first",
             ),
             Self::Repeated => f.write_str("the same request was carried out before"),
+            Self::NotEmpty { keys, owners } => write!(
+                f,
+                "the store is not empty: it has {keys} keys, {owners} owners and a trail of what was done to them. Nothing \
+                 was changed. `portcullis store backup FILE` keeps what it has; --replace puts the backup in its place"
+            ),
         }
     }
 }
@@ -145,7 +158,8 @@ impl Error for StoreError {
             | Self::Stale { .. }
             | Self::TooManyKeys { .. }
             | Self::LastOperator
-            | Self::Repeated => None,
+            | Self::Repeated
+            | Self::NotEmpty { .. } => None,
         }
     }
 }

@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use super::SharedSeal;
 use super::api::{
     Actor, Answer, ChangeFeed, Changes, Holding, KeyFacts, KeyQuery, KeyReader, LoadBatch, MAX_CHANGED_KEYS,
-    MAX_FORGOTTEN_AT_ONCE, MAX_FORGOTTEN_ENTRIES_AT_ONCE, OwnerFacts, Page, Profile, QuotaBook, Removed, RepeatName,
-    Repeatable, Taken,
+    MAX_FORGOTTEN_AT_ONCE, MAX_FORGOTTEN_ENTRIES_AT_ONCE, OwnerFacts, Page, PieceSink, Profile, QuotaBook, Removed,
+    RepeatName, Repeatable, Taken,
 };
+use super::archive::{Held, Piece, Restoration, Stand, Survivors, TakenTrail, Trail, TrailFate, difference};
 use super::audit::{Action, Difference, Draft, Dropped};
-use super::command::{AUDIT_SUBJECT, Command, Commands, Effect, Note, Order, Origin, draw_token};
+use super::command::{AUDIT_SUBJECT, Command, Commands, Effect, Note, Order, Origin, STORE_SUBJECT, draw_token};
 use super::error::StoreError;
 use super::nodes::NodeReport;
 use super::seal::{AuditHead, AuditSeal};
@@ -178,7 +179,7 @@ impl State {
         if repeatable.as_ref().is_some_and(|(name, _)| self.repeatable.contains_key(name)) {
             return Err(StoreError::Repeated);
         }
-        let next = self.head.revision.next();
+        let next = command.revision_behind(self.head.revision);
         let act = Act { by: &by, now, next, seal };
         let effect = match command {
             Command::InsertKeys { records, origin } => self.insert_keys(records, origin, act)?,
@@ -192,6 +193,7 @@ impl State {
             Command::SetSuspended { id, suspended } => self.set_suspended(id, suspended, act),
             Command::Forget { before } => self.forget(before, act),
             Command::ForgetAudit { retention } => self.forget_audit(retention, act),
+            Command::Restore { restoration } => self.restore(&restoration, act)?,
             Command::Note { note } => self.note_elsewhere(note, act),
         };
         if let Some((name, repeatable)) = repeatable {
@@ -419,11 +421,70 @@ impl State {
         let Some(last) = rows.checked_sub(1).and_then(|last| self.trail.get(last)) else {
             return Effect::Unchanged(self.head.revision);
         };
-        let dropped = Dropped { last: head_at(last), last_at: last.at, retention };
+        let dropped = Dropped { last: last.head(), last_at: last.at, retention };
         self.note(Action::AuditForget, AUDIT_SUBJECT, &dropped.difference(), act);
         self.trail.drain(..rows);
         self.anchor = Some(dropped.anchor());
         Effect::Changed(act.next, rows as u64)
+    }
+
+    fn restore(&mut self, restoration: &Restoration, act: Act<'_>) -> Result<Effect, StoreError> {
+        let Restoration { archive, replace } = restoration;
+        let (keys, owners) = (self.keys.len() as u64, self.owners.len() as u64);
+        let held = Held { revision: self.head.revision, keys, owners };
+        let end = archive.trail_head().entry;
+        let at_the_backups_end = self.trail.iter().find(|entry| entry.entry == end).map(|entry| entry.head().mac);
+        let trail = Trail { head: self.trail_head(), anchor: self.anchor, at_the_backups_end };
+        if !replace && !held.is_nothing(&trail) {
+            return Err(StoreError::NotEmpty { keys, owners });
+        }
+        let revocation = |entry: &AuditEntry| Some((entry.subject.parse().ok()?, entry.at));
+        let revocations = self.trail.iter().filter(|entry| entry.action == Action::KeyRevoke.name());
+        let mut survivors = Survivors::new(
+            self.keys.values().filter(|record| record.revoked_at.is_some()).cloned().collect(),
+            revocations.filter_map(revocation),
+            self.removed.values().flatten().copied(),
+            act.now,
+        );
+        for id in survivors.asked_for(archive) {
+            self.keys.get(&id).into_iter().for_each(|record| survivors.learn(record.clone()));
+        }
+        let missing = survivors.owners_missing_in(archive);
+        let missing: Vec<OwnerRecord> = missing.iter().filter_map(|id| self.owners.get(id).cloned()).collect();
+        let strange = draw_token()?;
+        self.revisions.values_mut().for_each(|(token, _)| *token = strange);
+        self.repeatable.clear();
+        self.keys.clear();
+        self.by_hash.clear();
+        self.by_revision.clear();
+        self.owners.clear();
+        for owner in archive.owners.iter().chain(&missing) {
+            self.owners.insert(owner.id, OwnerRecord { revision: act.next, ..owner.clone() });
+        }
+        for record in &archive.keys {
+            if let Some(record) = survivors.settle(record) {
+                self.put_key(record, act.next);
+            }
+        }
+        for record in survivors.revoked() {
+            self.put_key(record.clone(), act.next);
+        }
+        let fate = TrailFate::of(&trail, archive);
+        match fate {
+            TrailFate::Kept => {}
+            TrailFate::Taken | TrailFate::Replaced => self.take_trail(&archive.taken_trail(), act),
+        }
+        let told = difference(restoration, held, &trail, fate, &survivors);
+        self.note(Action::StoreRestore, STORE_SUBJECT, &told, act);
+        Ok(Effect::Changed(act.next, archive.keys.len() as u64))
+    }
+
+    fn take_trail(&mut self, taken: &TakenTrail<'_>, act: Act<'_>) {
+        self.anchor = taken.anchor;
+        self.trail = taken.entries.iter().cloned().collect();
+        if let Some(dropped) = taken.dropped {
+            self.note(Action::AuditForget, AUDIT_SUBJECT, &dropped.difference(), act);
+        }
     }
 
     fn note_elsewhere(&mut self, note: Note, act: Act<'_>) -> Effect {
@@ -442,7 +503,7 @@ impl State {
 
     fn trail_head(&self) -> AuditHead {
         let dropped = || self.anchor.map(|anchor| anchor.last).unwrap_or_default();
-        self.trail.back().map_or_else(dropped, head_at)
+        self.trail.back().map_or_else(dropped, AuditEntry::head)
     }
 
     fn changes_since(&self, since: StoreHead) -> Changes {
@@ -474,11 +535,6 @@ impl State {
             head: self.head,
         }
     }
-}
-
-/// Where the trail ends with this entry.
-fn head_at(entry: &AuditEntry) -> AuditHead {
-    AuditHead { entry: entry.entry, mac: entry.sealed.as_ref().map(|sealed| sealed.mac).unwrap_or_default() }
 }
 
 impl AuditReader for MemoryStore {
@@ -598,6 +654,18 @@ impl KeyReader for MemoryStore {
                 Holding { owner: owner.clone(), keys }
             };
             Ok(owners.iter().filter_map(|id| state.owners.get(id)).map(holding).collect())
+        })
+    }
+
+    fn copy_all<'a>(&'a self, sink: PieceSink<'a>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            let stand = Stand { revision: state.head.revision, anchor: state.anchor };
+            let _wanted = sink(Piece::Stand(stand))
+                && sink(Piece::Owners(state.owners.values().cloned().collect()))
+                && sink(Piece::Keys(state.keys.values().cloned().collect()))
+                && sink(Piece::Entries(state.trail.iter().cloned().collect()));
+            Ok(())
         })
     }
 

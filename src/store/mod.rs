@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use crate::domain::Timestamp;
 
 mod api;
+mod archive;
 mod audit;
 mod columns;
 mod command;
@@ -32,6 +33,8 @@ mod usage;
 mod verify;
 
 #[cfg(test)]
+mod archive_contract_tests;
+#[cfg(test)]
 mod contract_tests;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -43,6 +46,9 @@ mod node_contract_tests;
 mod usage_contract_tests;
 
 pub use api::*;
+pub use archive::{
+    Archive, NotMade, NotRead, Piece, Proof, Restoration, Stand, Written, back_up, put_back, put_beside, read_archive,
+};
 pub use command::{Command, Effect, Note, Order, Origin};
 pub use deferred::Opening;
 pub use error::StoreError;

@@ -34,6 +34,17 @@ impl AuditSeal {
         !self.keys.is_empty()
     }
 
+    /// The name of the current key, and the mac that it makes of a backup with this digest; none without a key.
+    pub(super) fn seal_backup(&self, digest: &[u8; 32]) -> Option<(String, AuditMac)> {
+        self.keys.first().map(|(name, state)| (name.clone(), backup_mac(state, digest)))
+    }
+
+    /// Whether this is the mac that a key makes of a backup with this digest; `None` without the key.
+    pub(super) fn check_backup(&self, key: &str, digest: &[u8; 32], mac: AuditMac) -> Option<bool> {
+        let (_, state) = self.keys.iter().find(|(known, _)| known == key)?;
+        Some(backup_mac(state, digest) == mac)
+    }
+
     /// Seals a row behind the one with this mac.
     pub(super) fn close(&self, previous: AuditMac, row: &mut AuditEntry) {
         let key = self.keys.first();
@@ -64,6 +75,13 @@ fn mac_of(state: Option<&Hmac<Sha256>>, previous: AuditMac, row: &AuditEntry, ke
         Some(state) => state.clone().chain_update(&text).finalize().into_bytes().into(),
         None => Sha256::digest(&text).into(),
     })
+}
+
+/// Begins what no row begins with, so that none can be passed off as the other.
+const BACKUP: &[u8] = b"\x02portcullis backup";
+
+fn backup_mac(state: &Hmac<Sha256>, digest: &[u8; 32]) -> AuditMac {
+    AuditMac(state.clone().chain_update(BACKUP).chain_update(digest).finalize().into_bytes().into())
 }
 
 /// What a mac covers: the mac before it and every column, so that no two rows read the same. Numbers are eight bytes,

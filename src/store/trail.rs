@@ -20,7 +20,7 @@ pub struct AuditEntry {
     pub address: Option<String>,
     /// What was done: `key.create`, `owner.suspend`, ….
     pub action: String,
-    /// What it was done to: a key id, an owner id, `config` or `audit`.
+    /// What it was done to: a key id, an owner id, `config`, `audit` or `store`.
     pub subject: String,
     /// The fields that changed as they were, a JSON object; none where there was nothing.
     pub before: Option<String>,
@@ -28,6 +28,13 @@ pub struct AuditEntry {
     pub after: Option<String>,
     /// Its place in the chain; none for entries from before there was one.
     pub sealed: Option<Sealed>,
+}
+
+impl AuditEntry {
+    /// Where a trail ends with this entry.
+    pub(super) fn head(&self) -> AuditHead {
+        AuditHead { entry: self.entry, mac: self.sealed.as_ref().map(|sealed| sealed.mac).unwrap_or_default() }
+    }
 }
 
 /// Reads the audit trail. Never on the request path.

@@ -63,7 +63,7 @@ struct FilterArgs {
     /// Only this action: key.create, owner.suspend, …; key.* for all of a kind
     #[arg(long)]
     action: Option<String>,
-    /// Only of this subject: the id of a key or an owner, config or audit
+    /// Only of this subject: the id of a key or an owner, config, audit or store
     #[arg(long, value_name = "ID")]
     subject: Option<String>,
 }

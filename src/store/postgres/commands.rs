@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::fault::Fault;
 use super::insert;
 use super::lookups::find_owner;
+use super::restore;
 use super::rows::{self, bytes32, get, number, owner_uuid, records, uuid};
 use super::session::{Session, Sql};
 use super::trail;
@@ -49,6 +50,7 @@ pub(super) async fn apply(
         Command::SetSuspended { id, suspended } => write.set_suspended(*id, *suspended).await?,
         Command::Forget { before } => write.forget(*before, newest).await?,
         Command::ForgetAudit { retention } => write.forget_audit(*retention, newest).await?,
+        Command::Restore { restoration } => restore::restore(&mut write, restoration, newest).await?,
         Command::Note { note } => write.note_elsewhere(note).await?,
     };
     write.flush_entries().await?;
@@ -212,6 +214,13 @@ impl Write<'_> {
     }
 
     async fn insert_owner(&mut self, record: &OwnerRecord) -> Result<Effect, Fault> {
+        self.write_owner(record).await?;
+        self.note(Action::OwnerCreate, &record.id.to_string(), &Difference::new_owner(record)).await?;
+        Ok(Effect::Changed(self.next, 1))
+    }
+
+    /// Adds an owner, stamped with the next revision.
+    pub(super) async fn write_owner(&mut self, record: &OwnerRecord) -> Result<(), Fault> {
         const INSERT: Sql = Sql::new(
             "INSERT INTO portcullis.owners (id, name, suspended, created_at, metadata, revision, terms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
@@ -235,8 +244,7 @@ impl Write<'_> {
         if inserted == 0 {
             return Err(StoreError::Duplicate { index: 0 }.into());
         }
-        self.note(Action::OwnerCreate, &record.id.to_string(), &Difference::new_owner(record)).await?;
-        Ok(Effect::Changed(self.next, 1))
+        Ok(())
     }
 
     async fn replace_owner(&mut self, record: &OwnerRecord) -> Result<Effect, Fault> {

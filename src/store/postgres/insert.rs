@@ -158,7 +158,8 @@ const TYPES: &[Type] = &[
     Type::BOOL_ARRAY,
 ];
 
-async fn insert_some(
+/// Adds keys, stamped with the next revision; whether they may be there is not looked at.
+pub(super) async fn insert_some(
     write: &mut Write<'_>,
     records: &[KeyRecord],
     profiles: &mut HashMap<Profile, i64>,

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 use super::SharedSeal;
 use super::api::{
-    Answer, ChangeFeed, Changes, Holding, KeyQuery, KeyReader, LoadBatch, Page, QuotaBook, RepeatName, Repeatable,
-    Taken,
+    Answer, ChangeFeed, Changes, Holding, KeyQuery, KeyReader, LoadBatch, Page, PieceSink, QuotaBook, RepeatName,
+    Repeatable, Taken,
 };
 use super::command::{Commands, Effect, Order};
 use super::error::StoreError;
@@ -43,6 +43,7 @@ mod lookups;
 mod migrate;
 mod nodes;
 mod pool;
+mod restore;
 mod rows;
 mod session;
 mod tls;
@@ -268,6 +269,23 @@ impl KeyReader for PostgresStore {
 
     fn find_holdings(&self, owners: Vec<OwnerId>) -> Answer<'_, Vec<Holding>> {
         self.read("looking up owners", move |session| Box::pin(lookups::holdings(session, owners.clone())))
+    }
+
+    fn copy_all<'a>(&'a self, sink: PieceSink<'a>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let (pieces, mut arriving) = mpsc::channel(LOAD_AHEAD);
+            let copy =
+                self.read("copying the store", move |session| Box::pin(restore::copy_all(session, pieces.clone())));
+            let hand_over = async move {
+                while let Some(piece) = arriving.recv().await {
+                    if !sink(piece) {
+                        return;
+                    }
+                }
+            };
+            let (copied, ()) = tokio::join!(copy, hand_over);
+            copied
+        })
     }
 
     fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>> {

@@ -6,8 +6,9 @@ use tokio_postgres::types::Type;
 use super::fault::{Fault, is_conversion};
 use super::rows::{bytes32, get, number, revision};
 use super::session::{Session, Sql};
-use crate::domain::Timestamp;
+use crate::domain::{KeyId, Timestamp};
 use crate::store::api::Page;
+use crate::store::audit::Action;
 use crate::store::columns::rows as row_bound;
 use crate::store::seal::{AuditHead, AuditMac, AuditSeal, Sealed};
 use crate::store::trail::{Anchor, AuditEntry, AuditExtent, AuditOrder, AuditQuery};
@@ -19,6 +20,10 @@ macro_rules! columns {
         "entry, revision, at, actor, address, action, subject, before, after, mac, sealed_with"
     };
 }
+
+/// Declares the cursor `walk` over all entries, the oldest first.
+pub(super) const DECLARE_WALK: &str =
+    concat!("DECLARE walk NO SCROLL CURSOR FOR SELECT ", columns!(), " FROM portcullis.audit ORDER BY entry");
 
 /// Rows that are written, or walked along, at a time.
 pub(super) const AT_ONCE: usize = 1_000;
@@ -93,13 +98,15 @@ fn read_number(row: &Row) -> Result<u64, Fault> {
     u64::try_from(entry).map_err(|_| Fault::Odd(format!("{entry} is no number of an entry")))
 }
 
-async fn read_anchor(session: &mut Session) -> Result<Option<Anchor>, Fault> {
+/// What is remembered of entries that were dropped.
+pub(super) async fn read_anchor(session: &mut Session) -> Result<Option<Anchor>, Fault> {
     const FIND: Sql = Sql::new("SELECT entry, at, mac FROM portcullis.audit_anchor", &[]);
     let row = session.row(&FIND, &[]).await?;
     row.map(|row| Ok(Anchor { last: read_link(&row, 2)?, at: Timestamp::from_unix_ms(get(&row, 1)?) })).transpose()
 }
 
-fn read_entry(row: &Row) -> Result<AuditEntry, Fault> {
+/// A row of `columns!`.
+pub(super) fn read_entry(row: &Row) -> Result<AuditEntry, Fault> {
     Ok(AuditEntry {
         entry: read_number(row)?,
         revision: revision(row, 1)?,
@@ -112,6 +119,25 @@ fn read_entry(row: &Row) -> Result<AuditEntry, Fault> {
         after: get(row, 8)?,
         sealed: Some(Sealed { mac: AuditMac::from_bytes(bytes32(row, 9)?), key: get(row, 10)? }),
     })
+}
+
+/// The mac of the entry with this number; nothing where there is no such entry.
+pub(super) async fn read_mac(session: &mut Session, entry: u64) -> Result<Option<AuditMac>, Fault> {
+    const FIND: Sql = Sql::new("SELECT mac FROM portcullis.audit WHERE entry = $1", &[Type::INT8]);
+    let row = session.row(&FIND, &[&entry.cast_signed()]).await?;
+    row.map(|row| bytes32(&row, 0).map(AuditMac::from_bytes)).transpose()
+}
+
+/// When each key was revoked, as far as the trail reaches.
+pub(super) async fn read_revocations(session: &mut Session) -> Result<Vec<(KeyId, Timestamp)>, Fault> {
+    const FIND: Sql = Sql::new("SELECT subject, at FROM portcullis.audit WHERE action = $1", &[Type::TEXT]);
+    let mut revocations = Vec::new();
+    for row in session.rows(&FIND, &[&Action::KeyRevoke.name()]).await? {
+        let at = Timestamp::from_unix_ms(get(&row, 1)?);
+        // What names no key revokes none.
+        revocations.extend(get::<&str>(&row, 0)?.parse().ok().map(|id: KeyId| (id, at)));
+    }
+    Ok(revocations)
 }
 
 macro_rules! list {
@@ -176,9 +202,7 @@ pub(super) async fn verify(
 ) -> Result<Verification, Fault> {
     session.begin_snapshot().await?;
     let mut verifier = Verifier::new(seal, read_anchor(session).await?, noted);
-    session
-        .run(concat!("DECLARE walk NO SCROLL CURSOR FOR SELECT ", columns!(), " FROM portcullis.audit ORDER BY entry"))
-        .await?;
+    session.run(DECLARE_WALK).await?;
     'walk: loop {
         let rows = session.rows_once(&format!("FETCH {AT_ONCE} FROM walk")).await?;
         for row in &rows {

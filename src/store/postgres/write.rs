@@ -26,9 +26,10 @@ pub(super) async fn write(
     let token = draw_token()?;
     session.begin().await?;
     let newest = lock_head(session).await?;
-    let effect = commands::apply(session, order, newest, newest.next(), seal).await?;
+    let next = order.command.revision_behind(newest);
+    let effect = commands::apply(session, order, newest, next, seal).await?;
     let head = match effect {
-        Effect::Changed(..) => Some(StoreHead { revision: newest.next(), token }),
+        Effect::Changed(..) => Some(StoreHead { revision: next, token }),
         Effect::NotFound | Effect::Unchanged(_) => None,
     };
     if let Some(head) = head {

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::{Fault, is_duplicate};
 use super::lookups;
+use super::restore;
 use super::rows::{self, Names};
 use super::trail;
 use super::writer::{number, revision_of};
@@ -25,7 +26,21 @@ const MANY: usize = 1_000;
 
 /// Whether an order is so large that it should have a transaction of its own.
 pub(super) fn goes_alone(order: &Order) -> bool {
-    matches!(&order.command, Command::InsertKeys { records, .. } if records.len() >= MANY)
+    match &order.command {
+        Command::InsertKeys { records, .. } => records.len() >= MANY,
+        Command::Restore { .. } => true,
+        Command::ReplaceKey { .. }
+        | Command::Rotate { .. }
+        | Command::EndGrace { .. }
+        | Command::SetActive { .. }
+        | Command::Revoke { .. }
+        | Command::InsertOwner { .. }
+        | Command::ReplaceOwner { .. }
+        | Command::SetSuspended { .. }
+        | Command::Forget { .. }
+        | Command::ForgetAudit { .. }
+        | Command::Note { .. } => false,
+    }
 }
 
 /// Applies `order`; whatever changes is stamped with `next`. `newest` is the revision before this transaction.
@@ -53,14 +68,16 @@ pub(super) fn apply(
         Command::SetSuspended { id, suspended } => write.set_suspended(*id, *suspended),
         Command::Forget { before } => write.forget(*before, newest),
         Command::ForgetAudit { retention } => write.forget_audit(*retention, newest),
+        Command::Restore { restoration } => write.with_a_large_cache(|| restore::restore(&write, restoration, newest)),
         Command::Note { note } => write.note_elsewhere(note),
     }
 }
 
-struct Write<'a> {
-    connection: &'a Connection,
-    order: &'a Order,
-    next: Revision,
+/// An order under way.
+pub(super) struct Write<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) order: &'a Order,
+    pub(super) next: Revision,
     seal: &'a AuditSeal,
     /// Where the audit trail ends, once this order has looked. Nobody else writes meanwhile: the transaction is ours.
     trail: Cell<Option<AuditHead>>,
@@ -68,15 +85,20 @@ struct Write<'a> {
 
 impl Write<'_> {
     fn insert_keys(&self, records: &[KeyRecord], origin: Origin) -> Result<Effect, Fault> {
-        let many = records.len() >= MANY;
-        if many {
-            self.connection.execute_batch("PRAGMA cache_size = -65536")?;
+        if records.len() >= MANY {
+            self.with_a_large_cache(|| self.insert_each(records, origin))?;
+        } else {
+            self.insert_each(records, origin)?;
         }
-        let inserted = self.insert_each(records, origin);
-        if many {
-            self.connection.execute_batch("PRAGMA cache_size = -2000; PRAGMA shrink_memory")?;
-        }
-        inserted.map(|()| Effect::Changed(self.next, records.len() as u64))
+        Ok(Effect::Changed(self.next, records.len() as u64))
+    }
+
+    /// Does something for which the usual cache is too small.
+    pub(super) fn with_a_large_cache<T>(&self, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        self.connection.execute_batch("PRAGMA cache_size = -65536")?;
+        let done = work();
+        self.connection.execute_batch("PRAGMA cache_size = -2000; PRAGMA shrink_memory")?;
+        done
     }
 
     fn insert_each(&self, records: &[KeyRecord], origin: Origin) -> Result<(), Fault> {
@@ -124,7 +146,13 @@ impl Write<'_> {
         Ok(Some((most.saturating_sub(has), most)))
     }
 
-    fn insert_key(&self, record: &KeyRecord, index: usize, interned: &mut Interned<'_>) -> Result<(), Fault> {
+    /// Adds a key, stamped with the next revision.
+    pub(super) fn insert_key(
+        &self,
+        record: &KeyRecord,
+        index: usize,
+        interned: &mut Interned<'_>,
+    ) -> Result<(), Fault> {
         match self.write_key(rows::INSERT_KEY, record, index, interned) {
             Err(Fault::Sqlite(error)) if is_duplicate(&error) => Err(StoreError::Duplicate { index }.into()),
             result => result,
@@ -173,7 +201,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn read_key(&self, id: KeyId) -> Result<Option<KeyRecord>, Fault> {
+    pub(super) fn read_key(&self, id: KeyId) -> Result<Option<KeyRecord>, Fault> {
         super::read_key(self.connection, &mut Names::new(self.connection), id)
     }
 
@@ -314,6 +342,13 @@ impl Write<'_> {
     }
 
     fn insert_owner(&self, record: &OwnerRecord) -> Result<Effect, Fault> {
+        self.write_owner(record)?;
+        self.note(Action::OwnerCreate, &record.id.to_string(), &Difference::new_owner(record))?;
+        Ok(Effect::Changed(self.next, 1))
+    }
+
+    /// Adds an owner, stamped with the next revision.
+    pub(super) fn write_owner(&self, record: &OwnerRecord) -> Result<(), Fault> {
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO owners (id, name, suspended, created_at, metadata, revision, terms) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -328,11 +363,10 @@ impl Write<'_> {
             Terms::text_of(record)?,
         ]);
         match inserted {
-            Ok(_) => self.note(Action::OwnerCreate, &record.id.to_string(), &Difference::new_owner(record))?,
-            Err(error) if is_duplicate(&error) => return Err(StoreError::Duplicate { index: 0 }.into()),
-            Err(error) => return Err(error.into()),
+            Ok(_) => Ok(()),
+            Err(error) if is_duplicate(&error) => Err(StoreError::Duplicate { index: 0 }.into()),
+            Err(error) => Err(error.into()),
         }
-        Ok(Effect::Changed(self.next, 1))
     }
 
     fn replace_owner(&self, record: &OwnerRecord) -> Result<Effect, Fault> {
@@ -438,7 +472,7 @@ impl Write<'_> {
     }
 
     /// Writes the audit row of what was just done.
-    fn note(&self, action: Action, subject: &str, difference: &Difference) -> Result<(), Fault> {
+    pub(super) fn note(&self, action: Action, subject: &str, difference: &Difference) -> Result<(), Fault> {
         let head = match self.trail.get() {
             Some(head) => head,
             None => trail::read_head(self.connection)?,
@@ -460,7 +494,7 @@ impl Write<'_> {
 type Forgettable = (i64, [u8; 16], [u8; 32], i64);
 
 /// Row numbers of shared values, found or made once for each command.
-struct Interned<'a> {
+pub(super) struct Interned<'a> {
     connection: &'a Connection,
     profiles: HashMap<(String, String), i64>,
     environments: HashMap<String, i64>,
@@ -468,7 +502,7 @@ struct Interned<'a> {
 }
 
 impl<'a> Interned<'a> {
-    fn new(connection: &'a Connection) -> Self {
+    pub(super) fn new(connection: &'a Connection) -> Self {
         Self { connection, profiles: HashMap::new(), environments: HashMap::new(), bounds: HashMap::new() }
     }
 

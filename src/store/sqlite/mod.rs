@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::SharedSeal;
 use super::api::{
-    Answer, ChangeFeed, Changes, Holding, KeyQuery, KeyReader, LoadBatch, Page, QuotaBook, RepeatName, Repeatable,
-    Taken,
+    Answer, ChangeFeed, Changes, Holding, KeyQuery, KeyReader, LoadBatch, Page, PieceSink, QuotaBook, RepeatName,
+    Repeatable, Taken,
 };
+use super::archive::Piece;
 use super::columns::{kind_number, state_number};
 use super::command::{Commands, Effect, Order};
 use super::error::StoreError;
@@ -35,6 +36,7 @@ mod feed;
 mod lookups;
 mod migrate;
 mod nodes;
+mod restore;
 mod rows;
 mod seat;
 mod trail;
@@ -165,6 +167,25 @@ impl KeyReader for SqliteStore {
 
     fn find_holdings(&self, owners: Vec<OwnerId>) -> Answer<'_, Vec<Holding>> {
         Box::pin(lookups::find_holdings(&self.readers, owners))
+    }
+
+    fn copy_all<'a>(&'a self, sink: PieceSink<'a>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let (pieces, mut arriving) = mpsc::channel(LOAD_AHEAD);
+            let copy = self.readers.ask("copying the store", move |open| restore::copy_all(open, &pieces));
+            let hand_over = async move {
+                while let Some(mut piece) = arriving.recv().await {
+                    if let Piece::Keys(records) = &mut piece {
+                        self.usage.fill_in(records).await;
+                    }
+                    if !sink(piece) {
+                        return;
+                    }
+                }
+            };
+            let (copied, ()) = tokio::join!(copy, hand_over);
+            copied
+        })
     }
 
     fn find_repeatable(&self, name: RepeatName, now: Timestamp) -> Answer<'_, Option<(Repeatable, Revision)>> {

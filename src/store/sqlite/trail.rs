@@ -5,14 +5,16 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use super::fault::{Fault, is_conversion};
 use super::seat::Open;
 use super::writer::{number, revision_of};
-use crate::domain::Timestamp;
+use crate::domain::{KeyId, Timestamp};
 use crate::store::api::Page;
+use crate::store::audit::Action;
 use crate::store::seal::{AuditHead, AuditMac, AuditSeal, Sealed};
 use crate::store::trail::{Anchor, AuditEntry, AuditExtent, AuditOrder, AuditQuery};
 use crate::store::verify::{Verification, Verifier, Walk};
 
 /// The columns of [`read_entry`].
-const COLUMNS: &str = "entry, revision, at, actor, address, action, subject, before, after, mac, sealed_with";
+pub(super) const COLUMNS: &str =
+    "entry, revision, at, actor, address, action, subject, before, after, mac, sealed_with";
 
 /// Appends a row; returns where the trail ends now.
 pub(super) fn insert(connection: &Connection, row: &AuditEntry) -> Result<AuditHead, Fault> {
@@ -48,7 +50,7 @@ pub(super) fn read_head(connection: &Connection) -> Result<AuditHead, Fault> {
 
 /// The number in the first column, and the mac in this one.
 fn read_link(row: &Row<'_>, mac: usize) -> rusqlite::Result<AuditHead> {
-    Ok(AuditHead { entry: read_number(row)?, mac: read_mac(row, mac)?.unwrap_or_default() })
+    Ok(AuditHead { entry: read_number(row)?, mac: mac_in(row, mac)?.unwrap_or_default() })
 }
 
 /// The number of an entry, in the first column.
@@ -57,18 +59,20 @@ fn read_number(row: &Row<'_>) -> rusqlite::Result<u64> {
     u64::try_from(entry).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, entry))
 }
 
-fn read_mac(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<AuditMac>> {
+fn mac_in(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<AuditMac>> {
     Ok(row.get::<_, Option<[u8; 32]>>(column)?.map(AuditMac::from_bytes))
 }
 
-fn read_anchor(connection: &Connection) -> Result<Option<Anchor>, Fault> {
+/// What is remembered of entries that were dropped.
+pub(super) fn read_anchor(connection: &Connection) -> Result<Option<Anchor>, Fault> {
     let mut find = connection.prepare_cached("SELECT entry, at, mac FROM audit_anchor")?;
     let found =
         find.query_row([], |row| Ok(Anchor { last: read_link(row, 2)?, at: Timestamp::from_unix_ms(row.get(1)?) }));
     Ok(found.optional()?)
 }
 
-fn read_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
+/// A row of [`COLUMNS`].
+pub(super) fn read_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
     let key: Option<String> = row.get(10)?;
     Ok(AuditEntry {
         entry: read_number(row)?,
@@ -80,8 +84,29 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
         subject: row.get(6)?,
         before: row.get(7)?,
         after: row.get(8)?,
-        sealed: read_mac(row, 9)?.map(|mac| Sealed { mac, key }),
+        sealed: mac_in(row, 9)?.map(|mac| Sealed { mac, key }),
     })
+}
+
+/// The mac of the entry with this number, zeros where it has none; nothing where there is no such entry.
+pub(super) fn read_mac(connection: &Connection, entry: u64) -> Result<Option<AuditMac>, Fault> {
+    let mut find = connection.prepare_cached("SELECT entry, mac FROM audit WHERE entry = ?1")?;
+    Ok(find.query_row([entry.cast_signed()], |row| read_link(row, 1)).optional()?.map(|head| head.mac))
+}
+
+/// When each key was revoked, as far as the trail reaches.
+pub(super) fn read_revocations(connection: &Connection) -> Result<Vec<(KeyId, Timestamp)>, Fault> {
+    let mut select = connection.prepare("SELECT subject, at FROM audit WHERE action = ?1")?;
+    let found = select.query_map([Action::KeyRevoke.name()], |row| {
+        Ok((row.get::<_, String>(0)?, Timestamp::from_unix_ms(row.get(1)?)))
+    })?;
+    let mut revocations = Vec::new();
+    for row in found {
+        let (subject, at) = row?;
+        // What names no key revokes none.
+        revocations.extend(subject.parse().ok().map(|id: KeyId| (id, at)));
+    }
+    Ok(revocations)
 }
 
 /// A page of the trail.

@@ -129,6 +129,8 @@ pub(super) fn transact(
 ) -> Result<(Vec<Answered>, Option<StoreHead>), Fault> {
     let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let newest = read_head(&transaction)?.revision;
+    // Whatever goes on from somewhere else has no company.
+    let next = orders.first().map_or(newest.next(), |order| order.command.revision_behind(newest));
     let mut answers = Vec::with_capacity(orders.len());
     let mut changed_at = None;
     // A single order needs none: what it leaves goes with the transaction. Within a savepoint SQLite keeps a copy of every
@@ -139,7 +141,7 @@ pub(super) fn transact(
             transaction.execute_batch("SAVEPOINT one_order")?;
         }
         // What an earlier order of this transaction changed counts as this revision already.
-        let answer = match commands::apply(&transaction, order, newest, newest.next(), seal) {
+        let answer = match commands::apply(&transaction, order, newest, next, seal) {
             Ok(effect) => Ok(effect),
             Err(Fault::Told(refusal)) if !refusal.is_trouble() => {
                 if !has_company {
@@ -161,7 +163,7 @@ pub(super) fn transact(
     }
     let mut head = None;
     if let Some(at) = changed_at {
-        let next = StoreHead { revision: newest.next(), token };
+        let next = StoreHead { revision: next, token };
         let mut insert =
             transaction.prepare_cached("INSERT INTO revisions (revision, token, at) VALUES (?1, ?2, ?3)")?;
         insert.execute(params![number(next.revision), token.0.cast_signed(), at.unix_ms()])?;
