@@ -44,7 +44,17 @@ fn patience(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// [`Failure::Incomplete`] where not every gateway enforces it.
 pub(super) fn tell(registry: &dyn Registry, console: &mut Console<'_>) -> Result<(), Failure> {
-    let Some(fleet) = registry.fleet()? else { return Ok(()) };
+    match registry.fleet()? {
+        Some(fleet) => tell_answer(&fleet, console),
+        None => Ok(()),
+    }
+}
+
+/// Says how far the fleet is, by its answer.
+///
+/// # Errors
+/// As [`tell`].
+pub(super) fn tell_answer(fleet: &Value, console: &mut Console<'_>) -> Result<(), Failure> {
     let acknowledged = fleet["acknowledged"].as_array().map_or(0, Vec::len);
     if fleet["complete"] == true {
         let nodes = match acknowledged {
@@ -55,7 +65,7 @@ pub(super) fn tell(registry: &dyn Registry, console: &mut Console<'_>) -> Result
         writeln!(console.talk, "{nodes}")?;
         return Ok(());
     }
-    Err(Failure::Incomplete(unfinished(&fleet, acknowledged)))
+    Err(Failure::Incomplete(unfinished(fleet, acknowledged)))
 }
 
 fn unfinished(fleet: &Value, acknowledged: usize) -> String {

@@ -29,6 +29,7 @@ mod routes;
 mod run;
 mod schema;
 mod site;
+mod store;
 mod usage;
 mod vault;
 mod version;
@@ -84,6 +85,9 @@ enum Verb {
     Routes(routes::RoutesVerb),
     /// List the gateways that enforce keys, and how far behind the store each is
     Nodes(nodes::NodesLine),
+    /// Back everything that the store holds up, or put it back, while gateways run
+    #[command(subcommand)]
+    Store(store::StoreVerb),
     /// Look at the schema of the store, or bring it up to date
     Migrate(migrate::MigrateLine),
     /// Show the configuration
@@ -145,6 +149,7 @@ fn answer(line: CommandLine, console: &mut Console<'_>) -> Result<(), Failure> {
         Verb::Audit(line) => audit::run(config, line, console),
         Verb::Routes(verb) => routes::run(config, verb, console),
         Verb::Nodes(line) => nodes::run(config, line, console),
+        Verb::Store(verb) => store::run(config, verb, console),
         Verb::Migrate(line) => migrate::run(config, line, console),
         Verb::Config(verb) => config_show::run(config, verb, console),
         Verb::Schema => schema::run(console),

@@ -46,6 +46,11 @@ impl Vault {
         Ok(self.runtime.block_on(question(&self.store))?)
     }
 
+    /// Waits for anything.
+    pub(super) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     /// The store itself.
     pub(super) fn store(&self) -> &Store {
         &self.store

@@ -1,6 +1,7 @@
 //! Gateways on a PostgreSQL database: what they share, and what happens when it is away.
 
 mod absence;
+mod backup;
 mod crash;
 mod fleet;
 mod load;
