@@ -15,6 +15,7 @@ mod explain;
 mod failure;
 mod findings;
 mod fleet;
+mod health;
 mod init;
 mod keys;
 mod local;
@@ -83,6 +84,8 @@ enum Verb {
     /// List the rules that hold, or test them against expectations
     #[command(subcommand)]
     Routes(routes::RoutesVerb),
+    /// Ask the running gateway whether it is ready; ends with 0 or 1, for health checks of containers
+    Health(health::HealthArgs),
     /// List the gateways that enforce keys, and how far behind the store each is
     Nodes(nodes::NodesLine),
     /// Back everything that the store holds up, or put it back, while gateways run
@@ -148,6 +151,7 @@ fn answer(line: CommandLine, console: &mut Console<'_>) -> Result<(), Failure> {
         Verb::Usage(line) => usage::run(config, line, console),
         Verb::Audit(line) => audit::run(config, line, console),
         Verb::Routes(verb) => routes::run(config, verb, console),
+        Verb::Health(args) => health::run(config, &args, console),
         Verb::Nodes(line) => nodes::run(config, line, console),
         Verb::Store(verb) => store::run(config, verb, console),
         Verb::Migrate(line) => migrate::run(config, line, console),

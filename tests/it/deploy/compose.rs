@@ -79,6 +79,18 @@ fn gateways_of_compose_files_agree_with_their_configurations() {
 }
 
 #[test]
+fn the_images_health_check_reads_the_configuration_that_the_image_runs_with() {
+    let image = text("deploy/Dockerfile").replace("\\\n", " ");
+    let list = |line: &str| -> Vec<String> { serde_json::from_str(&line[line.find('[').unwrap()..]).unwrap() };
+    let line = |word: &str| list(image.lines().find(|line| line.starts_with(word)).unwrap());
+    let (program, run, asked) = (line("ENTRYPOINT"), line("CMD"), line("HEALTHCHECK"));
+    assert_eq!(run[0], "run");
+    assert_eq!(asked, [&program[..], &["health".to_owned()], &run[1..]].concat());
+    // What only takes steps of the schema listens nowhere.
+    assert_eq!(document(FILES[1])["services"]["migrate"]["healthcheck"]["disable"], true);
+}
+
+#[test]
 fn only_the_balancer_of_the_fleet_is_published_and_the_database_reaches_nobody() {
     let compose = document(FILES[1]);
     let published: Vec<_> =
