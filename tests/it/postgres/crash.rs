@@ -13,7 +13,7 @@ use crate::besieged::scaled;
 
 /// What was said about a change.
 enum Said {
-    Done(Response),
+    Done(Box<Response>),
     /// Nothing was changed.
     Refused,
     /// Nobody can know.
@@ -23,7 +23,7 @@ enum Said {
 fn said(answer: Response) -> Said {
     match answer.status {
         // 202: done, and not heard of by this gateway itself, as the database is away.
-        200..=202 => Said::Done(answer),
+        200..=202 => Said::Done(Box::new(answer)),
         503 if answer.json()["code"] == "store_unavailable" => Said::Refused,
         503 if answer.json()["code"] == "outcome_unknown" => Said::Unknown,
         _ => panic!("{answer:?}"),
