@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use portcullis_testkit::{Connection, Gateway, Key, patient};
 
+use crate::figures::{self, mebibytes};
+
 /// How often each neighbour asks.
 const PACE: Duration = Duration::from_millis(4);
 
@@ -27,12 +29,17 @@ pub struct Noticed {
 impl Noticed {
     /// They were all served but for one in a thousand, and the gateway grew by no more than this.
     #[track_caller]
-    pub fn holds(&self, most_grown: u64) {
+    pub fn holds(&self, attack: &str, most_grown: u64) {
         let asked = self.served + self.failed.len();
         let Self { served, failed, p99, grown } = self;
+        let (is_served, is_bounded) = (*served > 0 && failed.len() * 1000 <= asked, *grown <= most_grown);
+        let share = format!("{:.3} % of {asked}", *served as f64 * 100.0 / asked as f64);
+        figures::note(attack, "others served", share, ">= 99.9 %", is_served);
+        figures::note(attack, "their p99", format!("{:.1} ms", p99.as_secs_f64() * 1e3), "", true);
+        figures::note(attack, "growth", mebibytes(*grown), &format!("<= {}", mebibytes(most_grown)), is_bounded);
         let said = format!("{served} of {asked} were served, p99 {p99:?}; it grew by {grown} bytes; {failed:#?}");
-        assert!(*served > 0 && failed.len() * 1000 <= asked, "others were not served: {said}");
-        assert!(*grown <= most_grown, "it grew by more than {most_grown} bytes: {said}");
+        assert!(is_served, "{attack}: others were not served: {said}");
+        assert!(is_bounded, "{attack}: it grew by more than {most_grown} bytes: {said}");
     }
 }
 

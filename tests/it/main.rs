@@ -27,6 +27,7 @@ mod deploy;
 mod descriptors;
 mod dev;
 mod dripping;
+mod figures;
 mod gate;
 mod health;
 mod key_pages;

@@ -1,4 +1,6 @@
 //! Reloading: all or nothing, said out loud, and nobody notices who is not concerned.
+//!
+//! `PORTCULLIS_TEST_RELOADS` says how many there are under load (default 20).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,6 +8,8 @@ use std::time::Duration;
 
 use portcullis_testkit::{Answer, Call, Connection, Gateway, Origin, eventually};
 
+use crate::besieged::scaled;
+use crate::figures;
 use crate::scene::{self, shop_config};
 
 const MORE: &str = "  - { path: /new, upstream: shop, auth: none }\n";
@@ -177,9 +181,11 @@ async fn requests_under_way_finish_by_the_rules_they_began_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_reloads_under_load_fail_no_request_and_decide_none_wrongly() {
+async fn reloads_under_load_fail_no_request_and_decide_none_wrongly() {
+    let rounds = scaled("PORTCULLIS_TEST_RELOADS", 20);
     let (gateway, origin) = scene::shop_with("", "logging: { format: json, access: { enabled: false } }").await;
     let gateway = Arc::new(gateway);
+    let begun = std::time::Instant::now();
     let reader = gateway.key("reader", "read:orders").await;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(AtomicUsize::new(0));
@@ -211,7 +217,7 @@ async fn twenty_reloads_under_load_fail_no_request_and_decide_none_wrongly() {
             })
         })
         .collect();
-    for round in 0..20 {
+    for round in 0..rounds {
         let extra = format!("  - {{ path: /round/{round}, upstream: shop, auth: none }}\n");
         let before = asked.load(Ordering::SeqCst);
         assert!(
@@ -223,10 +229,16 @@ async fn twenty_reloads_under_load_fail_no_request_and_decide_none_wrongly() {
         origin.forget();
     }
     stop.store(true, Ordering::SeqCst);
+    let mut wrong = Vec::new();
     for task in load {
-        let wrong = task.await.unwrap();
-        assert!(wrong.is_empty(), "{wrong:#?}");
+        wrong.extend(task.await.unwrap());
     }
+    let asked = asked.load(Ordering::SeqCst);
+    let load = format!("{asked}, {:.0}/s", asked as f64 / begun.elapsed().as_secs_f64());
+    let attack = format!("{rounds} reloads under load");
+    figures::note(&attack, "requests", load, "", true);
+    figures::note(&attack, "failed or decided wrongly", wrong.len(), "0", wrong.is_empty());
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,9 +33,10 @@ routes:
   - { path: "/open/**", name: open, upstream: shop, auth: none }
 "#;
 
-/// A configuration text for the executable.
+/// A configuration text for the executable, or for the one that `PORTCULLIS_TEST_BINARY` names: figures are taken of the
+/// one that is released.
 pub fn site(config: &str) -> SiteBuilder {
-    Site::with(BINARY).config(config)
+    Site::with(std::env::var_os("PORTCULLIS_TEST_BINARY").unwrap_or_else(|| BINARY.into())).config(config)
 }
 
 /// The shop's configuration with more routes and more sections.

@@ -1,8 +1,11 @@
 //! Floods of HTTP/2 frames: each ends the connection it comes over or is worth nothing, and costs nobody else anything.
 //!
-//! `PORTCULLIS_TEST_RESETS` says how many streams are reset (default 100000).
+//! `PORTCULLIS_TEST_RESETS` says how many streams are reset (default 100000), `PORTCULLIS_TEST_FLOOD_SECONDS` for how long
+//! each flood goes on, over one connection after the other (default 0: each comes once).
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use portcullis_testkit::h2_frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame,
@@ -51,26 +54,53 @@ fn by_stream(times: usize, of: impl Fn(u32) -> Vec<u8>) -> impl FnMut() -> Optio
     }
 }
 
+/// Waves of a flood, what came of each: one, or as many as come in the time that floods are to go on for. Then there are two
+/// at once, so that no worker is spared.
+async fn waves<T, F: Future<Output = T>>(wave: impl Fn() -> F) -> Vec<T> {
+    let (begun, span) = (Instant::now(), Duration::from_secs(scaled("PORTCULLIS_TEST_FLOOD_SECONDS", 0) as u64));
+    if span.is_zero() {
+        return vec![wave().await];
+    }
+    let client = async || {
+        let mut seen = Vec::new();
+        while begun.elapsed() < span {
+            seen.push(wave().await);
+        }
+        seen
+    };
+    let (one, other) = tokio::join!(client(), client());
+    [one, other].into_iter().flatten().collect()
+}
+
 #[track_caller]
-fn ended(flooded: Flooded) {
-    assert!(matches!(flooded, Flooded::Ended(_)), "the connection lives: {flooded:?}");
+fn all_ended(waves: &[Flooded]) {
+    assert!(waves.iter().all(|flooded| matches!(flooded, Flooded::Ended(_))), "a connection lives: {waves:?}");
+}
+
+/// How many requests that are part of a flood have reached the origin.
+fn reached(origin: &Origin) -> usize {
+    origin.requests().iter().filter(|request| request.path() == "/open/held").count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_that_never_end_are_cut_off() {
     let (gateway, origin, key) = shop().await;
     let field = block(&[("x-more", "of the same")]);
-    for more in [field, Vec::new()] {
-        let (mut peer, head) = (H2Peer::connect(gateway.data()).await, head(&gateway, "GET"));
-        let attack = async move {
-            peer.frame(HEADERS, END_STREAM, 1, &head).await;
-            peer.flood(repeated(frame(CONTINUATION, 0, 1, &more), 200_000)).await
-        };
-        let (flooded, noticed) = during(&gateway, &key, attack).await;
-        ended(flooded);
-        noticed.holds(GROWTH);
+    for (what, more) in [("fields", field), ("nothing", Vec::new())] {
+        let (address, head) = (gateway.data(), head(&gateway, "GET"));
+        let attack = waves(move || {
+            let (head, more) = (head.clone(), more.clone());
+            async move {
+                let mut peer = H2Peer::connect(address).await;
+                peer.frame(HEADERS, END_STREAM, 1, &head).await;
+                peer.flood(repeated(frame(CONTINUATION, 0, 1, &more), 200_000)).await
+            }
+        });
+        let (waves, noticed) = during(&gateway, &key, attack).await;
+        all_ended(&waves);
+        noticed.holds(&format!("CONTINUATION with {what}"), GROWTH);
     }
-    assert!(origin.requests().iter().all(|request| request.path() != "/open/held"), "it never was a request");
+    assert_eq!(reached(&origin), 0, "it never was a request");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,14 +109,19 @@ async fn small_pieces_of_a_body_are_worth_what_they_carry() {
     // Empty ones carry nothing: they are thrown away, and the body stalls.
     let empty = frame(DATA, 0, 1, &[]);
     let padded = frame(DATA, 8, 1, &[3, 0, 0, 0]);
-    for (piece, count) in [(empty, 200_000), (padded, 100_000), (frame(DATA, 0, 1, b"x"), 60_000)] {
-        let (mut peer, head) = (H2Peer::connect(gateway.data()).await, head(&gateway, "POST"));
-        let attack = async move {
-            peer.frame(HEADERS, END_HEADERS, 1, &head).await;
-            peer.flood(repeated(piece, count)).await
-        };
-        let (_flooded, noticed) = during(&gateway, &key, attack).await;
-        noticed.holds(GROWTH);
+    let pieces = [("empty", empty, 200_000), ("padded", padded, 100_000), ("tiny", frame(DATA, 0, 1, b"x"), 60_000)];
+    for (what, piece, count) in pieces {
+        let (address, head) = (gateway.data(), head(&gateway, "POST"));
+        let attack = waves(move || {
+            let (head, piece) = (head.clone(), piece.clone());
+            async move {
+                let mut peer = H2Peer::connect(address).await;
+                peer.frame(HEADERS, END_HEADERS, 1, &head).await;
+                peer.flood(repeated(piece, count)).await
+            }
+        });
+        let (_waves, noticed) = during(&gateway, &key, attack).await;
+        noticed.holds(&format!("{what} DATA"), GROWTH);
     }
 }
 
@@ -95,15 +130,18 @@ async fn storms_of_settings_and_pings_leave_nothing_behind() {
     let (gateway, _origin, key) = shop().await;
     let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0x40, 0]);
     let ping = frame(PING, 0, 0, b"flooded!");
-    for storm in [settings, ping] {
-        for reads in [true, false] {
-            let (mut peer, storm) = (H2Peer::connect(gateway.data()).await, storm.clone());
-            let attack = async move {
-                let frames = repeated(storm, 300_000);
-                if reads { peer.flood(frames).await } else { peer.flood_unread(frames).await }
-            };
-            let (_flooded, noticed) = during(&gateway, &key, attack).await;
-            noticed.holds(GROWTH);
+    for (what, storm) in [("SETTINGS", settings), ("PING", ping)] {
+        for (how, reads) in [("", true), (" of one who reads nothing", false)] {
+            let (address, storm) = (gateway.data(), storm.clone());
+            let attack = waves(move || {
+                let frames = repeated(storm.clone(), 300_000);
+                async move {
+                    let mut peer = H2Peer::connect(address).await;
+                    if reads { peer.flood(frames).await } else { peer.flood_unread(frames).await }
+                }
+            });
+            let (_waves, noticed) = during(&gateway, &key, attack).await;
+            noticed.holds(&format!("{what}{how}"), GROWTH);
         }
     }
 }
@@ -118,22 +156,31 @@ async fn a_client_that_makes_us_reset_its_streams_is_given_up() {
         ("a window that overflows", |id| frame(WINDOW_UPDATE, 0, id, &0x7fff_ffffu32.to_be_bytes())),
         ("data behind the end", |id| frame(DATA, 0, id, b"x")),
     ];
+    let origin = Arc::new(origin);
     for (breach, of) in breaches {
         origin.forget();
-        let (mut peer, head) = (H2Peer::connect(gateway.data()).await, head.clone());
-        let attack = async move {
-            let frames = by_stream(100_000, |id| {
-                let mut frames = frame(HEADERS, END_HEADERS | END_STREAM, id, &head);
-                frames.extend_from_slice(&of(id));
-                frames
-            });
-            peer.flood(frames).await
-        };
-        let (flooded, noticed) = during(&gateway, &key, attack).await;
-        assert!(matches!(flooded, Flooded::Ended(_)), "{breach}: {flooded:?}");
-        noticed.holds(GROWTH);
-        let reached = origin.requests().iter().filter(|request| request.path() == "/open/held").count();
-        assert!(reached <= 1024 + 100, "{breach}: {reached} requests reached the origin");
+        let (address, head, behind) = (gateway.data(), head.clone(), Arc::clone(&origin));
+        let attack = waves(move || {
+            let (head, behind) = (head.clone(), Arc::clone(&behind));
+            async move {
+                let mut peer = H2Peer::connect(address).await;
+                let frames = by_stream(100_000, |id| {
+                    let mut frames = frame(HEADERS, END_HEADERS | END_STREAM, id, &head);
+                    frames.extend_from_slice(&of(id));
+                    frames
+                });
+                let flooded = peer.flood(frames).await;
+                let reached = reached(&behind);
+                behind.forget();
+                (flooded, reached)
+            }
+        });
+        let (waves, noticed) = during(&gateway, &key, attack).await;
+        let (waves, reached): (Vec<Flooded>, Vec<usize>) = waves.into_iter().unzip();
+        all_ended(&waves);
+        noticed.holds(breach, GROWTH);
+        let (reached, most) = (reached.iter().sum::<usize>(), waves.len() * (1024 + 100));
+        assert!(reached <= most, "{breach}: {reached} requests reached the origin over {} connections", waves.len());
     }
 }
 
@@ -145,43 +192,53 @@ async fn a_small_block_that_unpacks_to_a_large_head_is_no_request() {
     bomb.extend_from_slice(&[0x40, 1, b'x', 127, 0xa1, 0x1e]);
     bomb.extend_from_slice(&[b'a'; 4000]);
     bomb.extend_from_slice(&[0xbe; 12_000]);
-    let mut peer = H2Peer::connect(gateway.data()).await;
-    let attack =
-        async move { peer.flood(by_stream(300, |id| frame(HEADERS, END_HEADERS | END_STREAM, id, &bomb))).await };
-    let (_flooded, noticed) = during(&gateway, &key, attack).await;
-    noticed.holds(GROWTH);
-    assert!(origin.requests().iter().all(|request| request.path() != "/open/held"), "it never was a request");
+    let address = gateway.data();
+    let attack = waves(move || {
+        let bomb = bomb.clone();
+        async move {
+            let mut peer = H2Peer::connect(address).await;
+            peer.flood(by_stream(300, |id| frame(HEADERS, END_HEADERS | END_STREAM, id, &bomb))).await
+        }
+    });
+    let (_waves, noticed) = during(&gateway, &key, attack).await;
+    noticed.holds("HPACK bomb", GROWTH);
+    assert_eq!(reached(&origin), 0, "it never was a request");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rapid_resets_end_their_connections_and_reach_no_upstream_in_numbers() {
     let (gateway, origin, key) = shop().await;
     origin.forget();
-    let total = scaled("PORTCULLIS_TEST_RESETS", 100_000);
+    let (total, origin) = (scaled("PORTCULLIS_TEST_RESETS", 100_000), Arc::new(origin));
+    let (sent, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (address, head) = (gateway.data(), head(&gateway, "GET"));
+    let (behind, counts) = (Arc::clone(&origin), (Arc::clone(&sent), Arc::clone(&arrived)));
     let attack = async move {
-        let (mut left, mut connections) = (total, 0);
-        while left > 0 {
+        let wave = || async {
             let mut peer = H2Peer::connect(address).await;
-            let mut sent = 0;
-            let mut frames = by_stream(left, |id| {
+            let mut resets = 0;
+            let mut frames = by_stream(total, |id| {
                 let mut frames = frame(HEADERS, END_HEADERS | END_STREAM, id, &head);
                 frames.extend_from_slice(&frame(RST_STREAM, 0, id, &8u32.to_be_bytes()));
                 frames
             });
-            ended_or_all(peer.flood(|| frames().inspect(|_| sent += 1)).await, sent == left);
-            left -= sent;
+            ended_or_all(peer.flood(|| frames().inspect(|_| resets += 1)).await, resets == total);
+            counts.0.fetch_add(resets, Ordering::Relaxed);
+            counts.1.fetch_add(reached(&behind), Ordering::Relaxed);
+            behind.forget();
+        };
+        let mut connections = waves(wave).await.len();
+        while counts.0.load(Ordering::Relaxed) < total {
+            wave().await;
             connections += 1;
         }
         connections
     };
     let (connections, noticed) = during(&gateway, &key, attack).await;
-    noticed.holds(GROWTH);
-    let reached = origin.requests().iter().filter(|request| request.path() == "/open/held").count();
-    assert!(
-        reached < total / 50,
-        "{reached} of {total} reset streams reached the origin over {connections} connections"
-    );
+    let sent = sent.load(Ordering::Relaxed);
+    noticed.holds(&format!("{sent} rapid resets"), GROWTH);
+    let reached = arrived.load(Ordering::Relaxed) + reached(&origin);
+    assert!(reached < sent / 50, "{reached} of {sent} reset streams reached the origin over {connections} connections");
     upstream_is_quiet(&gateway).await;
 }
 
@@ -214,10 +271,10 @@ async fn a_storm_of_resets_ends_its_connection_and_nobody_elses() {
         None
     };
     let (ended_after, noticed) = during(&gateway, &key, attack).await;
-    noticed.holds(GROWTH);
+    noticed.holds("resets one by one", GROWTH);
     let ended_after = ended_after.expect("the connection of the storm ends");
     assert!((500..700).contains(&ended_after), "after {ended_after} resets");
-    let reached = origin.requests().iter().filter(|request| request.path() == "/open/held").count();
+    let reached = reached(&origin);
     assert!(reached <= 700, "{reached} reset streams reached the origin");
     upstream_is_quiet(&gateway).await;
 }
