@@ -44,6 +44,7 @@ mod recall;
 mod reload;
 mod scene;
 mod secrets;
+mod servers;
 mod shared_limits;
 mod shutdown;
 mod sync;
