@@ -42,6 +42,7 @@ mod rates;
 mod readme;
 mod recall;
 mod reload;
+mod scanned;
 mod scene;
 mod secrets;
 mod servers;

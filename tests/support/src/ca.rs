@@ -1,6 +1,7 @@
 //! A certificate authority of our own: servers, clients, and clients that believe it.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -55,16 +56,39 @@ impl TestCa {
         self.issue(names, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// The same, made now and valid for so many days: what an authority of today would give.
+    pub fn server_for(&self, names: &[&str], days: u32) -> Identity {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970");
+        let now = rcgen::date_time_ymd(1970, 1, 1) + now;
+        let day = Duration::from_secs(24 * 60 * 60);
+        self.issue_with(names, ExtendedKeyUsagePurpose::ServerAuth, |params| {
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            params.use_authority_key_identifier_extension = true;
+            params.not_before = now - day / 24;
+            params.not_after = now + day * days;
+        })
+    }
+
     /// A client's certificate with this name.
     pub fn client(&self, name: &str) -> Identity {
         self.issue(&[name], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn issue(&self, names: &[&str], usage: ExtendedKeyUsagePurpose) -> Identity {
+        self.issue_with(names, usage, |_| {})
+    }
+
+    fn issue_with(
+        &self,
+        names: &[&str],
+        usage: ExtendedKeyUsagePurpose,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names.clone()).expect("test names are valid");
         params.distinguished_name.push(DnType::CommonName, names[0].clone());
         params.extended_key_usages = vec![usage];
+        change(&mut params);
         let key = KeyPair::generate().expect("a key can be made");
         let cert = params.signed_by(&key, &self.issuer).expect("our own parameters are valid");
         Identity { cert: cert.pem(), key: key.serialize_pem() }
