@@ -26,6 +26,7 @@ mod control;
 mod deploy;
 mod descriptors;
 mod dev;
+mod disk_full;
 mod dripping;
 mod figures;
 mod gate;

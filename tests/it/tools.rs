@@ -40,11 +40,16 @@ pub async fn python_with(module: &str) -> Option<PathBuf> {
     demand(&format!("python module {module}"), works.then_some(candidate))
 }
 
+/// Remembers what cannot be done on this machine, whoever asks for it.
+pub fn leave_out(what: &str) {
+    note_left_out(&format!("{what}: not permitted here"));
+}
+
 fn demand(what: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     if found.is_none() {
         let all = std::env::var("PORTCULLIS_TEST_TOOLS").is_ok_and(|value| value == "all");
         assert!(!all, "{what} is missing; `tests/run` installs it");
-        note_left_out(what);
+        note_left_out(&format!("{what} is not installed"));
     }
     found
 }
@@ -53,7 +58,7 @@ fn demand(what: &str, found: Option<PathBuf>) -> Option<PathBuf> {
 fn note_left_out(what: &str) {
     let Some(path) = std::env::var_os("PORTCULLIS_TEST_LEFT_OUT") else { return };
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("tests/run made it");
-    writeln!(file, "left out: {what} is not installed").expect("a line can be appended");
+    writeln!(file, "left out: {what}").expect("a line can be appended");
 }
 
 /// Runs a program with something on its standard input; `(code, output and errors)`.
