@@ -49,6 +49,7 @@ mod secrets;
 mod servers;
 mod shared_limits;
 mod shutdown;
+mod soak;
 mod sync;
 mod tls;
 mod tools;
