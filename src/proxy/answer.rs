@@ -5,6 +5,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::body::ReplyBody;
 use super::headers::is_hop_by_hop;
+use super::observe::Exchange;
 use super::tunnel::PendingTunnel;
 use crate::domain::{FieldLines, Fields, Known};
 use crate::reply::Rendered;
@@ -25,6 +26,8 @@ pub(crate) struct Answer {
     pub(crate) body: ReplyBody,
     /// What the connection becomes behind a 101.
     pub(crate) tunnel: Option<Box<PendingTunnel>>,
+    /// What is noted of a refusal when this is dropped: behind its last byte.
+    pub(crate) exchange: Option<Box<Exchange>>,
 }
 
 /// What an answer says about the length of its body.
@@ -39,8 +42,8 @@ pub(crate) enum Length {
 }
 
 impl Answer {
-    /// A refusal.
-    pub(crate) fn refusal(rendered: Rendered, is_head: bool) -> Self {
+    /// A refusal, and what observes it.
+    pub(crate) fn refusal(rendered: Rendered, is_head: bool, exchange: Option<Box<Exchange>>) -> Self {
         let Rendered { status, lines, body } = rendered;
         Self {
             status,
@@ -50,6 +53,7 @@ impl Answer {
             length: Length::Exact(body.len() as u64),
             body: if is_head { ReplyBody::Empty } else { ReplyBody::from(body) },
             tunnel: None,
+            exchange,
         }
     }
 
@@ -67,6 +71,7 @@ impl Answer {
             length,
             body: if is_head { ReplyBody::Empty } else { ReplyBody::from(body.to_vec()) },
             tunnel: None,
+            exchange: None,
         }
     }
 

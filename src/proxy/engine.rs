@@ -157,7 +157,7 @@ impl Engine {
         let current = self.live.current();
         let request_id = self.ids.next();
         let refusal = Refusal::Failed(Failure::Internal);
-        Answer::refusal(reply::render(refusal, &bare_audience(&current, &request_id)), false)
+        Answer::refusal(reply::render(refusal, &bare_audience(&current, &request_id)), false, None)
     }
 
     /// A whole HTTP/1.1 answer, as bytes, to a message that could not be read.
@@ -406,15 +406,16 @@ impl Context {
             is_grpc: self.is_grpc,
         };
         let rendered = reply::render(refusal, &audience);
-        if let Some(mut exchange) = exchange.into() {
+        let exchange = exchange.into().map(|mut exchange| {
             exchange.set_refusal(refusal);
             if let Refusal::Failed(failure) = refusal {
                 let now = self.engine.timers.wall_at(exchange.begun());
                 exchange.remember_failure(failure.code(), &[], &self.request_id, route_settings, now);
             }
-            exchange.finish_with(rendered.status, if self.is_head { 0 } else { rendered.body.len() as u64 });
-        }
-        self.with_route_fields(Answer::refusal(rendered, self.is_head), route, true)
+            exchange.answered_with(rendered.status, if self.is_head { 0 } else { rendered.body.len() as u64 });
+            Box::new(exchange)
+        });
+        self.with_route_fields(Answer::refusal(rendered, self.is_head, exchange), route, true)
     }
 
     fn redirect(&self, location: &str, exchange: Exchange) -> Answer {

@@ -213,7 +213,7 @@ impl Outgoing {
             finish: exchange.take(),
             is_watched: cx.connection.is_h2,
         });
-        Ok(Answer { status, reason, lines, has_date, length, body: cx.stream(download), tunnel: None })
+        Ok(Answer { status, reason, lines, has_date, length, body: cx.stream(download), tunnel: None, exchange: None })
     }
 
     fn begin_h2_answer(
@@ -253,6 +253,7 @@ impl Outgoing {
                 length,
                 body: ReplyBody::Empty,
                 tunnel: None,
+                exchange: None,
             });
         }
         let download = Download::new(DownloadParts {
@@ -275,6 +276,7 @@ impl Outgoing {
             length,
             body: cx.stream(download),
             tunnel: None,
+            exchange: None,
         })
     }
 
@@ -310,6 +312,7 @@ impl Outgoing {
             length: Length::Absent,
             body: ReplyBody::Empty,
             tunnel: Some(Box::new(tunnel)),
+            exchange: None,
         })
     }
 }

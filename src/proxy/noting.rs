@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::observe::Told;
+use crate::authn::Rejection;
 use crate::domain::{Known, Timestamp, network_of};
 use crate::gate::{Denial, RequestHead, Verdict};
 use crate::store::{FoundCaller, Passage};
@@ -47,12 +48,18 @@ impl WorkerTally {
             };
             self.shared.find(self.worker, &Found { rule, reason: denial.reason(), caller, missing }, now);
         }
-        let slot = slot?;
+        let agent = head.fields.first(Known::UserAgent);
+        let Some(slot) = slot else {
+            if let Some(Denial::InvalidKey(Rejection::Unknown)) = denial {
+                self.shared.visit_of_nobody(self.worker, head.client, agent, now);
+            }
+            return None;
+        };
         let visitor = Visitor {
             key: slot.id,
             kind: slot.kind,
             address: head.client,
-            agent: head.fields.first(Known::UserAgent),
+            agent,
             is_browser_leak: matches!(denial, Some(Denial::SecretKeyInBrowser)),
             at: now,
         };

@@ -100,6 +100,8 @@ impl Observer {
             ticket: None,
             counted: None,
             load: None,
+            refused: None,
+            whole: None,
             over: false,
         }
     }
@@ -317,6 +319,10 @@ pub(crate) struct Exchange {
     counted: Option<Counted>,
     /// The target that it is under way at, where requests are balanced by how many are.
     load: Option<InFlight>,
+    /// Why it was refused, to be counted behind the answer.
+    refused: Option<(EnvironmentLabel, DecisionMode, &'static str)>,
+    /// How long the body of our own answer is, once there is one: nothing is missing but that it goes out.
+    whole: Option<u64>,
     over: bool,
 }
 
@@ -370,7 +376,13 @@ impl Exchange {
         }
         let Told { result, reason, denial } = told;
         let label = environment.map_or(EnvironmentLabel::NONE, |e| self.observer.environment(&e.name));
-        self.observer.metrics.decision(self.route, label, mode, result, reason);
+        match result {
+            // Each reason has a counter of its own, and none is found as fast as another.
+            DecisionResult::Refused => self.refused = Some((label, mode, reason)),
+            DecisionResult::Allowed | DecisionResult::Reported => {
+                self.observer.metrics.decision(self.route, label, mode, result, reason);
+            }
+        }
         let policy = match denial {
             Some(Denial::RateLimited { policy, .. } | Denial::QuotaExceeded { policy, .. }) => Some(*policy),
             Some(Denial::TooManyFailures { .. }) => Some(Policy::Failures),
@@ -481,6 +493,13 @@ impl Exchange {
         self.end(body_bytes, None);
     }
 
+    /// Notes our answer. The observation ends when it is dropped, which whoever writes the answer does behind it: what is
+    /// written down of a refusal depends on the key, and nobody may learn from a clock which it was.
+    pub(crate) fn answered_with(&mut self, status: StatusCode, body_bytes: u64) {
+        self.status = status;
+        self.whole = Some(body_bytes);
+    }
+
     /// Ends the observation of an answer that streamed: with its body bytes, and why it broke off when it did.
     pub(crate) fn finish(mut self, body_bytes: u64, broken: Option<&BodyError>) {
         self.end(body_bytes, broken.map(BodyError::reason));
@@ -497,6 +516,9 @@ impl Exchange {
         observer.metrics.request(self.connection.listener, self.route, &self.method, self.status, duration);
         if let Some(ticket) = self.ticket {
             observer.recall.ended(ticket, self.status.as_u16(), broken, duration);
+        }
+        if let Some((environment, mode, reason)) = self.refused {
+            observer.metrics.decision(self.route, environment, mode, DecisionResult::Refused, reason);
         }
         if let Some(counted) = self.counted {
             observer.tally.count(counted.answered(self.status.as_u16()));
@@ -534,10 +556,13 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        // The client left before there was an answer: nginx's 499, said with a status that exists.
         if self.over {
             return;
         }
+        if let Some(body_bytes) = self.whole {
+            return self.end(body_bytes, None);
+        }
+        // The client left before there was an answer: nginx's 499, said with a status that exists.
         if std::thread::panicking() {
             self.status = StatusCode::INTERNAL_SERVER_ERROR;
             self.end(0, Some("internal_error"));

@@ -194,6 +194,7 @@ impl Connection<'_> {
         let leaves_body = !self.wire.is_body_over();
         let persists = manner.persists && !ends_with_connection && !leaves_body && !self.client.is_leaving();
         let tunnel = answer.tunnel.take();
+        let exchange = answer.exchange.take();
         let connection: &[u8] = match (persists, &tunnel, manner.version) {
             (_, Some(_), _) => b"",
             (false, None, _) => b"connection: close\r\n",
@@ -220,6 +221,7 @@ impl Connection<'_> {
         {
             std::future::poll_fn(|cx| download.poll_rest(cx)).await;
         }
+        drop(exchange);
         self.engine.buffers.take_back_out(writing.out.into_memory());
         match (written, tunnel) {
             (Ok(()), Some(pending)) => Some(End::Tunnel(pending)),

@@ -23,6 +23,8 @@ const MAX_PER_WORKER: usize = 65_536;
 const MAX_FINDINGS_PER_WORKER: usize = 4_096;
 /// What is kept of a `User-Agent`, in bytes as they came.
 const MAX_AGENT_BYTES: usize = 256;
+/// Who comes with a key that nobody has. What is noted of it is thrown away.
+const NOBODY: KeyId = KeyId::from_bytes([0; 16]);
 
 /// Collects what is noted of requests.
 pub struct Tally {
@@ -249,6 +251,12 @@ impl Tally {
         });
     }
 
+    /// Takes as long as [`Self::visit`]: a clock must not tell keys that are refused from keys that do not exist.
+    pub fn visit_of_nobody(&self, worker: usize, address: Option<IpAddr>, agent: Option<&[u8]>, at: Timestamp) {
+        let kind = KeyKind::Secret;
+        self.visit(worker, &Visitor { key: NOBODY, kind, address, agent, is_browser_leak: false, at });
+    }
+
     /// Notes a request that report mode let pass.
     pub fn find(&self, worker: usize, found: &Found<'_>, at: Timestamp) {
         let once = FindingCount { requests: 1, first: at, last: at };
@@ -278,7 +286,9 @@ impl Tally {
                 visits: HashMap::with_capacity(room.1),
                 findings: Findings::with_capacity(room.2),
             };
-            std::mem::replace(&mut *worker.noted.lock(), fresh)
+            let mut taken = std::mem::replace(&mut *worker.noted.lock(), fresh);
+            taken.visits.remove(&NOBODY);
+            taken
         })
     }
 

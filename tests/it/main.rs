@@ -51,6 +51,7 @@ mod shared_limits;
 mod shutdown;
 mod soak;
 mod sync;
+mod timing;
 mod tls;
 mod tools;
 mod usage;
