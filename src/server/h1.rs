@@ -72,6 +72,9 @@ pub(super) async fn serve(
     drop(entry);
 }
 
+/// How many requests of a client that sends them without waiting are answered until others of its worker have their turn.
+const IN_A_ROW: u32 = 16;
+
 /// How HTTP ends on a connection.
 enum End {
     /// With a last answer to a message that could not be read, or without a word.
@@ -98,9 +101,14 @@ struct Manner {
 
 impl Connection<'_> {
     async fn run(self, mut heads: RequestHeads) -> End {
+        let mut in_a_row = 0;
         loop {
+            in_a_row += 1;
             let arrival = std::future::poll_fn(|cx| {
                 let arrival = self.wire.poll_request(cx, &mut heads);
+                if arrival.is_pending() {
+                    in_a_row = 0;
+                }
                 let is_idle = self.wire.progress().phase() == Phase::Idle;
                 self.gauge.set(if is_idle { ConnectionState::Idle } else { ConnectionState::Active });
                 arrival
@@ -113,6 +121,10 @@ impl Connection<'_> {
             };
             if let Some(end) = self.exchange(read).await {
                 return end;
+            }
+            if in_a_row >= IN_A_ROW {
+                in_a_row = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
