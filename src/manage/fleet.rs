@@ -22,7 +22,8 @@ const ONE_LOOK: Duration = Duration::from_secs(2);
 pub struct FleetAnswer {
     /// Which one.
     pub revision: Revision,
-    /// Whether no node decides by an older one any more, as far as it can be known.
+    /// Whether no node decides by an older one any more, as far as it can be known. Not where the store has lost it: then
+    /// nobody is pending either.
     pub complete: bool,
     /// Nodes that decide by it, or by a later one.
     pub acknowledged: Vec<NodeName>,
@@ -116,7 +117,7 @@ impl FleetAnswer {
 pub async fn wait_for_fleet(store: &Store, revision: Revision, patience: Duration) -> FleetAnswer {
     let began = monotonic_now();
     let mut answer = FleetAnswer::unknown(revision);
-    let mut watch = Watch { store, revision, since: None };
+    let mut watch = Watch { store, revision, noted: None, since: None };
     let mut pause = PAUSES.0;
     loop {
         let left = || patience.saturating_sub(monotonic_now().saturating_duration_since(began));
@@ -137,6 +138,9 @@ pub async fn wait_for_fleet(store: &Store, revision: Revision, patience: Duratio
 struct Watch<'a> {
     store: &'a Store,
     revision: Revision,
+    /// By when it was visible, as the store told it first. Another moment is that of another change, which took the number
+    /// of one that the store lost.
+    noted: Option<Timestamp>,
     /// When it was visible to everybody who asked; found out when it matters.
     since: Option<Timestamp>,
 }
@@ -146,13 +150,18 @@ impl Watch<'_> {
         let roll = self.store.nodes().list_nodes().await?;
         let now = roll.now;
         let answer = FleetAnswer::of(self.revision, roll.clone(), self.since.unwrap_or(now));
-        if answer.complete || self.since.is_some() {
+        if !answer.complete && self.noted.is_some() {
             return Ok(answer);
         }
+        // After the roll: where the change was lost in between, that is found out.
+        let noted = self.store.nodes().committed_by(self.revision).await?;
+        let is_lost = |noted: Timestamp| self.noted.is_some_and(|known| known != noted);
+        let Some(noted) = noted.filter(|noted| !is_lost(*noted)) else {
+            return Ok(FleetAnswer::unknown(self.revision));
+        };
+        self.noted = Some(noted);
         // It is committed, so now is late enough; what is asked again long after is told what holds since then.
-        let committed_by = self.store.nodes().committed_by(self.revision).await?;
-        let since = committed_by.map_or(now, |by| by.min(now));
-        self.since = Some(since);
+        let since = *self.since.get_or_insert(noted.min(now));
         Ok(FleetAnswer::of(self.revision, roll, since))
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::domain::StoreHead;
-use crate::store::fixtures::{NOW, by, key};
+use crate::store::fixtures::{NOW, Primary, by, key};
 use crate::store::{AuditQuery, AuditSeal, NodeReport, OpenMode, StoreSettings};
 
 fn store() -> Arc<Store> {
@@ -88,6 +88,28 @@ async fn waiting_ends_with_the_last_acknowledgement() {
     let answer = wait_for_fleet(&store, head.revision, DAY).await;
     assert_eq!((answer.complete, names(&answer.acknowledged)), (true, vec!["host/1"]));
     later.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_that_the_store_lost_is_never_complete_whoever_took_its_number() {
+    let primary = Primary::new();
+    let store = primary.store();
+    let before = change(store, 1).await;
+    tell(store, 1, Some(before), Some(DAY)).await;
+    let standby = primary.standby();
+    let lost = change(store, 2).await;
+    let waited_in = Arc::clone(store);
+    let waiting = tokio::spawn(async move { wait_for_fleet(&waited_in, lost.revision, 10 * BLINK).await });
+    tokio::time::sleep(BLINK).await;
+    primary.fail_over(standby);
+    let nobody_has_it = wait_for_fleet(store, lost.revision, Duration::ZERO).await;
+    assert_eq!((nobody_has_it.complete, nobody_has_it.pending.len()), (false, 0));
+    let other = change(store, 3).await;
+    tell(store, 1, Some(other), Some(DAY)).await;
+    assert_eq!(other.revision, lost.revision);
+    let answer = waiting.await.unwrap();
+    assert_eq!((answer.complete, answer.acknowledged.len(), answer.pending.len()), (false, 0, 0));
+    assert!(wait_for_fleet(store, other.revision, Duration::ZERO).await.complete);
 }
 
 #[tokio::test]

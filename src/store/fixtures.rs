@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use portcullis_testkit::{Database, PostgresServer};
 
+use super::memory::{MemoryStore, Past};
+use super::memory_usage::MemoryUsage;
 use super::{Actor, AuditSeal, OpenMode, Pooler, PostgresAddress, PostgresSettings, Store, StoreSettings};
 use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Revision, Timestamp};
 
@@ -90,6 +92,38 @@ pub(crate) fn owner(number: u32) -> OwnerRecord {
         created_at: NOW,
         metadata: BTreeMap::new(),
         revision: Revision::ZERO,
+    }
+}
+
+/// A memory store that can lose commits, as by a failover to a standby that lags.
+pub(crate) struct Primary {
+    memory: Arc<MemoryStore>,
+    store: Arc<Store>,
+}
+
+/// What the standby has.
+pub(crate) struct Standby(Past);
+
+impl Primary {
+    pub(crate) fn new() -> Self {
+        let seal = Arc::new(arc_swap::ArcSwap::from_pointee(AuditSeal::default()));
+        let memory = Arc::new(MemoryStore::new(Arc::clone(&seal)).unwrap());
+        let store = Store::over(Arc::clone(&memory), Arc::new(MemoryUsage::default()), seal);
+        Self { memory, store }
+    }
+
+    pub(crate) const fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// What a standby has that is as far as this by now.
+    pub(crate) fn standby(&self) -> Standby {
+        Standby(self.memory.remember())
+    }
+
+    /// The standby takes over.
+    pub(crate) fn fail_over(&self, Standby(past): Standby) {
+        self.memory.go_back(past);
     }
 }
 

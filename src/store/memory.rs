@@ -59,6 +59,7 @@ impl History<'_> {
     }
 }
 
+#[cfg_attr(test, derive(Clone))]
 struct State {
     keys: BTreeMap<KeyId, KeyRecord>,
     by_hash: HashMap<KeyHash, KeyId>,
@@ -82,6 +83,7 @@ struct Act<'a> {
     seal: &'a AuditSeal,
 }
 
+#[cfg_attr(test, derive(Clone))]
 struct Kept {
     repeatable: Repeatable,
     at: Timestamp,
@@ -129,6 +131,27 @@ impl MemoryStore {
             self.committed.send_replace(state.head);
         }
         Ok(effect)
+    }
+}
+
+/// What a standby holds that lags behind.
+#[cfg(test)]
+pub(super) struct Past {
+    state: State,
+    nodes: BTreeMap<NodeId, (NodeReport, Timestamp)>,
+}
+
+#[cfg(test)]
+impl MemoryStore {
+    /// Records, history and nodes, as they are now.
+    pub(super) fn remember(&self) -> Past {
+        Past { state: self.state.lock().clone(), nodes: self.nodes.lock().clone() }
+    }
+
+    /// Becomes what it was: the standby has taken over, and what was committed since is lost.
+    pub(super) fn go_back(&self, Past { state, nodes }: Past) {
+        *self.state.lock() = state;
+        *self.nodes.lock() = nodes;
     }
 }
 
