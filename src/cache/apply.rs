@@ -18,6 +18,9 @@ use super::sync::Publish;
 use crate::domain::{KeyHash, KeyId, Revision, Timestamp};
 use crate::store::{KeyFacts, LoadBatch, OwnerFacts, Profile, Removed};
 
+/// Most replaced secrets that are remembered: a few megabytes, and more than anybody replaces between two starts.
+const MOST_REPLACED: usize = 100_000;
+
 /// The one writer of a [`KeySet`].
 pub(super) struct Replica {
     set: Arc<KeySet>,
@@ -25,13 +28,22 @@ pub(super) struct Replica {
     names: DirectoryWriter,
     /// Whether the store was ever found to have lost commits. From then on nothing seen revoked is let go.
     diverged: bool,
+    /// Secrets in whose place others were put, and whose they were: after lost commits the store would have them working.
+    replaced_secrets: HashMap<KeyHash, KeyId>,
     /// Maps that were replaced and may still be read. Reading ends within a census, so there is hardly ever one.
     replaced: Vec<Arc<KeyMap>>,
 }
 
 impl Replica {
     pub(super) fn new(set: Arc<KeySet>, publish: Arc<dyn Publish>) -> Self {
-        Self { set, publish, names: DirectoryWriter::default(), diverged: false, replaced: Vec::new() }
+        Self {
+            set,
+            publish,
+            names: DirectoryWriter::default(),
+            diverged: false,
+            replaced_secrets: HashMap::new(),
+            replaced: Vec::new(),
+        }
     }
 
     /// Frees maps that were replaced and that nobody reads any longer. To be called now and then.
@@ -63,6 +75,7 @@ impl Replica {
                 }
             });
         }
+        note_replaced(&mut self.replaced_secrets, &map, keys, removed);
         for Removed { id, hash } in removed {
             map.remove(hash, *id);
         }
@@ -143,6 +156,7 @@ impl Load<'_> {
     pub(super) fn take_record(&mut self, Record { owners, keys, removed, .. }: &Record) {
         self.placing.owners(&mut self.replica.names, owners);
         self.take_keys(keys);
+        note_replaced(&mut self.replica.replaced_secrets, &self.map, keys, removed);
         for Removed { id, hash } in removed {
             self.map.remove(hash, *id);
         }
@@ -160,7 +174,15 @@ impl Load<'_> {
     pub(super) fn finish(self, reason: LoadReason, revision: Revision) -> usize {
         let Self { replica, map, placing } = self;
         replica.diverged |= reason == LoadReason::OtherHistory;
-        let held = hold_revocations(&replica.set.map(), &map, replica.diverged);
+        let seen = replica.set.map();
+        let mut held = hold_revocations(&seen, &map, replica.diverged);
+        if reason == LoadReason::Behind {
+            note_vanished(&mut replica.replaced_secrets, &seen, &map);
+        }
+        drop(seen);
+        if replica.diverged {
+            held += hold_replaced(&replica.replaced_secrets, &map);
+        }
         placing.report();
         replica.publish_names();
         replica.replaced.push(replica.set.replace_map(Arc::new(map)));
@@ -188,6 +210,40 @@ fn hold_revocations(seen: &KeyMap, loaded: &KeyMap, diverged: bool) -> usize {
         held += usize::from(loaded.insert(hash, keep).is_ok());
     });
     held
+}
+
+/// Refuses secrets that others took the place of, where lost commits have brought them back.
+fn hold_replaced(replaced_secrets: &HashMap<KeyHash, KeyId>, loaded: &KeyMap) -> usize {
+    let mut held = 0;
+    for (hash, id) in replaced_secrets {
+        let Some(mut back) = known_as(loaded, hash, *id).filter(|back| !back.revoked) else { continue };
+        back.revoked = true;
+        held += usize::from(loaded.insert(hash, back).is_ok());
+    }
+    held
+}
+
+/// Notes secrets that are removed while they work, which is what putting another in their place does.
+fn note_replaced(replaced_secrets: &mut HashMap<KeyHash, KeyId>, map: &KeyMap, keys: &[KeyFacts], removed: &[Removed]) {
+    for key in keys {
+        // It counts again: somebody has brought it back.
+        replaced_secrets.remove(&key.hash);
+    }
+    for Removed { id, hash } in removed {
+        let works = known_as(map, hash, *id).is_some_and(|slot| !slot.revoked);
+        if works && replaced_secrets.len() < MOST_REPLACED {
+            replaced_secrets.insert(*hash, *id);
+        }
+    }
+}
+
+/// Notes secrets that worked and are not there any more, of whose going only the whole load tells.
+fn note_vanished(replaced_secrets: &mut HashMap<KeyHash, KeyId>, seen: &KeyMap, loaded: &KeyMap) {
+    seen.for_each(|hash, old| {
+        if !old.revoked && known_as(loaded, hash, old.id).is_none() && replaced_secrets.len() < MOST_REPLACED {
+            replaced_secrets.insert(*hash, old.id);
+        }
+    });
 }
 
 /// Turning facts into slots, for the length of one load or one set of changes.

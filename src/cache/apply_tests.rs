@@ -13,7 +13,7 @@ use super::snapshot::Record;
 use super::{Census, Directory, KeySet, Publish};
 use crate::domain::{KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, StoreHead, Timestamp};
 use crate::store::fixtures::{NOW, by, hash, key, key_id, owner, owner_id};
-use crate::store::{ChangeFeed, Changes, Profile, Store};
+use crate::store::{ChangeFeed, Changes, Command, Order, Profile, Store};
 
 /// What a request would learn about a key, by name.
 #[derive(Clone, PartialEq, Debug)]
@@ -303,6 +303,49 @@ fn lost_commits_never_revive_a_revoked_key() {
     let again = backup(vec![key(1), KeyRecord { id: key_id(22), ..key(2) }, key(4)]);
     load(&mut replica, again.feed().as_ref(), LoadReason::OtherHistory);
     assert_eq!([1, 2, 3, 4, 5].map(refused), [Some(true), Some(true), Some(true), Some(false), None]);
+}
+
+#[test]
+fn lost_commits_never_bring_back_a_secret_that_was_replaced() {
+    let store = backup(vec![key(1), key(2), key(3)]);
+    let mut replica = replica();
+    load(&mut replica, store.feed().as_ref(), LoadReason::Behind);
+    let set = replica.set().clone();
+    let refused = |number| set.find(&hash(number)).map(|slot| slot.revoked);
+    let replace = |number, other| {
+        let before = now(store.reader().find_key(key_id(number))).unwrap().unwrap();
+        let record = Box::new(KeyRecord { hash: hash(other), ..before });
+        now(store.writer().submit(Order::new(Command::ReplaceKey { record }, by(), NOW))).unwrap();
+    };
+
+    // Of the one it is told as a change, of the other by loading everything.
+    let head = now(store.feed().head()).unwrap();
+    replace(1, 11);
+    follow(&mut replica, store.feed().as_ref(), head);
+    replace(2, 12);
+    load(&mut replica, store.feed().as_ref(), LoadReason::Behind);
+    assert_eq!([1, 2, 3, 11, 12].map(refused), [None, None, Some(false), Some(false), Some(false)]);
+
+    let restored = backup(vec![key(1), key(2), key(3)]);
+    assert_eq!(load(&mut replica, restored.feed().as_ref(), LoadReason::OtherHistory), 2);
+    assert_eq!([1, 2, 3, 11, 12].map(refused), [Some(true), Some(true), Some(false), None, None]);
+}
+
+#[test]
+fn a_secret_that_is_given_back_counts_again() {
+    let store = backup(vec![key(1)]);
+    let mut replica = replica();
+    load(&mut replica, store.feed().as_ref(), LoadReason::Behind);
+    for other in [9, 1] {
+        let before = now(store.reader().find_key(key_id(1))).unwrap().unwrap();
+        let record = Box::new(KeyRecord { hash: hash(other), ..before });
+        let head = now(store.feed().head()).unwrap();
+        now(store.writer().submit(Order::new(Command::ReplaceKey { record }, by(), NOW))).unwrap();
+        follow(&mut replica, store.feed().as_ref(), head);
+    }
+    let restored = backup(vec![key(1)]);
+    load(&mut replica, restored.feed().as_ref(), LoadReason::OtherHistory);
+    assert!(!replica.set().find(&hash(1)).unwrap().revoked);
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub struct SyncStatus {
     pub restored: bool,
     /// How many attempts failed.
     pub failures: u64,
-    /// Keys that stay refused although the store, having lost commits, has them working or not at all.
+    /// Keys and replaced secrets that stay refused although the store, having lost commits, has them working or not at all.
     pub held_revocations: usize,
 }
 
