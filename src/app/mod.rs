@@ -23,6 +23,8 @@ mod self_service;
 mod socket;
 mod supervisor;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod vitals;
 
 pub use accounts::actor_of_user;

@@ -96,6 +96,7 @@ impl Standing {
             }
         };
         tokio::select! {
+            biased;
             () = applied => {}
             () = configured => {}
             () = tokio::time::sleep(patience) => {}
@@ -177,8 +178,9 @@ async fn report(mut standing: Standing, book: Arc<dyn NodeBook>, mut stop: watch
             tidy(book.as_ref()).await;
         }
         tokio::select! {
-            () = standing.moved(wait) => {}
+            biased;
             _ = stop.wait_for(|stop| *stop) => return,
+            () = standing.moved(wait) => {}
         }
         let began = monotonic_now();
         let told = book.report_node(standing.report()).await;
@@ -186,8 +188,9 @@ async fn report(mut standing: Standing, book: Arc<dyn NodeBook>, mut stop: watch
         outage.note(told, false);
         let rest = PACE.saturating_sub(monotonic_now().saturating_duration_since(began));
         tokio::select! {
-            () = tokio::time::sleep(rest) => {}
+            biased;
             _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(rest) => {}
         }
     }
 }

@@ -19,6 +19,8 @@ pub mod redact;
 pub mod revision;
 pub mod scope;
 pub mod secret;
+#[cfg(test)]
+pub(crate) mod simulated;
 pub mod time;
 pub mod words;
 

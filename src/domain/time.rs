@@ -179,6 +179,10 @@ pub fn show_duration(span: Duration) -> String {
 /// The wall clock now. For `exp`-like comparisons and records, never for measuring.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
 pub fn now() -> Timestamp {
+    #[cfg(test)]
+    if let Some((_, wall)) = super::simulated::now() {
+        return wall;
+    }
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
@@ -186,5 +190,9 @@ pub fn now() -> Timestamp {
 /// The monotonic clock now. For deadlines and durations, never for records.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the monotonic clock")]
 pub fn monotonic_now() -> Instant {
+    #[cfg(test)]
+    if let Some((monotonic, _)) = super::simulated::now() {
+        return monotonic;
+    }
     Instant::now()
 }

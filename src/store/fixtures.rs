@@ -8,7 +8,9 @@ use portcullis_testkit::{Database, PostgresServer};
 
 use super::memory::{MemoryStore, Past};
 use super::memory_usage::MemoryUsage;
-use super::{Actor, AuditSeal, OpenMode, Pooler, PostgresAddress, PostgresSettings, Store, StoreSettings};
+use super::{
+    Actor, AuditSeal, ChangeFeed, NodeBook, OpenMode, Pooler, PostgresAddress, PostgresSettings, Store, StoreSettings,
+};
 use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Revision, Timestamp};
 
 /// The moment at which tests happen unless they say otherwise.
@@ -114,6 +116,21 @@ impl Primary {
 
     pub(crate) const fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// The same store, reached by another way.
+    pub(crate) fn reached_by(&self, feed: Arc<dyn ChangeFeed>, nodes: Arc<dyn NodeBook>) -> Store {
+        let Store { reader, writer, audit, seal, quotas, usage, .. } = &*self.store;
+        Store {
+            reader: Arc::clone(reader),
+            writer: Arc::clone(writer),
+            feed,
+            audit: Arc::clone(audit),
+            seal: Arc::clone(seal),
+            quotas: Arc::clone(quotas),
+            usage: Arc::clone(usage),
+            nodes,
+        }
     }
 
     /// What a standby has that is as far as this by now.

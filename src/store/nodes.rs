@@ -32,7 +32,7 @@ pub const STRUCK_AFTER: Duration = Duration::from_secs(3600);
 
 /// Most nodes of a book: some hundred would be a very large fleet, and a gateway that crashes again and again leaves one
 /// behind each time.
-pub const MAX_NODES: usize = if cfg!(test) { 10 } else { 1_000 };
+pub const MAX_NODES: usize = if cfg!(test) { 200 } else { 1_000 };
 
 /// How much later than it was noted a change may have become visible: no commit takes nearly as long.
 pub(super) const SLOWEST_COMMIT: Duration = Duration::from_secs(60);
