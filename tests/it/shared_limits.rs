@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis_testkit::{Connection, Gateway, Key, KeySpec, Origin, RedisServer, Wire, eventually, patient};
+use portcullis_testkit::{
+    Connection, Gateway, Key, KeySpec, Origin, RedisServer, ServerKind, TestCa, Wire, eventually, patient,
+};
 
 use crate::besieged::scaled;
 use crate::scene;
@@ -89,10 +91,37 @@ async fn count(gateway: &Gateway, path: &str, key: &Key, requests: usize, status
     counted
 }
 
+/// A test of each claim with each server.
+macro_rules! held_to_each_server {
+    ($($claim:ident),* $(,)?) => {
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $claim() {
+                super::$claim(super::ServerKind::Redis).await;
+            })*
+        }
+        mod valkey {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $claim() {
+                super::$claim(super::ServerKind::Valkey).await;
+            })*
+        }
+    };
+}
+
+held_to_each_server!(
+    three_gateways_let_through_what_the_limit_allows,
+    a_small_limit_is_exact_among_gateways_that_are_asked_at_once,
+    without_its_server_each_gateway_goes_by_its_own_limits_and_says_so,
+    who_refuses_without_its_server_answers_503_where_a_rate_applies,
+    a_wrong_password_is_told_without_it_and_keeps_nobody_from_starting,
+    limits_are_shared_over_tls_with_a_server_that_proves_who_it_is,
+    with_a_server_that_does_not_prove_who_it_is_no_word_is_spoken,
+);
+
 /// A minute with `PORTCULLIS_TEST_SHARED_LIMITS=60`, and then within 2 %.
-#[tokio::test(flavor = "multi_thread")]
-async fn three_gateways_let_through_what_the_limit_allows() {
-    let Some(server) = RedisServer::start(&[]) else { return };
+async fn three_gateways_let_through_what_the_limit_allows(kind: ServerKind) {
+    let Some(server) = RedisServer::of_kind(kind, &[]) else { return };
     let seconds = scaled("PORTCULLIS_TEST_SHARED_LIMITS", 4);
     let fleet = Fleet::start(GATEWAYS, &server.url(), "").await;
     let made = fleet.gateways[0].cli(&["owners", "create", "--name", "ACME", "--output", "json"]).await.success();
@@ -133,9 +162,8 @@ async fn three_gateways_let_through_what_the_limit_allows() {
     assert!(!keys_of_server.contains("127.0.0.1") && !keys_of_server.contains("key_"), "{keys_of_server}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_small_limit_is_exact_among_gateways_that_are_asked_at_once() {
-    let Some(server) = RedisServer::start(&[]) else { return };
+async fn a_small_limit_is_exact_among_gateways_that_are_asked_at_once(kind: ServerKind) {
+    let Some(server) = RedisServer::of_kind(kind, &[]) else { return };
     let fleet = Fleet::start(GATEWAYS, &server.socket_url(), "").await;
     let key = fleet.key(KeySpec::new("reader", "")).await;
     let counts =
@@ -163,9 +191,8 @@ async fn a_small_limit_is_exact_among_gateways_that_are_asked_at_once() {
     assert_eq!(count(&fleet.gateways[0], "/both", &key, 4, 200).await, 3);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_its_server_each_gateway_goes_by_its_own_limits_and_says_so() {
-    let Some(server) = RedisServer::start(&[]) else { return };
+async fn without_its_server_each_gateway_goes_by_its_own_limits_and_says_so(kind: ServerKind) {
+    let Some(server) = RedisServer::of_kind(kind, &[]) else { return };
     let wire = Wire::to(server.address()).await;
     let fleet = Fleet::start(2, &format!("redis://{}", wire.address()), "on_outage: local").await;
     let key = fleet.key(KeySpec::new("reader", "")).await;
@@ -196,9 +223,8 @@ async fn without_its_server_each_gateway_goes_by_its_own_limits_and_says_so() {
     eventually!("it is told", log.text().matches("limits are not shared").count() == 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_refuses_without_its_server_answers_503_where_a_rate_applies() {
-    let Some(server) = RedisServer::start(&["--requirepass", "canary-of-redis"]) else { return };
+async fn who_refuses_without_its_server_answers_503_where_a_rate_applies(kind: ServerKind) {
+    let Some(server) = RedisServer::of_kind(kind, &["--requirepass", "canary-of-redis"]) else { return };
     let url = server.url().replace("redis://", "redis://:canary-of-redis@");
     let fleet = Fleet::start(1, &url, "on_outage: refuse").await;
     let (gateway, key) = (&fleet.gateways[0], fleet.key(KeySpec::new("reader", "")).await);
@@ -219,14 +245,66 @@ async fn who_refuses_without_its_server_answers_503_where_a_rate_applies() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_told_without_it_and_keeps_nobody_from_starting() {
-    let Some(server) = RedisServer::start(&["--requirepass", "right"]) else { return };
+async fn a_wrong_password_is_told_without_it_and_keeps_nobody_from_starting(kind: ServerKind) {
+    let Some(server) = RedisServer::of_kind(kind, &["--requirepass", "right"]) else { return };
     let fleet = Fleet::start(1, &server.url().replace("redis://", "redis://:wr0ng-one@"), "").await;
     let log = fleet.gateways[0].logs();
     eventually!("the log says why", log.text().contains("WRONGPASS"));
     assert!(!log.text().contains("wr0ng-one"), "{}", log.text());
     fleet.gateways[0].get("/by-address").await.expect(200);
+}
+
+async fn limits_are_shared_over_tls_with_a_server_that_proves_who_it_is(kind: ServerKind) {
+    let ca = TestCa::new("an authority of the house");
+    let Some(server) = RedisServer::with_tls(kind, &ca.server(&["127.0.0.1"]), &[]) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let believed = directory.path().join("ca.pem");
+    std::fs::write(&believed, ca.pem()).unwrap();
+    let fleet = Fleet::start(GATEWAYS, &server.tls_url(), &format!("ca: {}", believed.display())).await;
+    let key = fleet.key(KeySpec::new("reader", "")).await;
+    for gateway in 0..GATEWAYS {
+        eventually!("it is shared", fleet.metric(gateway, "portcullis_shared_limits_up").await == Some(1.0));
+    }
+    let counts =
+        futures_util::future::join_all(fleet.gateways.iter().map(|gateway| count(gateway, "/small", &key, 8, 200)))
+            .await;
+    assert_eq!(counts.iter().sum::<usize>(), 5, "{counts:?}");
+    let (clients, over_tls) = (server.ask("CLIENT LIST"), format!("laddr={}", server.tls_address()));
+    assert_eq!(clients.matches(&over_tls).count(), GATEWAYS, "{clients}");
+    // It goes, and comes back with a certificate of the same authority.
+    server.stop();
+    eventually!("it is noticed", fleet.metric(0, "portcullis_shared_limits_up").await == Some(0.0));
+    server.launch();
+    eventually!("it is back", fleet.metric(0, "portcullis_shared_limits_up").await == Some(1.0));
+}
+
+async fn with_a_server_that_does_not_prove_who_it_is_no_word_is_spoken(kind: ServerKind) {
+    let (ca, stranger) = (TestCa::new("an authority of the house"), TestCa::new("somebody else"));
+    let Some(server) = RedisServer::with_tls(kind, &ca.server(&["127.0.0.1"]), &[]) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let (believed, other) = (directory.path().join("ca.pem"), directory.path().join("other.pem"));
+    std::fs::write(&believed, ca.pem()).unwrap();
+    std::fs::write(&other, stranger.pem()).unwrap();
+    let by_name = server.tls_url().replace("127.0.0.1", "localhost");
+    let plain = format!("rediss://{}", server.address());
+    for (url, ca, why) in [
+        (server.tls_url(), Some(&other), "UnknownIssuer"),
+        // Without `ca` those of the system count, which do not know this one either.
+        (server.tls_url(), None, "certificate"),
+        (by_name, Some(&believed), "not valid for name"),
+        // It speaks no TLS there.
+        (plain, Some(&believed), "limits are not shared"),
+    ] {
+        let fields = ca.map(|ca| format!("ca: {}", ca.display())).unwrap_or_default();
+        let fleet = Fleet::start(1, &url.replace("rediss://", "rediss://:canary-of-tls@"), &fields).await;
+        let (gateway, log) = (&fleet.gateways[0], fleet.gateways[0].logs());
+        eventually!("the log says why", log.text().contains("limits are not shared") && log.text().contains(why));
+        assert_eq!(fleet.metric(0, "portcullis_shared_limits_up").await, Some(0.0));
+        gateway.get("/by-address").await.expect(200);
+        assert!(!log.text().contains("canary-of-tls"), "{}", log.text());
+    }
+    let commands = server.ask("INFO commandstats");
+    assert!(!commands.contains("cmdstat_auth") && !commands.contains("cmdstat_script"), "{commands}");
 }
 
 /// Without any server besides the store: what quotas allow is counted there.

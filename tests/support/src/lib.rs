@@ -53,7 +53,7 @@ pub use patience::{patience, patient};
 pub use postgres::{Database, PostgresServer, own_postgres_or_left_out, postgres_or_left_out};
 pub use raw::RawClient;
 pub use recorded::Recorded;
-pub use redis::RedisServer;
+pub use redis::{RedisServer, ServerKind};
 pub use response::Response;
 pub use scripted::{RawPeer, ScriptedOrigin};
 pub use site::{Key, KeySpec, Outcome, Site, SiteBuilder};

@@ -11,10 +11,28 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::patient;
+use crate::{Identity, patient};
 
 /// How long a server may take to start, or to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whose server it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServerKind {
+    /// Redis.
+    Redis,
+    /// Valkey, which not every distribution has.
+    Valkey,
+}
+
+impl ServerKind {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Redis => "redis-server",
+            Self::Valkey => "valkey-server",
+        }
+    }
+}
 
 /// A server, running or stopped.
 pub struct RedisServer {
@@ -22,15 +40,14 @@ pub struct RedisServer {
     settings: Vec<String>,
     directory: tempfile::TempDir,
     port: u16,
+    tls_port: Option<u16>,
     running: Mutex<Option<Child>>,
 }
 
 impl RedisServer {
     /// The programs that are installed: of Redis, of Valkey, or both.
     pub fn programs() -> Vec<PathBuf> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = |name: &str| std::env::split_paths(&path).map(|at| at.join(name)).find(|file| file.is_file());
-        ["redis-server", "valkey-server"].into_iter().filter_map(found).collect()
+        [ServerKind::Redis, ServerKind::Valkey].into_iter().filter_map(find).collect()
     }
 
     /// A server of a test's own, with more words of configuration; `None` where none is installed.
@@ -40,9 +57,41 @@ impl RedisServer {
     pub fn start(settings: &[&str]) -> Option<Self> {
         let found = Self::programs().into_iter().next();
         if found.is_none() {
-            note_missing();
+            note_missing(ServerKind::Redis);
         }
         found.map(|program| Self::of(&program, settings))
+    }
+
+    /// A server of this kind; `None` where it is not installed.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn of_kind(kind: ServerKind, settings: &[&str]) -> Option<Self> {
+        let found = find(kind);
+        if found.is_none() {
+            note_missing(kind);
+        }
+        found.map(|program| Self::of(&program, settings))
+    }
+
+    /// The same, on a port more that speaks TLS and shows this certificate.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn with_tls(kind: ServerKind, identity: &Identity, settings: &[&str]) -> Option<Self> {
+        let mut server = Self::of_kind(kind, &[])?;
+        server.stop();
+        for (name, pem) in [("cert.pem", &identity.cert), ("key.pem", &identity.key)] {
+            std::fs::write(server.directory.path().join(name), pem).expect("a temporary directory can be written");
+        }
+        let port = free_port();
+        let tls = ["--tls-port", &port.to_string(), "--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"];
+        // Who asks shows a password, not a certificate.
+        let words = tls.iter().chain(&["--tls-auth-clients", "no"]).chain(settings);
+        server.settings = words.map(ToString::to_string).collect();
+        server.tls_port = Some(port);
+        server.launch();
+        Some(server)
     }
 
     /// A server of this program.
@@ -50,12 +99,11 @@ impl RedisServer {
     /// # Panics
     /// When it does not start.
     pub fn of(program: &Path, settings: &[&str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("the kernel has a port");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        drop(listener);
+        let port = free_port();
         let directory = tempfile::Builder::new().prefix("portcullis-redis-").tempdir().expect("a temporary directory");
         let settings = settings.iter().map(ToString::to_string).collect();
-        let server = Self { program: program.to_owned(), settings, directory, port, running: Mutex::default() };
+        let server =
+            Self { program: program.to_owned(), settings, directory, port, tls_port: None, running: Mutex::default() };
         server.launch();
         server
     }
@@ -97,6 +145,22 @@ impl RedisServer {
         format!("redis://{}", self.address())
     }
 
+    /// Where it speaks TLS.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn tls_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.tls_port.expect("it was started with a certificate")))
+    }
+
+    /// Its URL over TLS.
+    ///
+    /// # Panics
+    /// When it does not speak TLS.
+    pub fn tls_url(&self) -> String {
+        format!("rediss://{}", self.tls_address())
+    }
+
     /// Its URL over the Unix socket.
     pub fn socket_url(&self) -> String {
         format!("unix://{}", self.directory.path().join("socket").display())
@@ -134,10 +198,22 @@ impl Drop for RedisServer {
     }
 }
 
-fn note_missing() {
+fn find(kind: ServerKind) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|at| at.join(kind.program())).find(|file| file.is_file())
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the kernel has a port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+fn note_missing(kind: ServerKind) {
     let all = std::env::var("PORTCULLIS_TEST_TOOLS").is_ok_and(|value| value == "all");
-    assert!(!all, "Redis is missing; `tests/run` installs it");
+    let cannot_be_had = kind == ServerKind::Valkey && std::env::var_os("PORTCULLIS_TEST_NO_VALKEY").is_some();
+    assert!(!all || cannot_be_had, "{kind:?} is missing; `tests/run` installs it");
     let Some(path) = std::env::var_os("PORTCULLIS_TEST_LEFT_OUT") else { return };
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("tests/run made it");
-    writeln!(file, "left out: Redis is not installed").expect("a line can be appended");
+    let why = if cannot_be_had { "this distribution has no package of it" } else { "it is not installed" };
+    writeln!(file, "left out: tests with {kind:?}: {why}").expect("a line can be appended");
 }
