@@ -16,6 +16,8 @@ use crate::store::memory::wait_for_commit;
 
 /// Where commits are told, with their revision.
 pub(super) const CHANNEL: &str = "portcullis";
+/// Longest wait for a commit while nothing can be heard: then the poll is all there is, as it is behind a pooler.
+const WITHOUT_HINTS: Duration = Duration::from_millis(100);
 
 /// The newest revision that somebody told of.
 #[derive(Default)]
@@ -24,6 +26,8 @@ pub(super) struct Hints {
     /// A revision that was told and that the store turned out not to have.
     doubted: Mutex<Option<Revision>>,
     wanted: Notify,
+    /// Whether somebody should be listening and cannot.
+    deaf: watch::Sender<bool>,
 }
 
 impl Hints {
@@ -59,7 +63,14 @@ impl Hints {
     /// See [`crate::store::ChangeFeed::wait_for_change`].
     pub(super) async fn wait(&self, seen: StoreHead, patience: Duration) -> Result<(), StoreError> {
         self.wanted.notify_one();
-        wait_for_commit(self.told.subscribe(), seen, patience).await
+        let mut deaf = self.deaf.subscribe();
+        let is_deaf = async { deaf.wait_for(|deaf| *deaf).await.map(drop) };
+        let wait = |patience| wait_for_commit(self.told.subscribe(), seen, patience);
+        tokio::select! {
+            biased;
+            ended = wait(patience) => ended,
+            _ = is_deaf => wait(patience.min(WITHOUT_HINTS)).await,
+        }
     }
 }
 
@@ -69,6 +80,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 /// Listens for ever, over one connection after the other. Failures are the poll's to tell.
 pub(super) async fn listen(source: Arc<Source>, hints: Arc<Hints>) {
     let mut pause = PAUSES.0;
+    hints.deaf.send_replace(true);
     loop {
         match listen_once(&source, &hints).await {
             // It worked for a while.
@@ -79,6 +91,7 @@ pub(super) async fn listen(source: Arc<Source>, hints: Arc<Hints>) {
                 pause = (pause * 2).min(PAUSES.1);
             }
         }
+        hints.deaf.send_replace(true);
         tokio::time::sleep(pause).await;
     }
 }
@@ -103,6 +116,7 @@ async fn listen_once(source: &Source, hints: &Hints) -> Result<(), Fault> {
     let ask = async {
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
         tracing::debug!("listening for changes");
+        hints.deaf.send_replace(false);
         // The connection lasts as long as its client.
         std::future::pending::<Result<(), Fault>>().await
     };
@@ -125,6 +139,27 @@ mod tests {
         let long = Duration::from_secs(3600);
         let wait = hints.wait(head(seen), long);
         tokio::time::timeout(Duration::from_millis(20), wait).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_listen_does_not_wait_for_long() {
+        let hints = Hints::default();
+        let waited = async || {
+            let began = tokio::time::Instant::now();
+            hints.wait(head(1), Duration::from_secs(2)).await.unwrap();
+            began.elapsed().as_millis()
+        };
+        // Nobody listens behind a pooler, and nobody is expected to.
+        assert!((2_000..2_010).contains(&waited().await));
+        hints.deaf.send_replace(true);
+        assert!((100..110).contains(&waited().await));
+        hints.deaf.send_replace(false);
+        let falls_deaf = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            hints.deaf.send_replace(true);
+        };
+        let (took, ()) = tokio::join!(waited(), falls_deaf);
+        assert!((600..620).contains(&took), "who waits already, too: {took}");
     }
 
     #[tokio::test]
