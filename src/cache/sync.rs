@@ -24,7 +24,7 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Shortest and longest pause between two attempts to reach a store that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What others derive from the key set, told by the sync task. Called on the control runtime; must not block.
 pub trait Publish: Send + Sync {
@@ -196,7 +196,7 @@ impl SyncTask {
                 Err(error) => return tracing::error!(%error, "reading the snapshot was ended"),
             }
         }
-        let first_pause = self.poll_interval.min(FIRST_PAUSE);
+        let first_pause = first_pause(self.poll_interval);
         let mut pause = first_pause;
         loop {
             match AssertUnwindSafe(self.step()).catch_unwind().await {
@@ -211,7 +211,7 @@ impl SyncTask {
                 }
             }
             tokio::time::sleep(pause).await;
-            pause = longer(pause, self.poll_interval);
+            pause = longer(pause);
         }
     }
 
@@ -347,7 +347,12 @@ impl SyncTask {
     }
 }
 
+/// The pause after a first failure.
+pub(super) fn first_pause(poll_interval: Duration) -> Duration {
+    poll_interval.min(FIRST_PAUSE)
+}
+
 /// The pause after another failure.
-pub(super) fn longer(pause: Duration, poll_interval: Duration) -> Duration {
-    (pause * 2).min(LONGEST_PAUSE.max(poll_interval))
+pub(super) fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(LONGEST_PAUSE)
 }

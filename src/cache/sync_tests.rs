@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 
 use super::fixtures::{Nobody, memory_store};
-use super::sync::longer;
+use super::sync::{first_pause, longer};
 use super::{KeySet, SyncHandle, SyncStopped, SyncTask};
 use crate::domain::{KeyRecord, Revision, StoreHead, time};
 use crate::store::fixtures::{NOW, by, hash, key, key_id, keys, owner, owner_id};
@@ -249,11 +249,15 @@ async fn a_panic_does_not_end_following() {
 #[test]
 fn a_store_that_is_away_is_asked_less_and_less_often_but_never_given_up() {
     let pauses = |poll_interval| -> Vec<u128> {
-        let pauses = std::iter::successors(Some(poll_interval), |pause| Some(longer(*pause, poll_interval)));
+        let pauses = std::iter::successors(Some(first_pause(poll_interval)), |pause| Some(longer(*pause)));
         pauses.take(8).map(|pause| pause.as_millis()).collect()
     };
-    assert_eq!(pauses(Duration::from_millis(100)), [100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000]);
-    assert_eq!(pauses(Duration::from_secs(10)), [10_000; 8], "never more often than a poll");
+    assert_eq!(pauses(Duration::from_millis(20)), [20, 40, 80, 160, 320, 640, 1_000, 1_000]);
+    assert_eq!(
+        pauses(Duration::from_secs(10)),
+        [100, 200, 400, 800, 1_000, 1_000, 1_000, 1_000],
+        "however seldom it polls"
+    );
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::store::{Answer, ChangeFeed, Changes, LoadBatch, Node, NodeBook, NodeR
 /// How long a call may take before it fails, in milliseconds: as with PostgreSQL.
 pub(super) const PATIENCE: u64 = 5_000;
 /// Longest pause of the sync task after a failure, in milliseconds.
-const LONGEST_PAUSE: u64 = 2_000;
+const LONGEST_PAUSE: u64 = 1_000;
 /// What may be lost to rounding up to whole milliseconds.
 const ROUNDING: u64 = 15;
 /// Longest time until a connection that hears of commits is there again.
