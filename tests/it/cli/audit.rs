@@ -2,23 +2,14 @@
 
 use std::time::Duration;
 
-use portcullis_testkit::{Gateway, KeySpec, Origin, Outcome, Site, eventually};
+use portcullis_testkit::{Gateway, KeySpec, Outcome, Site, eventually};
 use serde_json::{Value, json};
 
+use super::{PEPPER, closed};
 use crate::scene;
 
-const PEPPER: &str = "auth: { peppers: [{ id: one, secret: \"pepper-one-of-thirty-two-letters\" }] }";
 const NEXT_PEPPER: &str = "auth: { peppers: [{ id: two, secret: \"pepper-two-of-thirty-two-letters\" }, \
                            { id: one, secret: \"pepper-one-of-thirty-two-letters\" }] }";
-
-/// The shop before anything runs, with these sections; the pepper is a secret.
-async fn closed(sections: &str) -> (Site, Origin) {
-    let origin = Origin::start().await;
-    let site = scene::site(&scene::shop_config("", sections)).upstream("shop", &origin).prepare();
-    site.vault().keep("pepper-one-of-thirty-two-letters");
-    site.vault().keep("pepper-two-of-thirty-two-letters");
-    (site, origin)
-}
 
 async fn listed(site: &Site, more: &[&str]) -> Vec<Value> {
     let mut args = vec!["audit", "list", "--output", "json"];

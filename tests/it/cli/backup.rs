@@ -4,22 +4,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use portcullis_testkit::{Gateway, Key, KeySpec, Origin, Outcome, Site, eventually};
+use portcullis_testkit::{Gateway, Key, KeySpec, Outcome, Site, eventually};
 use serde_json::{Value, json};
 
+use super::{PEPPER, closed};
 use crate::scene;
 
-const PEPPER: &str = "auth: { peppers: [{ id: one, secret: \"pepper-one-of-thirty-two-letters\" }] }";
 const OTHER_PEPPER: &str = "auth: { peppers: [{ id: one, secret: \"pepper-two-of-thirty-two-letters\" }] }";
-
-/// The shop before anything runs, with these sections.
-async fn closed(sections: &str) -> (Site, Origin) {
-    let origin = Origin::start().await;
-    let site = scene::site(&scene::shop_config("", sections)).upstream("shop", &origin).prepare();
-    site.vault().keep("pepper-one-of-thirty-two-letters");
-    site.vault().keep("pepper-two-of-thirty-two-letters");
-    (site, origin)
-}
 
 async fn backup(site: &Site, name: &str) -> Value {
     let file = site.path(name);
