@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use portcullis_testkit::{Database, PostgresServer};
 
-use super::memory::{MemoryStore, Past};
-use super::memory_usage::MemoryUsage;
+use super::memory::{MemoryStore, MemoryUsage, Past};
 use super::{
     Actor, AuditSeal, ChangeFeed, NodeBook, OpenMode, Pooler, PostgresAddress, PostgresSettings, Store, StoreSettings,
 };

@@ -18,8 +18,6 @@ mod command;
 mod deferred;
 mod error;
 mod memory;
-mod memory_nodes;
-mod memory_usage;
 mod nodes;
 mod outage;
 mod postgres;
@@ -181,7 +179,7 @@ pub fn open_later(settings: StoreSettings, seal: AuditSeal, why: StoreError) -> 
 fn open_sealed(settings: &StoreSettings, mode: OpenMode, seal: SharedSeal) -> Result<Arc<Store>, StoreError> {
     match settings {
         StoreSettings::Memory => {
-            let usage = Arc::new(memory_usage::MemoryUsage::default());
+            let usage = Arc::new(memory::MemoryUsage::default());
             Ok(Store::over(Arc::new(memory::MemoryStore::new(seal.clone())?), usage, seal))
         }
         StoreSettings::Postgres(settings) => {

@@ -1,9 +1,9 @@
 //! The gateways that enforce the keys of a store in memory: hardly more than the one whose memory it is.
 
-use super::api::Answer;
-use super::memory::MemoryStore;
-use super::nodes::{self, Node, NodeBook, NodeReport, Roll, SLOWEST_COMMIT};
+use super::MemoryStore;
 use crate::domain::{NodeId, Revision, Timestamp, time};
+use crate::store::api::Answer;
+use crate::store::nodes::{self, Node, NodeBook, NodeReport, Roll, SLOWEST_COMMIT};
 
 impl NodeBook for MemoryStore {
     fn report_node(&self, report: NodeReport) -> Answer<'_, ()> {

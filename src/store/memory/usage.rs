@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::api::Answer;
-use super::surplus::Surplus;
-use super::usage::{
+use crate::domain::{KeyId, Timestamp};
+use crate::store::api::Answer;
+use crate::store::surplus::Surplus;
+use crate::store::usage::{
     EventQuery, Finding, FoundCaller, HOURS_KEPT, KeyUsage, LastSeen, MAX_COUNTS, MAX_EVENTS, MAX_FINDINGS,
     MAX_FOUND_NETWORKS, MAX_KEYLESS_FINDINGS, MAX_NETWORKS, MAX_TIDIED_AT_ONCE, NetworkSeen, NewEvent, NewNetwork,
     Passage, Sighting, Span, Tidied, UsageBook, UsageBucket, UsageEvent, UsageNotes, UsageQuery, at_hour,
 };
-use crate::domain::{KeyId, Timestamp};
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct MemoryUsage {
+pub(in crate::store) struct MemoryUsage {
     state: Mutex<State>,
 }
 
