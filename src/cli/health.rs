@@ -1,18 +1,24 @@
 //! `health`: what the running gateway's health page says, for machines that have nothing else to ask it with.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use http::header::HOST;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 use super::console::Console;
 use super::failure::Failure;
 use super::output::visible;
+use super::registry::speak;
 use super::{findings, site};
 use crate::config::{self, Loaded};
-use crate::domain::time::{monotonic_now, show_duration, span_of_text};
+use crate::domain::time::{show_duration, span_of_text};
 
 /// How long, unless it is said, and at most.
 const USUAL: Duration = Duration::from_secs(2);
@@ -20,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Where a gateway answers unless its configuration says otherwise.
 const USUAL_ADDRESS: &str = "127.0.0.1:9902";
 /// More than any health page says.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// `health`.
 #[derive(Args, Debug)]
@@ -58,8 +64,8 @@ pub(super) fn run(config: Option<&Path>, args: &HealthArgs, console: &mut Consol
         .map_err(|error| Failure::runtime(format!("no gateway answers at http://{address}{path}: {error}")))?;
     let said = visible(said.lines().next().unwrap_or_default().trim());
     match status {
-        200 => Ok(writeln!(console.out, "{said}")?),
-        _ => Err(Failure::runtime(format!("http://{address}{path} answers {status}: {said}"))),
+        StatusCode::OK => Ok(writeln!(console.out, "{said}")?),
+        status => Err(Failure::runtime(format!("http://{address}{path} answers {}: {said}", status.as_u16()))),
     }
 }
 
@@ -101,46 +107,27 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// The status and the body of a page.
-fn ask(address: SocketAddr, path: &str, patience: Duration) -> io::Result<(u16, String)> {
-    let deadline = monotonic_now() + patience;
-    let mut stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_write_timeout(Some(patience))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let left = deadline.saturating_duration_since(monotonic_now());
-        if left.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it takes too long"));
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut piece) {
-            Ok(0) => break,
-            Ok(read) => answer.extend_from_slice(&piece[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        if answer.len() as u64 > MAX_ANSWER_BYTES {
-            break;
-        }
-    }
-    parse(&answer).ok_or_else(|| io::Error::other("what answers is no gateway"))
-}
-
-/// The status and the body of an answer that ends with its connection.
-fn parse(answer: &[u8]) -> Option<(u16, String)> {
-    let text = String::from_utf8_lossy(answer);
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    Some((status, body.to_owned()))
+fn ask(address: SocketAddr, path: &str, patience: Duration) -> io::Result<(StatusCode, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = async {
+        let mut connection = speak(TokioIo::new(TcpStream::connect(address).await?)).await?;
+        let request = Request::get(path).header(HOST, address.to_string()).body(Full::default());
+        let answer = connection.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(io::Error::other)?;
+        Ok((head.status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    };
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "it takes too long");
+    runtime.block_on(async { tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(late())) })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     use super::*;
+    use crate::domain::time::monotonic_now;
 
     #[test]
     fn a_machine_is_asked_at_its_own_address() {
@@ -153,11 +140,23 @@ mod tests {
 
     #[test]
     fn only_an_answer_is_taken_for_one() {
-        assert_eq!(parse(b"HTTP/1.1 503 Service Unavailable\r\na: b\r\n\r\nno\n"), Some((503, "no\n".to_owned())));
-        for odd in
-            [&b""[..], b"HTTP/1.1 200 OK\r\n", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 \r\n\r\n", b"HTTP/1.1 2\xff0 \r\n\r\n"]
-        {
-            assert_eq!(parse(odd), None, "{odd:?}");
+        for (said, found) in [
+            (&b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 3\r\n\r\nno\n"[..], Some((503, "no\n"))),
+            (b"HTTP/1.1 200 OK\r\n", None),
+            (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut off", None),
+            (b"SSH-2.0-x\r\n\r\n", None),
+            (b"", None),
+        ] {
+            let server = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = server.local_addr().unwrap();
+            let speaking = std::thread::spawn(move || {
+                let (mut stream, _) = server.accept().unwrap();
+                let _request = stream.read(&mut [0; 1024]).unwrap();
+                stream.write_all(said).unwrap();
+            });
+            let answer = ask(address, "/readyz", LONGEST).ok();
+            speaking.join().unwrap();
+            assert_eq!(answer.as_ref().map(|(status, body)| (status.as_u16(), body.as_str())), found, "{said:?}");
         }
     }
 

@@ -246,7 +246,7 @@ impl Client {
 }
 
 /// Begins HTTP/1.1 on a connection, which lives until its one answer is read.
-async fn speak<S>(stream: S) -> io::Result<SendRequest<Full<Bytes>>>
+pub(in crate::cli) async fn speak<S>(stream: S) -> io::Result<SendRequest<Full<Bytes>>>
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {

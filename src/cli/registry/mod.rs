@@ -29,6 +29,7 @@ use crate::manage::{BadRow, Format, KeyChange, KeyFilter, NewKey, NewOwner, Owne
 use crate::store::AuditQuery;
 use crate::usage::Period;
 
+pub(super) use client::speak;
 pub(super) use refusal::ApiRefusal;
 
 /// What takes the records of a list, page by page.
