@@ -43,9 +43,17 @@ impl Outgoing {
         if wants_tunnel && matches!(upstream.settings.protocol, Protocol::H2 | Protocol::H2c) {
             return Err(NO_TUNNEL);
         }
+        if let Some(upload) = &mut self.upload {
+            let gathered = std::future::poll_fn(|cx| upload.poll_gathered(cx)).await;
+            gathered.map_err(|_| self.failure_or(Failure::RequestTimeout))?;
+        }
         let is_bodiless = self.upload.is_none();
         let is_harmless = is_bodiless && self.method.is_idempotent() && self.wants_tunnel.is_none();
-        let begun = exchange.as_ref().map_or_else(monotonic_now, Exchange::begun);
+        let begun = match exchange {
+            // Its body may have taken a while.
+            Some(exchange) if is_bodiless => exchange.begun(),
+            Some(_) | None => monotonic_now(),
+        };
         let choice = cx.engine.turns.begin(number, upstream, is_harmless, begun, cx.engine.timers.now_ms());
         let mut course = Course::new(number, upstream, choice);
         if let Some(exchange) = exchange {
@@ -65,11 +73,14 @@ impl Outgoing {
                 cx.engine.pool.is_full(Wanted { upstream, target, protocol, is_trial: false })
             };
             let wanted = Wanted { upstream, target, protocol: protocol_of(target), is_trial: course.choice.is_trial };
-            let leased = match cx.engine.pool.lease_idle(wanted) {
-                Some(lease) => Ok(lease),
-                None if upstream.targets.len() > 1 && is_full(target) && course.pass_over(cx, is_full) => continue,
-                // Boxed: it is large and rare, and would make every request's future as large.
-                None => Box::pin(cx.engine.pool.lease(wanted, course.dial_time(self.timeouts.connect))).await,
+            // Boxed: it is large and rare, and would make every request's future as large.
+            let leave = if self.is_coming() { Box::pin(self.take_leave(cx, wanted)).await } else { Ok(()) };
+            let leased = match leave.map(|()| cx.engine.pool.lease_idle(wanted)) {
+                Err(failure) => Err(failure),
+                Ok(Some(lease)) => Ok(lease),
+                Ok(None) if upstream.targets.len() > 1 && is_full(target) && course.pass_over(cx, is_full) => continue,
+                // Boxed like that.
+                Ok(None) => Box::pin(cx.engine.pool.lease(wanted, course.dial_time(self.timeouts.connect))).await,
             };
             let lease = match leased {
                 Ok(lease) => lease,
@@ -136,6 +147,20 @@ impl Outgoing {
                 Some(_) | None => return Err(broken.failure()),
             }
         }
+    }
+
+    /// Whether some of its body is still to come from the client.
+    fn is_coming(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| !upload.is_at_hand())
+    }
+
+    /// Takes leave to have a connection while the body is coming.
+    async fn take_leave(&mut self, cx: &Context, wanted: Wanted<'_>) -> Result<(), Failure> {
+        let Some(upload) = &mut self.upload else { return Ok(()) };
+        // That of another target.
+        upload.hold(None);
+        upload.hold(cx.engine.pool.leave(wanted).await?);
+        Ok(())
     }
 
     /// Why the client's body broke off, or else this.

@@ -62,6 +62,8 @@ pub(crate) struct TargetPool {
     waiting: Cell<usize>,
     /// Those that wait because all connections of the process are in use.
     queued: Cell<usize>,
+    /// The same over the whole process, when it was last looked at; clients that hold others up take them off.
+    held_up: Rc<Cell<usize>>,
     changed: Notify,
     keepalive_ms: Cell<u64>,
     max_lifetime_ms: Cell<u64>,
@@ -144,6 +146,21 @@ impl Pool {
         let pool = self.target_pool(wanted.target, &wanted.upstream.settings);
         let now = self.timers.now_ms();
         if pool.wants_h2(wanted.protocol) { !pool.has_room(now, Age::Any) } else { pool.idle.borrow().is_empty() }
+    }
+
+    /// Leave to have a connection, of those that no other request shares, while the request's body is still coming; none is
+    /// needed where requests share them.
+    ///
+    /// # Errors
+    /// [`Failure::UpstreamBusy`] when other such requests have all of them for `queue_timeout`.
+    pub(crate) async fn leave(&self, wanted: Wanted<'_>) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        let Wanted { upstream, target, protocol, .. } = wanted;
+        if self.target_pool(target, &upstream.settings).wants_h2(protocol) {
+            return Ok(None);
+        }
+        let free = Arc::clone(&target.leaves).acquire_owned();
+        let leave = self.timers.timer().bound(upstream.settings.queue_timeout, free).await;
+        leave.ok().and_then(Result::ok).map(Some).ok_or(Failure::UpstreamBusy)
     }
 
     /// A connection, idle or newly opened.
@@ -246,6 +263,7 @@ impl Pool {
                 entry.is_usable(pool, now) && leads_there(entry.connection.address) && entry.connection.wire.is_fresh()
             });
             let waiting = pool.target.waiting.load(Ordering::Relaxed);
+            pool.held_up.set(waiting);
             let mut wanted = waiting;
             let given = wanted.min(idle.len());
             idle.drain(..given);
@@ -280,6 +298,7 @@ impl Pool {
                 open: Cell::new(0),
                 waiting: Cell::new(0),
                 queued: Cell::new(0),
+                held_up: Rc::default(),
                 changed: Notify::new(),
                 keepalive_ms: Cell::default(),
                 max_lifetime_ms: Cell::default(),
@@ -423,6 +442,11 @@ impl Idle {
 }
 
 impl H1Lease {
+    /// How many requests wait for such a connection.
+    pub(crate) fn held_up(&self) -> &Rc<Cell<usize>> {
+        &self.pool.held_up
+    }
+
     /// What is left of the connection behind a 101.
     pub(crate) fn into_tunnel(self) -> Tunnel {
         self.connection.into_tunnel()

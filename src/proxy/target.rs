@@ -43,6 +43,9 @@ pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
     /// One permit for each connection the process may have to it.
     pub(crate) permits: Arc<Semaphore>,
+    /// One for each of them that a request may have whose body is still coming, where no other can share it: some are left
+    /// for those that clients do not hold up.
+    pub(crate) leaves: Arc<Semaphore>,
     /// Whether it is given requests.
     pub(crate) standing: Standing,
     /// Requests that wait for a permit anywhere in the process.
@@ -159,6 +162,7 @@ fn open_target(settings: &UpstreamSettings, url: &http::Uri) -> Result<Arc<Targe
         label: url.to_string().trim_end_matches('/').to_owned(),
         endpoint: Endpoint { addresses: Addresses::new(host, port), tls },
         permits: Arc::new(Semaphore::new(settings.max_connections)),
+        leaves: Arc::new(Semaphore::new(settings.max_connections - settings.max_connections / 4)),
         standing: Standing::new(),
         waiting: AtomicUsize::new(0),
         authority: HeaderValue::from_str(authority.as_str()).map_err(|_| refuse("names no host"))?,

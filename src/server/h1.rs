@@ -218,8 +218,13 @@ impl Connection<'_> {
         let (body, mut unsaid) =
             if may_have_body { (answer.body, ReplyBody::Empty) } else { (ReplyBody::Empty, answer.body) };
         let mut writing = Writing { out: Outbox::new(head), body, is_chunked, is_over: false, is_broken: false };
+        let mut is_kept = false;
         let written = std::future::poll_fn(|cx| {
             let polled = std::panic::catch_unwind(AssertUnwindSafe(|| writing.poll(cx, self.wire)));
+            if let (Ok(Poll::Pending), ReplyBody::Download(download)) = (&polled, &writing.body) {
+                self.wire.progress().keep_from(download.held_up().map(Rc::clone));
+                is_kept = true;
+            }
             polled.unwrap_or_else(|_| {
                 if let ReplyBody::Download(download) = &mut writing.body {
                     download.panicked();
@@ -228,6 +233,9 @@ impl Connection<'_> {
             })
         })
         .await;
+        if is_kept {
+            self.wire.progress().keep_from(None);
+        }
         if written.is_ok()
             && let ReplyBody::Download(download) = if may_have_body { &mut writing.body } else { &mut unsaid }
         {

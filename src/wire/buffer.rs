@@ -12,7 +12,7 @@ use super::memory::MemorySum;
 use crate::domain::fields::FieldTable;
 
 /// What a connection reads into: large enough for nearly every message whole.
-const BYTES: usize = 16 * 1024;
+pub(super) const BYTES: usize = 16 * 1024;
 /// The beginning of a head up to this size waits for its rest in memory of just that size: many wait, of slow clients.
 const WAITS_APART: usize = 2 * 1024;
 /// What a body is read into once it has shown that it fills [`BYTES`] in one read.
@@ -139,6 +139,9 @@ impl Inbox {
 
     /// Keeps a short beginning in memory of its own size, and gives the rest back: the client may take its time.
     pub(super) fn wait(&mut self) {
+        let grown = self.buffer.bytes.len().saturating_sub(self.buffer.counted);
+        self.buffers.memory.add(grown);
+        self.buffer.counted += grown;
         if self.buffer.bytes.len() > WAITS_APART && self.buffer.data().len() <= WAITS_APART {
             let bytes: Box<[u8]> = self.buffer.data().into();
             self.buffers.take_back(&mut self.buffer);

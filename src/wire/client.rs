@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-use super::buffer::{Buffers, Inbox};
+use super::buffer::{self, Buffers, Inbox};
 use super::closing::Closing;
 use super::cursor::{Cursor, Held};
 use super::outbox::Outbox;
@@ -147,6 +147,52 @@ impl ClientWire {
         // Nobody waits for the client any more, whatever came of it.
         self.progress.enter(if polled.is_pending() { Phase::Body } else { Phase::Exchange });
         polled
+    }
+
+    /// Waits until all that is left of the body is at hand, where its length is known and one buffer holds it; others are
+    /// not waited for. Reading invites a client that waits.
+    ///
+    /// # Errors
+    /// Why there will be no more of it.
+    pub fn poll_short_body(&self, cx: &mut Context<'_>) -> Poll<Result<(), BodyFault>> {
+        let polled = self.poll_gather(cx);
+        if polled.is_pending() {
+            self.progress.read_by(cx);
+        }
+        self.progress.enter(if polled.is_pending() { Phase::Body } else { Phase::Exchange });
+        polled
+    }
+
+    fn poll_gather(&self, cx: &mut Context<'_>) -> Poll<Result<(), BodyFault>> {
+        let (inbox, cursor) = (&mut *self.inbox.borrow_mut(), &mut *self.cursor.borrow_mut());
+        loop {
+            let held = cursor.gather(&mut inbox.buffer).map_err(BodyFault::Fault)? as u64;
+            if !cursor.exact_len().is_some_and(|len| held < len && len <= buffer::BYTES as u64) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(fault) = self.progress.take_refusal() {
+                return Poll::Ready(Err(BodyFault::Fault(fault)));
+            }
+            ready!(self.poll_invite(cx));
+            match self.poll_fill(cx, inbox) {
+                Poll::Ready(Ok(len)) if len > 0 => {
+                    // Nobody waits for it when it is taken; it counts as given now.
+                    self.progress.giving().moved(0, len as u64);
+                    self.progress.enter(Phase::Exchange);
+                }
+                Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(Err(BodyFault::Gone)),
+                Poll::Pending => {
+                    inbox.release_if_empty();
+                    inbox.wait();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Whether nothing of the body is still to come.
+    pub fn is_body_at_hand(&self) -> bool {
+        self.cursor.borrow().is_whole()
     }
 
     fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyFault>> {

@@ -178,6 +178,63 @@ fn a_body_is_late_only_while_somebody_waits_for_it() {
 }
 
 #[test]
+fn a_short_body_is_whole_when_it_is_asked_for_whole_and_others_are_not_waited_for() {
+    run(async {
+        let memory = MemorySum::default();
+        let (mut server, mut client) = connection_with(b"", Rc::new(Buffers::counted_in(memory.clone())));
+        let cx = &mut Context::from_waker(Waker::noop());
+        client.write_all(b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n").await.unwrap();
+        server.enter().await;
+        for piece in 0..10_u64 {
+            assert!(server.wire.poll_short_body(cx).is_pending());
+            assert!(!server.wire.is_body_at_hand());
+            assert_eq!(server.phase(), (Phase::Body, piece * 20), "the time begins anew with every piece");
+            let held = if piece <= 2 { piece * 1_000 } else { 16_384 };
+            assert_eq!(memory.bytes(), held, "a short beginning waits in memory of its size");
+            server.clock.set_ms((piece + 1) * 20);
+            client.write_all(&[b'x'; 1_000]).await.unwrap();
+            settle().await;
+        }
+        assert_eq!(server.wire.poll_short_body(cx), Poll::Ready(Ok(())));
+        assert!(server.wire.is_body_at_hand());
+        // 200 ms for 10,000 bytes.
+        let floor = |bytes_per_second| Floor { bytes_per_second, window_ms: 100 };
+        assert!(!server.wire.progress().giving().is_below(&floor(40_000), 0), "what came counts before it is used");
+        assert_eq!(server.body().await.unwrap().len(), 10_000);
+
+        for head in ["Content-Length: 16385", "Transfer-Encoding: chunked"] {
+            let (mut server, mut client) = connection(b"");
+            client.write_all(format!("POST /b HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n").as_bytes()).await.unwrap();
+            server.enter().await;
+            assert_eq!(server.wire.poll_short_body(cx), Poll::Ready(Ok(())), "{head}");
+            assert!(!server.wire.is_body_at_hand(), "{head}");
+        }
+    });
+}
+
+#[test]
+fn whoever_leaves_or_stalls_in_a_short_body_is_noticed() {
+    run(async {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let (mut server, mut client) = connection(b"");
+        client.write_all(&[POST, b"1234"].concat()).await.unwrap();
+        server.enter().await;
+        assert!(server.wire.poll_short_body(cx).is_pending());
+        server.wire.progress().request_close(Fault::BodyTimeout);
+        let late = Poll::Ready(Err(BodyFault::Fault(Fault::BodyTimeout)));
+        assert_eq!(server.wire.poll_short_body(cx), late, "although some of it is there");
+
+        let (mut server, mut client) = connection(b"");
+        client.write_all(&[POST, b"1234"].concat()).await.unwrap();
+        server.enter().await;
+        assert!(server.wire.poll_short_body(cx).is_pending());
+        drop(client);
+        settle().await;
+        assert_eq!(server.wire.poll_short_body(cx), Poll::Ready(Err(BodyFault::Gone)));
+    });
+}
+
+#[test]
 fn a_client_that_leaves_is_noticed_wherever_it_leaves() {
     run(async {
         let (mut server, client) = connection(b"");

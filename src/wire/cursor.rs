@@ -43,6 +43,24 @@ impl Cursor {
         Ok(if self.run > 0 { Held::Data(self.run) } else { Held::End })
     }
 
+    /// Like [`Cursor::look`], but for a body of known length all of it that is there, whatever came after the first look;
+    /// how many bytes of data lie at the front.
+    ///
+    /// # Errors
+    /// As [`Cursor::look`].
+    pub(super) fn gather(&mut self, buffer: &mut Buffer) -> Result<usize, Fault> {
+        self.look(buffer)?;
+        if let Body::Counted(_) = self.body {
+            self.run += self.body.follow(&buffer.data()[self.run..])?.data.len();
+        }
+        Ok(self.run)
+    }
+
+    /// Whether its last byte was read, used or not.
+    pub(super) fn is_whole(&self) -> bool {
+        self.body.is_finished()
+    }
+
     /// Takes `len` bytes of the data away.
     #[inline]
     pub(super) fn consume(&mut self, buffer: &mut Buffer, len: usize) {

@@ -24,7 +24,7 @@ pub use descriptors::{SocketPlace, is_exhausted, open_sockets, set_room_for_sock
 pub use memory::{Held, MemorySum};
 pub use outbox::{Outbox, push_chunk_end, push_chunk_head};
 pub use pace::{Floor, Pace};
-pub use progress::{CoarseClock, Patience, Phase, Progress, Swept};
+pub use progress::{CoarseClock, HELD_UP_MS, Patience, Phase, Progress, Swept, takes_one};
 pub use stream::{Socket, Stream};
 pub use upstream::{AnswerFault, UpstreamAnswer, UpstreamWire};
 

@@ -61,6 +61,16 @@ pub struct Patience {
     pub floor: Floor,
 }
 
+/// So long a client may take nothing of an answer while others wait for what that keeps; milliseconds.
+pub const HELD_UP_MS: u64 = 1_000;
+
+/// Takes one of those that wait, if there are any.
+pub fn takes_one(waiting: &Cell<usize>) -> bool {
+    let left = waiting.get().checked_sub(1);
+    waiting.set(left.unwrap_or_default());
+    left.is_some()
+}
+
 /// What [`Progress::sweep`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swept {
@@ -95,6 +105,8 @@ pub struct Progress {
     phase: Cell<Phase>,
     since_ms: Cell<u64>,
     write_blocked_since: Cell<Option<u64>>,
+    /// How many wait for what it keeps until the client takes its answer.
+    kept_from: RefCell<Option<Rc<Cell<usize>>>>,
     /// How fast it gives us bodies.
     giving: Pace,
     /// How fast it takes what it is sent.
@@ -114,6 +126,7 @@ impl Progress {
             phase: Cell::new(Phase::Idle),
             since_ms,
             write_blocked_since: Cell::new(None),
+            kept_from: RefCell::new(None),
             giving: Pace::default(),
             taking: Pace::default(),
             wish: Cell::new(Wish::Nothing),
@@ -251,6 +264,19 @@ impl Progress {
         }
     }
 
+    /// Notes that something is kept until the client takes its answer, and how many wait for that; none: nothing is.
+    ///
+    /// A client that lets so many wait is given up once it has taken nothing for [`HELD_UP_MS`], one for each of them, each
+    /// time that somebody counts.
+    pub fn keep_from(&self, waiting: Option<Rc<Cell<usize>>>) {
+        *self.kept_from.borrow_mut() = waiting;
+    }
+
+    /// Whether somebody waits for what it keeps; that one is seen to now.
+    fn lets_go(&self) -> bool {
+        self.kept_from.borrow().as_deref().is_some_and(takes_one)
+    }
+
     /// Compares what the client is doing with what it may take, and ends the connection when it takes longer.
     ///
     /// Never cuts an exchange: how long an answer may take is not the client's fault. Costs a few loads.
@@ -261,7 +287,8 @@ impl Progress {
         // Whatever else is wished: a client that takes nothing may never let it be seen.
         if let Some(since) = self.write_blocked_since.get() {
             let blocked = now_ms.saturating_sub(since);
-            if blocked > patience.stall_ms || self.taking.is_below(&patience.floor, blocked) {
+            let is_late = blocked > patience.stall_ms || self.taking.is_below(&patience.floor, blocked);
+            if is_late || blocked > HELD_UP_MS && self.lets_go() {
                 self.drop_connection();
                 return Swept::Dropped;
             }

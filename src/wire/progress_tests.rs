@@ -1,10 +1,12 @@
 //! What a sweeper sees of a connection and what it can do about it.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 
-use super::{CoarseClock, Floor, Patience, Phase, Progress, Swept};
+use super::{CoarseClock, Floor, HELD_UP_MS, Patience, Phase, Progress, Swept};
 use crate::framing::Fault;
 
 const PATIENCE: Patience =
@@ -75,6 +77,31 @@ fn a_client_that_takes_nothing_is_dropped_and_one_that_takes_something_again_is_
     assert_eq!(progress.sweep(70, &PATIENCE), Swept::InTime);
     assert_eq!(progress.sweep(71, &PATIENCE), Swept::Dropped);
     assert!(progress.is_dropped());
+}
+
+#[test]
+fn a_client_that_keeps_something_others_wait_for_is_given_up_sooner_one_for_each_of_them() {
+    let patience = Patience { stall_ms: 60_000, floor: Floor { bytes_per_second: 0, window_ms: 0 }, ..PATIENCE };
+    let waiting = Rc::new(Cell::new(0));
+    let [one, other, third] = std::array::from_fn(|_| {
+        let (progress, clock) = progress();
+        progress.enter(Phase::Exchange);
+        progress.note_write_blocked();
+        clock.set_ms(HELD_UP_MS + 1);
+        progress
+    });
+    one.keep_from(Some(Rc::clone(&waiting)));
+    other.keep_from(Some(Rc::clone(&waiting)));
+    let now = HELD_UP_MS + 1;
+    assert_eq!(one.sweep(now, &patience), Swept::InTime, "nobody waits");
+    waiting.set(1);
+    assert_eq!(one.sweep(HELD_UP_MS, &patience), Swept::InTime, "not long enough");
+    assert_eq!(third.sweep(now, &patience), Swept::InTime, "it keeps nothing");
+    assert_eq!(one.sweep(now, &patience), Swept::Dropped);
+    assert_eq!(other.sweep(now, &patience), Swept::InTime, "one is enough");
+    waiting.set(1);
+    other.keep_from(None);
+    assert_eq!(other.sweep(now, &patience), Swept::InTime, "it keeps nothing any more");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Answer bodies on their way down, from either HTTP.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -22,7 +22,7 @@ use crate::proxy::timer::{Timer, Timers};
 use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
-use crate::wire::{MemorySum, Pace};
+use crate::wire::{HELD_UP_MS, MemorySum, Pace, takes_one};
 
 /// Answers over HTTP/2 under way. HTTP/2 asks for the next piece only when the client has room for it, so a client that
 /// gives none would hold an upstream connection for ever, and a key that is gone would not be noticed.
@@ -266,7 +266,8 @@ impl Download {
         // While it waits for the upstream, it was asked and its own timer runs.
         let is_stalled = self.waiting_since_ms.is_none() && {
             let unasked = now.saturating_sub(self.asked_ms);
-            unasked > as_ms(patience.stall) || self.taking.is_below(&patience.floor, unasked)
+            let is_late = unasked > as_ms(patience.stall) || self.taking.is_below(&patience.floor, unasked);
+            is_late || unasked > HELD_UP_MS && self.held_up().is_some_and(|waiting| takes_one(waiting))
         };
         let is_gone = now >= self.next_recheck_ms && self.recheck.as_ref().is_some_and(|key| !key.still_holds());
         let reason = match (is_stalled, is_gone) {
@@ -275,6 +276,14 @@ impl Download {
             (false, false) => return,
         };
         self.end(Some(&reason));
+    }
+
+    /// How many requests wait for the connection that it has for itself.
+    pub(crate) fn held_up(&self) -> Option<&Rc<Cell<usize>>> {
+        match &self.lease {
+            Some(Lease::H1(lease)) => Some(lease.held_up()),
+            Some(Lease::H2(_)) | None => None,
+        }
     }
 
     fn broke(&mut self, error: BodyError) -> Poll<Result<Option<usize>, BodyError>> {

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use hyper::body::{Body, Incoming};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{BodyError, BodyPatience, failure_of, next_recheck};
 use crate::proxy::asked::{ClientBody, trailers_of};
@@ -65,23 +66,99 @@ pub(crate) struct Upload {
     recheck: Option<KeyWatch>,
     next_recheck_ms: u64,
     timers: Rc<Timers>,
+    /// Leave to hold a connection of an upstream while it is coming.
+    leave: Option<OwnedSemaphorePermit>,
 }
+
+/// Bodies up to this length are taken whole before a connection to an upstream is; bytes.
+const SHORT: u64 = 16 * 1024;
 
 /// Where the body comes from.
 enum Source {
     /// The sweeper of the connection sees to clients that fall silent.
     H1(Rc<ClientWire>),
-    H2 {
-        incoming: Incoming,
-        /// What it may hold in the meantime.
-        _held: Held,
-        at_hand: Bytes,
-        trailers: Option<Box<HeaderMap>>,
-        stall: Timer,
-        patience: BodyPatience,
-        pace: Pace,
-        waiting_since_ms: Option<u64>,
-    },
+    H2(Box<H2Source>),
+}
+
+/// A body that a stream of an HTTP/2 connection brings.
+struct H2Source {
+    incoming: Incoming,
+    /// What it may hold in the meantime.
+    _held: Held,
+    at_hand: Bytes,
+    trailers: Option<Box<HeaderMap>>,
+    stall: Timer,
+    patience: BodyPatience,
+    pace: Pace,
+    waiting_since_ms: Option<u64>,
+}
+
+/// Why a stream brings no more.
+enum H2Fault {
+    TooSlow,
+    Gone,
+}
+
+impl H2Source {
+    /// Waits for more data, which goes behind what is at hand; whether there is any.
+    fn poll_more(&mut self, cx: &mut Context<'_>, timers: &Timers) -> Poll<Result<bool, H2Fault>> {
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+                if self.waiting_since_ms.is_none() {
+                    self.waiting_since_ms = Some(timers.now_ms());
+                    self.stall.arm(self.patience.stall);
+                }
+                ready!(self.stall.poll_elapsed(cx));
+                return Poll::Ready(Err(H2Fault::TooSlow));
+            };
+            if let Some(since) = self.waiting_since_ms.take() {
+                self.stall.disarm();
+                self.pace.moved(timers.now_ms().saturating_sub(since), 0);
+            }
+            match frame {
+                None => return Poll::Ready(Ok(false)),
+                Some(Err(_)) => return Poll::Ready(Err(H2Fault::Gone)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.pace.moved(0, data.len() as u64);
+                        if self.pace.is_below(&self.patience.floor, 0) {
+                            return Poll::Ready(Err(H2Fault::TooSlow));
+                        }
+                        if !data.is_empty() {
+                            self.put_behind(data);
+                            return Poll::Ready(Ok(true));
+                        }
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().ok().map(Box::new),
+                },
+            }
+        }
+    }
+
+    fn put_behind(&mut self, data: Bytes) {
+        self.at_hand = if self.at_hand.is_empty() {
+            data
+        } else {
+            let before = std::mem::take(&mut self.at_hand);
+            let mut all = before.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+            all.extend_from_slice(&data);
+            all.freeze()
+        };
+    }
+
+    /// See [`Upload::poll_gathered`].
+    fn poll_short(&mut self, cx: &mut Context<'_>, timers: &Timers) -> Poll<Result<(), H2Fault>> {
+        while self.exact_len().is_some_and(|len| (self.at_hand.len() as u64) < len && len <= SHORT) {
+            if !ready!(self.poll_more(cx, timers))? {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn exact_len(&self) -> Option<u64> {
+        self.incoming.size_hint().exact().map(|left| left + self.at_hand.len() as u64)
+    }
 }
 
 impl Upload {
@@ -105,7 +182,7 @@ impl Upload {
                 }
                 Source::H1(wire)
             }
-            ClientBody::H2(incoming, held) => Source::H2 {
+            ClientBody::H2(incoming, held) => Source::H2(Box::new(H2Source {
                 incoming,
                 _held: held,
                 at_hand: Bytes::new(),
@@ -114,21 +191,58 @@ impl Upload {
                 patience,
                 pace: Pace::default(),
                 waiting_since_ms: None,
-            },
+            })),
         };
         let next_recheck_ms = next_recheck(recheck.as_ref(), timers);
         let timers = Rc::clone(timers);
-        Some(Self { source, max_bytes, trailers, progress, counted: 0, recheck, next_recheck_ms, timers })
+        Some(Self { source, max_bytes, trailers, progress, counted: 0, recheck, next_recheck_ms, timers, leave: None })
     }
 
     /// How many bytes are left, when that is known.
     pub(crate) fn exact_len(&self) -> Option<u64> {
         match &self.source {
             Source::H1(wire) => wire.body_len(),
-            Source::H2 { incoming, at_hand, .. } => {
-                incoming.size_hint().exact().map(|left| left + at_hand.len() as u64)
-            }
+            Source::H2(source) => source.exact_len(),
         }
+    }
+
+    /// Waits until a body that is short and says so is at hand whole. Others are not waited for.
+    ///
+    /// So a client that takes its time over a body of this kind has no connection to an upstream meanwhile.
+    ///
+    /// # Errors
+    /// As [`Upload::poll_data`].
+    pub(crate) fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let gathered = match &mut self.source {
+            Source::H1(wire) => wire.poll_short_body(cx).map_err(|fault| match fault {
+                BodyFault::Fault(fault) => Some(failure_of(fault)),
+                BodyFault::Gone => None,
+            }),
+            Source::H2(source) => source.poll_short(cx, &self.timers).map_err(|fault| match fault {
+                H2Fault::TooSlow => Some(Failure::RequestTimeout),
+                H2Fault::Gone => None,
+            }),
+        };
+        self.progress.waits_for_client.set(gathered.is_pending());
+        match ready!(gathered) {
+            Ok(()) if self.is_at_hand() => self.poll_data(cx).map_ok(drop),
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(Some(failure)) => self.fail(failure),
+            Err(None) => self.gone(),
+        }
+    }
+
+    /// Whether nothing of it is still to come.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        match &self.source {
+            Source::H1(wire) => wire.is_body_at_hand(),
+            Source::H2(source) => source.incoming.is_end_stream(),
+        }
+    }
+
+    /// Keeps `leave` for as long as the body is under way, and drops what it had.
+    pub(crate) fn hold(&mut self, leave: Option<OwnedSemaphorePermit>) {
+        self.leave = leave;
     }
 
     /// Waits for data: how many bytes of it there are; none at the end.
@@ -154,36 +268,11 @@ impl Upload {
                 Err(BodyFault::Fault(fault)) => return self.fail(failure_of(fault)),
                 Err(BodyFault::Gone) => return self.gone(),
             },
-            Source::H2 { incoming, at_hand, trailers, stall, patience, pace, waiting_since_ms, .. } => loop {
-                if !at_hand.is_empty() {
-                    break Some(at_hand.len());
-                }
-                let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
-                    if waiting_since_ms.is_none() {
-                        *waiting_since_ms = Some(self.timers.now_ms());
-                        stall.arm(patience.stall);
-                    }
-                    ready!(stall.poll_elapsed(cx));
-                    return self.fail(Failure::RequestTimeout);
-                };
-                if let Some(since) = waiting_since_ms.take() {
-                    stall.disarm();
-                    pace.moved(self.timers.now_ms().saturating_sub(since), 0);
-                }
-                match frame {
-                    None => break None,
-                    Some(Err(_)) => return self.gone(),
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) => {
-                            pace.moved(0, data.len() as u64);
-                            if pace.is_below(&patience.floor, 0) {
-                                return self.fail(Failure::RequestTimeout);
-                            }
-                            *at_hand = data;
-                        }
-                        Err(frame) => *trailers = frame.into_trailers().ok().map(Box::new),
-                    },
-                }
+            Source::H2(source) if !source.at_hand.is_empty() => Some(source.at_hand.len()),
+            Source::H2(source) => match ready!(source.poll_more(cx, &self.timers)) {
+                Ok(has_more) => has_more.then_some(source.at_hand.len()),
+                Err(H2Fault::TooSlow) => return self.fail(Failure::RequestTimeout),
+                Err(H2Fault::Gone) => return self.gone(),
             },
         };
         let Some(len) = len else {
@@ -218,9 +307,9 @@ impl Upload {
                 *consumed = taken;
                 looked
             }),
-            Source::H2 { at_hand, .. } => {
-                let looked = look(at_hand, &mut taken);
-                at_hand.advance(taken.min(at_hand.len()));
+            Source::H2(source) => {
+                let looked = look(&source.at_hand, &mut taken);
+                source.at_hand.advance(taken.min(source.at_hand.len()));
                 looked
             }
         };
@@ -241,8 +330,8 @@ impl Upload {
 
     /// All the data at hand, as a piece of its own.
     pub(super) fn take_bytes(&mut self) -> Bytes {
-        if let Source::H2 { at_hand, .. } = &mut self.source {
-            let bytes = std::mem::take(at_hand);
+        if let Source::H2(source) = &mut self.source {
+            let bytes = std::mem::take(&mut source.at_hand);
             self.moved();
             // Nothing is left of it: this only sees whether it was the last.
             self.counted = 0;
@@ -259,7 +348,7 @@ impl Upload {
     pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
         let trailers = match &mut self.source {
             Source::H1(wire) => wire.with_trailers(trailers_of),
-            Source::H2 { trailers, .. } => trailers.take().map(|trailers| *trailers),
+            Source::H2(source) => source.trailers.take().map(|trailers| *trailers),
         };
         trailers.and_then(|trailers| self.trailers.clean(trailers))
     }
@@ -277,7 +366,7 @@ impl Upload {
     fn is_over(&self) -> bool {
         match &self.source {
             Source::H1(wire) => wire.is_body_over(),
-            Source::H2 { incoming, at_hand, .. } => at_hand.is_empty() && incoming.is_end_stream(),
+            Source::H2(source) => source.at_hand.is_empty() && source.incoming.is_end_stream(),
         }
     }
 

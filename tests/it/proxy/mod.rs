@@ -14,6 +14,7 @@ mod neighbours;
 mod path_tricks;
 mod races;
 mod retries;
+mod slow_clients;
 mod smuggling;
 mod streaming;
 mod timeouts;

@@ -251,7 +251,7 @@ async fn a_client_that_takes_nothing_lets_go_of_its_upstream_even_when_it_owes_a
     let sections = "workers: 1\nlimits: { stall_timeout: 1s }";
     let gateway = scene::open_door(&upstream.authority(), sections).await;
     let mut raw = gateway.raw().await;
-    raw.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n0123456789").await;
+    raw.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n0123456789").await;
     let open = [("upstream", "far")];
     eventually!("the exchange begins", gateway.metrics().await.sum("portcullis_upstream_connections", &open) == 1.0);
     eventually!(

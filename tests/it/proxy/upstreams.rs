@@ -186,19 +186,19 @@ async fn a_connection_whose_upstream_answered_before_it_was_asked_whole_is_not_u
                 continue;
             }
             peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\ne").await;
-            let _body = peer.bytes(5).await;
+            let _body = peer.bytes(40_000).await;
             peer.send("y").await;
             return peer.until_end().await;
         }
     })
     .await;
     let gateway = scene::open_door(&upstream.authority(), "workers: 1").await;
-    let (call, feed) = gateway.post("/up").header("content-length", "5").fed();
-    assert!(feed.send("he").await);
+    let (call, feed) = gateway.post("/up").header("content-length", "40000").fed();
+    assert!(feed.send(vec![b'h'; 20_000]).await);
     let mut early = call.stream().await;
     assert_eq!(early.head.status, 200, "{:?}", early.head);
     // Only now that the answer has begun, the rest is sent.
-    assert!(feed.send("llo").await);
+    assert!(feed.send(vec![b'o'; 20_000]).await);
     drop(feed);
     assert_eq!(early.text().await.unwrap(), "ey");
     let started = Instant::now();
