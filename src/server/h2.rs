@@ -79,9 +79,11 @@ pub(super) async fn serve<S>(
         if entry.leave.get() && !std::mem::replace(&mut leaving, true) {
             Pin::new(&mut connection).graceful_shutdown();
         }
-        gauge.set(if entry.in_flight.get() == 0 { ConnectionState::Idle } else { ConnectionState::Active });
         *entry.waker.borrow_mut() = Some(cx.waker().clone());
-        Pin::new(&mut connection).poll(cx)
+        let polled = Pin::new(&mut connection).poll(cx);
+        // Requests may have begun just now.
+        gauge.set(if entry.in_flight.get() == 0 { ConnectionState::Idle } else { ConnectionState::Active });
+        polled
     })
     .await;
     if let Err(error) = ended {
