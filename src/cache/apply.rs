@@ -134,6 +134,7 @@ impl Load<'_> {
         let profiles = profiles.collect::<Result<Vec<_>, _>>().map_err(full)?;
         let owners = base.owners.iter().map(|owner| names.owner(*owner));
         let owners = owners.collect::<Result<Vec<_>, _>>().map_err(full)?;
+        let mut filling = map.fill();
         base.for_each_key(|hash, mut slot| {
             let missing = || "it holds a key whose names it does not hold".to_owned();
             slot.environment = *environments.get(slot.environment.index()).ok_or_else(missing)?;
@@ -141,8 +142,9 @@ impl Load<'_> {
             if let Some(owner) = &mut slot.owner {
                 *owner = *owners.get(owner.index()).ok_or_else(missing)?;
             }
-            map.insert(hash, slot).map(drop).map_err(full)
+            filling.put(hash, &slot).map_err(full)
         })?;
+        filling.finish().map_err(full)?;
         for (id, first) in &base.lineages {
             map.note_line(*id, *first, None);
         }

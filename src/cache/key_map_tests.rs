@@ -42,11 +42,22 @@ proptest! {
 
     #[test]
     fn it_answers_like_a_plain_map_however_fingerprints_collide(
+        filled in prop::collection::vec((0..12u32, 0..3u32, 1..4_000u32), 0..20),
         steps in steps(),
         mask in prop_oneof![Just(0), Just(1), Just(1 << 63), Just(0b11), Just(u64::MAX)],
     ) {
         let map = map_with_mask(mask);
         let mut model = Model::new();
+        let mut filling = map.fill();
+        for (h, id, n) in filled {
+            let new = slot(key_id(id), n);
+            filling.put(&hash(h), &new).unwrap();
+            model.insert(h, new);
+        }
+        filling.finish().unwrap();
+        for h in 0..13 {
+            prop_assert_eq!(map.get(&hash(h)), model.get(&h).copied());
+        }
         for step in steps {
             match step {
                 Step::Insert { hash: h, id, slot: n } => {

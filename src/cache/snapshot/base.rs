@@ -205,6 +205,7 @@ impl Base {
         let len = file.metadata().map_err(|error| error.to_string())?.len();
         let mut frames = Frames::begin(&file)?;
         let (kind, first) = frames.next()?;
+        let first = first.to_vec();
         let head = (kind == kind::HEAD).then(|| serde_json::from_slice::<Value>(&first).ok()).flatten();
         let head = head.ok_or("it does not begin as a base does")?;
         // Looked at before anything else, which another version may write otherwise.
@@ -247,11 +248,11 @@ impl Base {
             let (kind, payload) = frames.next()?;
             match kind {
                 kind::SLOTS => self.keys += payload.len() / STORED_SLOT,
-                kind::LINEAGES => self.lineages.extend(pairs(&payload)),
-                kind::GRACES => self.graces.extend(pairs(&payload)),
-                kind::ENVIRONMENTS => self.environments.extend(list(&payload)?),
-                kind::PROFILES => self.profiles.extend(list(&payload)?),
-                kind::OWNERS => self.owners.extend(list(&payload)?.into_iter().map(WrittenOwner::facts)),
+                kind::LINEAGES => self.lineages.extend(pairs(payload)),
+                kind::GRACES => self.graces.extend(pairs(payload)),
+                kind::ENVIRONMENTS => self.environments.extend(list(payload)?),
+                kind::PROFILES => self.profiles.extend(list(payload)?),
+                kind::OWNERS => self.owners.extend(list(payload)?.into_iter().map(WrittenOwner::facts)),
                 kind::END => return Ok(()),
                 other => return Err(format!("it holds a frame of kind {other}")),
             }
@@ -291,12 +292,14 @@ fn pairs(payload: &[u8]) -> impl Iterator<Item = (KeyId, KeyId)> {
 struct Frames<'a> {
     input: BufReader<&'a File>,
     sealing: Option<Sealing>,
+    /// The one read last.
+    payload: Vec<u8>,
 }
 
 impl<'a> Frames<'a> {
     fn begin(mut file: &'a File) -> Result<Self, Unreadable> {
         file.seek(SeekFrom::Start(0)).map_err(|error| error.to_string())?;
-        let mut frames = Self { input: BufReader::with_capacity(64 << 10, file), sealing: None };
+        let mut frames = Self { input: BufReader::with_capacity(64 << 10, file), sealing: None, payload: Vec::new() };
         let mut magic = [0; MAGIC.len()];
         frames.fill(&mut magic)?;
         if magic == *MAGIC { Ok(frames) } else { Err("it is no base of a snapshot".to_owned()) }
@@ -311,7 +314,7 @@ impl<'a> Frames<'a> {
         self.sealing = Some(sealing);
     }
 
-    fn next(&mut self) -> Result<(u8, Vec<u8>), Unreadable> {
+    fn next(&mut self) -> Result<(u8, &[u8]), Unreadable> {
         let mut start = [0; 5];
         self.fill(&mut start)?;
         let [kind, length @ ..] = start;
@@ -319,13 +322,16 @@ impl<'a> Frames<'a> {
         if length > LONGEST_FRAME {
             return Err(format!("it holds a frame of {length} bytes"));
         }
-        let mut payload = vec![0; length];
-        self.fill(&mut payload)?;
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.resize(length, 0);
+        let filled = self.fill(&mut payload);
+        self.payload = payload;
+        filled?;
         if let Some(sealing) = &mut self.sealing {
             sealing.cover(&start);
-            sealing.cover(&payload);
+            sealing.cover(&self.payload);
         }
-        Ok((kind, payload))
+        Ok((kind, &self.payload))
     }
 
     fn check_seal(mut self) -> Result<(), Unreadable> {
