@@ -13,7 +13,7 @@ use crate::domain::time::monotonic_now;
 use crate::domain::{QuotaTerm, Timestamp};
 use crate::lending::Lender;
 use crate::limit::{LimitSettings, Meters, Moment, Term};
-use crate::store::{Outage, QuotaBook, StoreError};
+use crate::store::{AdditionId, Outage, QuotaBook, StoreError};
 
 /// Between two turns of the sweep, each an eighth of the meters.
 const SWEEP_TURN: Duration = Duration::from_secs(1);
@@ -38,13 +38,16 @@ pub(super) fn start(settings: &Settings) -> std::io::Result<(Arc<Meters>, Option
 pub(super) struct QuotaCounts {
     meters: Arc<Meters>,
     book: Arc<dyn QuotaBook>,
-    /// Taken from the meters, and not known to be in the store.
+    /// Taken from the meters, and not on the way to the store.
     pending: HashMap<QuotaTerm, u64>,
+    /// On the way, and not known to be there.
+    under_way: Vec<(QuotaTerm, u64)>,
+    id: AdditionId,
 }
 
 impl QuotaCounts {
     pub(super) fn new(meters: Arc<Meters>, book: Arc<dyn QuotaBook>) -> Self {
-        Self { meters, book, pending: HashMap::new() }
+        Self { meters, book, pending: HashMap::new(), under_way: Vec::new(), id: AdditionId::first() }
     }
 
     /// Tells the meters what the store has, before the first request.
@@ -61,21 +64,25 @@ impl QuotaCounts {
     /// cannot be written is kept for the next time, as long as its day or month is not over.
     ///
     /// # Errors
-    /// As any write. Cancelling it may count what was under way twice, and never forgets it.
+    /// As any write. What was under way goes the same way again, and is counted once, whether or not it had arrived.
     pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
         for (term, requests) in self.meters.take_unwritten() {
             *self.pending.entry(term).or_default() += requests;
         }
         let now = deciding_now();
         self.pending.retain(|term, _| !is_over(*term, now));
-        if self.pending.is_empty() {
-            return Ok(());
+        loop {
+            if self.under_way.is_empty() {
+                self.under_way = std::mem::take(&mut self.pending).into_iter().collect();
+            }
+            if self.under_way.is_empty() {
+                return Ok(());
+            }
+            let totals = self.book.count_requests(self.id, self.under_way.clone()).await?;
+            self.id = self.id.next();
+            self.under_way = Vec::new();
+            self.meters.settle(&totals, moment());
         }
-        let counts = self.pending.iter().map(|(term, requests)| (*term, *requests)).collect();
-        let totals = self.book.count_requests(counts).await?;
-        self.pending = HashMap::new();
-        self.meters.settle(&totals, moment());
-        Ok(())
     }
 
     /// Flushes at every interval until told to stop, and once more then. Says once when the store goes away, and when

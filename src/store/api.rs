@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::archive::Piece;
 use super::command::{Command, Effect, Note, Order, Origin};
 use super::error::StoreError;
+use super::usage::AdditionId;
 use crate::domain::{
     Bounds, GrantedScope, KeyHash, KeyId, KeyKind, KeyRecord, KeyState, OwnerId, OwnerRecord, Quota, QuotaTerm,
     RateLimit, Revision, StoreHead, Timestamp,
@@ -137,8 +138,9 @@ pub trait KeyWriter: Send + Sync {
 /// Like last use it touches no revision and never delays a revocation. What it holds may lose the last moments before a
 /// power cut, but nothing to a process that ends.
 pub trait QuotaBook: Send + Sync {
-    /// Adds requests to terms, and answers how many each of these has now, by whomever they were added.
-    fn count_requests(&self, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>>;
+    /// Adds requests to terms, unless that was done before under this id, and answers how many each of these has now, by
+    /// whomever they were added.
+    fn count_requests(&self, id: AdditionId, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>>;
     /// The terms that may not be over at `now`, with their requests. Those that are over for certain, as none of their sort
     /// lasts so long, are dropped.
     fn current_counts(&self, now: Timestamp) -> Answer<'_, Vec<(QuotaTerm, u64)>>;

@@ -295,10 +295,10 @@ async fn last_use_and_counts_are_raised_and_never_lowered(place: Place) {
     let begins = Timestamp::from_unix_seconds(1_700_000_000 / 86_400 * 86_400);
     let term = |holder| QuotaTerm { holder, period: QuotaPeriod::Day, begins };
     let (of_key, of_owner) = (term(QuotaHolder::Key(key_id(1))), term(QuotaHolder::Owner(owner_id(1))));
-    store.quotas().count_requests(vec![(of_key, 5), (of_owner, 7)]).await.unwrap();
+    store.quotas().count_requests(AdditionId::first(), vec![(of_key, 5), (of_owner, 7)]).await.unwrap();
     store.writer().mark_used(vec![(key_id(1), NOW), (key_id(2), NOW)]).await.unwrap();
     let archive = read(&back_up(&store).await);
-    store.quotas().count_requests(vec![(of_key, 1)]).await.unwrap();
+    store.quotas().count_requests(AdditionId::first(), vec![(of_key, 1)]).await.unwrap();
     store.writer().mark_used(vec![(key_id(1), LATER)]).await.unwrap();
     put_beside(&store, &archive, NOW).await.unwrap();
     let other = place.another();

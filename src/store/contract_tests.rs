@@ -67,16 +67,16 @@ async fn counts_of_quotas_add_up_are_kept_and_end_with_their_term(place: Place) 
     let owners = term(other, QuotaPeriod::Day);
     let quotas = store.quotas();
     assert_eq!(quotas.current_counts(NOW).await.unwrap(), []);
-    let first = quotas.count_requests(vec![(month, 5), (day, 3)]).await.unwrap();
+    let first = quotas.count_requests(AdditionId::first(), vec![(month, 5), (day, 3)]).await.unwrap();
     assert_eq!(HashSet::from_iter(first), HashSet::from([(day, 3), (month, 5)]));
-    let second = quotas.count_requests(vec![(day, 4), (owners, 1)]).await.unwrap();
+    let second = quotas.count_requests(AdditionId::first(), vec![(day, 4), (owners, 1)]).await.unwrap();
     assert_eq!(HashSet::from_iter(second), HashSet::from([(day, 7), (owners, 1)]));
     let kept = HashSet::from([(day, 7), (month, 5), (owners, 1)]);
     assert_eq!(HashSet::from_iter(quotas.current_counts(NOW).await.unwrap()), kept);
     assert_eq!(head(&store).await, before, "no revision is touched");
     if place.settings != StoreSettings::Memory {
         let neighbour = place.open();
-        assert_eq!(neighbour.quotas().count_requests(vec![(day, 1)]).await.unwrap(), [(day, 8)]);
+        assert_eq!(neighbour.quotas().count_requests(AdditionId::first(), vec![(day, 1)]).await.unwrap(), [(day, 8)]);
         drop((store, neighbour));
         let reopened = place.open();
         let kept = HashSet::from([(day, 8), (month, 5), (owners, 1)]);

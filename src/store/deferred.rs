@@ -157,8 +157,8 @@ impl AuditReader for Deferred {
 }
 
 impl QuotaBook for Deferred {
-    fn count_requests(&self, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
-        ask!(self.quotas.count_requests(counts))
+    fn count_requests(&self, id: AdditionId, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
+        ask!(self.quotas.count_requests(id, counts))
     }
 
     fn current_counts(&self, now: Timestamp) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
@@ -193,8 +193,8 @@ impl UsageBook for Deferred {
         ask!(self.usage.note_usage(notes))
     }
 
-    fn note_events(&self, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>> {
-        ask!(self.usage.note_events(events))
+    fn note_events(&self, id: AdditionId, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>> {
+        ask!(self.usage.note_events(id, events))
     }
 
     fn tidy_usage(&self, retention: std::time::Duration, now: Timestamp) -> Answer<'_, Tidied> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use uuid::Uuid;
 
 use super::api::Answer;
 use crate::domain::{KeyId, Timestamp};
@@ -17,14 +18,14 @@ use crate::domain::{KeyId, Timestamp};
 /// Like last use it touches no revision and never delays a revocation. What it holds may lose the last moments before a
 /// power cut, but nothing to a process that ends.
 pub trait UsageBook: Send + Sync {
-    /// Adds what was noted, all of it or nothing. Findings of more than [`MAX_FOUND_NETWORKS`] networks are added to
+    /// Adds what was noted, all of it or nothing, and nothing that was added before under the same id. Findings of more than [`MAX_FOUND_NETWORKS`] networks are added to
     /// [`FoundCaller::Other`]. Answers the networks in which a key was seen for the first time while it
     /// was known from another.
     fn note_usage(&self, notes: UsageNotes) -> Answer<'_, Vec<NewNetwork>>;
     /// Writes events, each unless one of the same kind and key is nearer than its [`NewEvent::apart`]. Answers for each,
-    /// in the same order, whether it was written. At most [`MAX_EVENTS`] are kept; the
-    /// oldest go first, of the kinds that have most.
-    fn note_events(&self, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>>;
+    /// in the same order, whether it was written; those that were brought before under the same id were. At most
+    /// [`MAX_EVENTS`] are kept; the oldest go first, of the kinds that have most.
+    fn note_events(&self, id: AdditionId, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>>;
     /// Merges hours that are older than [`HOURS_KEPT`] into days, and drops what is older than `retention`, and the oldest
     /// counts beyond [`MAX_COUNTS`]. Handles at most [`MAX_TIDIED_AT_ONCE`] counts in one call: call again until it answers
     /// that nothing was done.
@@ -98,9 +99,38 @@ impl Passage {
     }
 }
 
+/// Which addition of whom. Where an answer can be lost on its way, the same is brought once more under the same id, and
+/// added once; a writer goes on to the next when it has heard of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdditionId {
+    pub(super) writer: Uuid,
+    pub(super) number: i64,
+}
+
+impl AdditionId {
+    /// The first of a new writer.
+    pub fn first() -> Self {
+        Self { writer: Uuid::now_v7(), number: 1 }
+    }
+
+    /// The one behind this.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self { number: self.number.saturating_add(1), ..self }
+    }
+}
+
+impl Default for AdditionId {
+    fn default() -> Self {
+        Self::first()
+    }
+}
+
 /// What is added to the book at once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UsageNotes {
+    /// Which addition this is.
+    pub id: AdditionId,
     /// Requests.
     pub counts: Vec<UsageCount>,
     /// Where keys were seen.

@@ -195,7 +195,7 @@ fn event(kind: EventKind, key: u32, at: Timestamp) -> NewEvent {
 
 async fn events_keep_their_distance_and_are_bounded(place: Place) {
     let store = place.open();
-    let tell = async |events: Vec<NewEvent>| store.usage().note_events(events).await.unwrap();
+    let tell = async |events: Vec<NewEvent>| store.usage().note_events(AdditionId::first(), events).await.unwrap();
     let (browser, refusals) = (EventKind::SecretKeyInBrowser, EventKind::ManyRefusals);
     let first = vec![event(browser, 1, NOW), event(browser, 1, NOW), event(browser, 2, NOW), event(refusals, 1, NOW)];
     assert_eq!(tell(first).await, [true, false, true, true]);

@@ -13,8 +13,8 @@ use super::tally::{Counted, FindingCount, FindingName, Noted, Tally, Visit};
 use super::unusual::Refusals;
 use crate::domain::{KeyId, KeyKind, Timestamp, time, without_keys};
 use crate::store::{
-    EventKind, Finding, MAX_NETWORKS, NewEvent, NewNetwork, Outage, Passage, Sighting, StoreError, Surplus, UsageBook,
-    UsageCount, UsageEvent, UsageNotes,
+    AdditionId, EventKind, Finding, MAX_NETWORKS, NewEvent, NewNetwork, Outage, Passage, Sighting, StoreError, Surplus,
+    UsageBook, UsageCount, UsageEvent, UsageNotes,
 };
 use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
 
@@ -39,6 +39,28 @@ struct Batch {
     findings: Vec<FindingName>,
 }
 
+/// A batch on its way to the book, and not known to be there.
+struct UnderWay {
+    notes: UsageNotes,
+    kinds: HashMap<KeyId, KeyKind>,
+}
+
+impl UnderWay {
+    /// Whether a network that is new to a key is worth telling: not for keys that everybody may have. Of a key that roams
+    /// it is told once an hour.
+    fn new_network(&self, new: NewNetwork) -> Option<NewEvent> {
+        if *self.kinds.get(&new.key)? == KeyKind::Publishable {
+            return None;
+        }
+        let sighting = self.notes.sightings.iter().find(|sighting| sighting.key == new.key)?;
+        let at = sighting.networks.iter().find(|seen| seen.network == new.network)?.first;
+        let address = sighting.address.filter(|address| new.network.contains(address));
+        let apart = if new.others > 1 { APART } else { Duration::ZERO };
+        let detail = format!("first use from {}", new.network);
+        Some(event(EventKind::NewNetwork, new.key, address, at, detail, apart))
+    }
+}
+
 /// Takes what workers note and writes it to the book. One task has it.
 pub struct Ledger {
     tally: Arc<Tally>,
@@ -51,7 +73,13 @@ pub struct Ledger {
     counts: HashMap<Counted, u64>,
     visits: HashMap<KeyId, (KeyKind, Sighting)>,
     findings: Findings,
+    under_way: Option<UnderWay>,
+    /// What that is brought under, or the next one.
+    id: AdditionId,
     events: Vec<NewEvent>,
+    /// The same for events.
+    telling: Vec<NewEvent>,
+    telling_id: AdditionId,
     told_dropped: u64,
 }
 
@@ -74,7 +102,11 @@ impl Ledger {
             counts: HashMap::new(),
             visits: HashMap::new(),
             findings: Findings::default(),
+            under_way: None,
+            id: AdditionId::first(),
             events: Vec::new(),
+            telling: Vec::new(),
+            telling_id: AdditionId::first(),
             told_dropped: 0,
         }
     }
@@ -83,33 +115,39 @@ impl Ledger {
     /// the next time, as long as there is room.
     ///
     /// # Errors
-    /// As any write. Cancelling it may count what was under way twice, and never forgets it.
+    /// As any write. What was under way goes the same way again, and is counted once, whether or not it had arrived.
     pub async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.gather(now);
         loop {
-            let batch = self.batch();
-            let notes = self.notes(&batch);
-            if notes.is_empty() {
-                break;
+            if self.under_way.is_none() {
+                self.under_way = self.set_out();
             }
-            let new = self.book.note_usage(notes).await?;
-            let told: Vec<NewEvent> = new.into_iter().filter_map(|network| self.new_network(network)).collect();
-            self.keep_events(told);
-            self.forget(&batch);
+            let Some(UnderWay { notes, .. }) = &self.under_way else { break };
+            let new = self.book.note_usage(notes.clone()).await?;
+            self.id = self.id.next();
+            if let Some(arrived) = self.under_way.take() {
+                self.keep_events(new.into_iter().filter_map(|network| arrived.new_network(network)).collect());
+            }
         }
         // Room that was needed while the store was away.
         self.counts = HashMap::new();
         self.visits = HashMap::new();
         self.findings = Findings::default();
-        if !self.events.is_empty() {
-            let written = self.book.note_events(self.events.clone()).await?;
-            for (NewEvent { event, .. }, is_written) in std::mem::take(&mut self.events).into_iter().zip(written) {
+        loop {
+            if self.telling.is_empty() {
+                self.telling = std::mem::take(&mut self.events);
+            }
+            if self.telling.is_empty() {
+                return Ok(());
+            }
+            let written = self.book.note_events(self.telling_id, self.telling.clone()).await?;
+            self.telling_id = self.telling_id.next();
+            for (NewEvent { event, .. }, is_written) in std::mem::take(&mut self.telling).into_iter().zip(written) {
                 if is_written {
                     self.tell(&event);
                 }
             }
         }
-        Ok(())
     }
 
     /// Flushes at every interval until told to stop, and once more then; sooner when much is noted. Says once when the
@@ -206,7 +244,19 @@ impl Ledger {
         }
     }
 
-    /// What is written next.
+    /// Takes out what is written next, if there is anything.
+    fn set_out(&mut self) -> Option<UnderWay> {
+        let batch = self.batch();
+        let notes = self.notes(&batch);
+        if notes.is_empty() {
+            return None;
+        }
+        let kind = |key: &KeyId| self.visits.get(key).map(|(kind, _)| (*key, *kind));
+        let kinds = batch.visits.iter().filter_map(kind).collect();
+        self.forget(&batch);
+        Some(UnderWay { notes, kinds })
+    }
+
     fn batch(&self) -> Batch {
         Batch {
             counts: self.counts.keys().take(BATCH).copied().collect(),
@@ -258,21 +308,7 @@ impl Ledger {
         let mut counts: Vec<UsageCount> = counts.map(count).collect();
         counts.sort_unstable_by_key(|count| (count.key, count.at));
         let findings = batch.findings.iter().filter_map(|name| Some((name, self.findings.get(name)?)));
-        UsageNotes { counts, sightings, findings: findings.map(finding).collect() }
-    }
-
-    /// Whether a network that is new to a key is worth telling: not for keys that everybody may have. Of a key that roams
-    /// it is told once an hour.
-    fn new_network(&self, new: NewNetwork) -> Option<NewEvent> {
-        let (kind, sighting) = self.visits.get(&new.key)?;
-        if *kind == KeyKind::Publishable {
-            return None;
-        }
-        let at = sighting.networks.iter().find(|seen| seen.network == new.network)?.first;
-        let address = sighting.address.filter(|address| new.network.contains(address));
-        let apart = if new.others > 1 { APART } else { Duration::ZERO };
-        let detail = format!("first use from {}", new.network);
-        Some(event(EventKind::NewNetwork, new.key, address, at, detail, apart))
+        UsageNotes { id: self.id, counts, sightings, findings: findings.map(finding).collect() }
     }
 
     fn keep_events(&mut self, more: Vec<NewEvent>) {

@@ -30,6 +30,7 @@ use super::command::{Command, Order};
 use super::error::StoreError;
 use super::seal::AuditHead;
 use super::trail::{Anchor, AuditEntry};
+use super::usage::AdditionId;
 use crate::domain::{KeyId, KeyRecord, OwnerRecord, QuotaTerm, Revision, Timestamp};
 
 /// A part of what a store held at one moment, in the order in which they come.
@@ -177,7 +178,7 @@ pub async fn put_beside(store: &Store, archive: &Archive, now: Timestamp) -> Res
     };
     let more: Vec<(QuotaTerm, u64)> = archive.quotas.iter().filter_map(more).collect();
     if !more.is_empty() {
-        let _totals = store.quotas().count_requests(more).await?;
+        let _totals = store.quotas().count_requests(AdditionId::first(), more).await?;
     }
     Ok(())
 }

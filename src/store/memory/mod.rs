@@ -23,6 +23,7 @@ use crate::store::error::StoreError;
 use crate::store::nodes::NodeReport;
 use crate::store::seal::{AuditHead, AuditSeal};
 use crate::store::trail::{Anchor, AuditEntry};
+use crate::store::usage::AdditionId;
 
 /// See the module.
 pub(super) struct MemoryStore {
@@ -168,7 +169,7 @@ impl Commands for MemoryStore {
 }
 
 impl QuotaBook for MemoryStore {
-    fn count_requests(&self, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
+    fn count_requests(&self, _: AdditionId, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
         Box::pin(async move {
             let mut kept = self.counts.lock();
             let add = |(term, more): (QuotaTerm, u64)| {

@@ -10,7 +10,7 @@ use crate::domain::{KeyId, Timestamp};
 use crate::store::api::Answer;
 use crate::store::surplus::Surplus;
 use crate::store::usage::{
-    EventQuery, Finding, FoundCaller, HOURS_KEPT, KeyUsage, LastSeen, MAX_COUNTS, MAX_EVENTS, MAX_FINDINGS,
+    AdditionId, EventQuery, Finding, FoundCaller, HOURS_KEPT, KeyUsage, LastSeen, MAX_COUNTS, MAX_EVENTS, MAX_FINDINGS,
     MAX_FOUND_NETWORKS, MAX_KEYLESS_FINDINGS, MAX_NETWORKS, MAX_TIDIED_AT_ONCE, NetworkSeen, NewEvent, NewNetwork,
     Passage, Sighting, Span, Tidied, UsageBook, UsageBucket, UsageEvent, UsageNotes, UsageQuery, at_hour,
 };
@@ -204,7 +204,7 @@ impl UsageBook for MemoryUsage {
         })
     }
 
-    fn note_events(&self, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>> {
+    fn note_events(&self, _: AdditionId, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>> {
         Box::pin(async move {
             let mut state = self.state.lock();
             let written = events.into_iter().map(|event| state.tell(event)).collect();

@@ -22,6 +22,7 @@ pub(super) const STEPS: &[Migration] = &[
     Migration { name: "keys", sql: include_str!("../migrations/postgres/0001_keys.sql") },
     Migration { name: "usage", sql: include_str!("../migrations/postgres/0002_usage.sql") },
     Migration { name: "nodes", sql: include_str!("../migrations/postgres/0003_nodes.sql") },
+    Migration { name: "writers", sql: include_str!("../migrations/postgres/0004_writers.sql") },
 ];
 
 /// Held while the tables are made or changed, so that of several processes one does it.

@@ -23,7 +23,8 @@ use super::seal::AuditHead;
 use super::settings::{Pooler, PostgresSettings};
 use super::trail::{AuditEntry, AuditExtent, AuditQuery, AuditReader};
 use super::usage::{
-    EventQuery, Finding, KeyUsage, NewEvent, NewNetwork, Tidied, UsageBook, UsageEvent, UsageNotes, UsageQuery,
+    AdditionId, EventQuery, Finding, KeyUsage, NewEvent, NewNetwork, Tidied, UsageBook, UsageEvent, UsageNotes,
+    UsageQuery,
 };
 use super::verify::Verification;
 use super::{MigrationStep, OpenMode};
@@ -229,11 +230,11 @@ impl Commands for PostgresStore {
 }
 
 impl QuotaBook for PostgresStore {
-    fn count_requests(&self, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
+    fn count_requests(&self, id: AdditionId, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
         let counts = Arc::new(counts);
         self.note("counting requests of quotas", move |session| {
             let counts = Arc::clone(&counts);
-            Box::pin(async move { usage::count_requests(session, &counts).await })
+            Box::pin(async move { usage::count_requests(session, id, &counts).await })
         })
     }
 
@@ -397,11 +398,11 @@ impl UsageBook for PostgresStore {
         })
     }
 
-    fn note_events(&self, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>> {
+    fn note_events(&self, id: AdditionId, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>> {
         let events = Arc::new(events);
         self.note("noting events", move |session| {
             let events = Arc::clone(&events);
-            Box::pin(async move { usage_book::note_events(session, &events).await })
+            Box::pin(async move { usage_book::note_events(session, id, &events).await })
         })
     }
 

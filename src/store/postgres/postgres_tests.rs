@@ -5,11 +5,12 @@ use std::time::Duration;
 use portcullis_testkit::{Database, TestCa, own_postgres_or_left_out, postgres_or_left_out};
 
 use super::{Session, Source};
-use crate::domain::{Revision, StoreHead};
+use crate::domain::{QuotaHolder, QuotaPeriod, QuotaTerm, Revision, StoreHead};
 use crate::store::fixtures::{NOW, Place, by, key_id, keys, postgres_settings};
 use crate::store::{
-    AuditQuery, AuditSeal, Breach, Changes, KeyQuery, OpenMode, Pooler, Store, StoreError, StoreSettings, migrate,
-    migrations, open,
+    AdditionId, AuditQuery, AuditSeal, Breach, Changes, EventKind, EventQuery, KeyQuery, NewEvent, OpenMode, Passage,
+    Pooler, Store, StoreError, StoreSettings, UsageCount, UsageEvent, UsageNotes, UsageQuery, migrate, migrations,
+    open,
 };
 
 /// Does something over a connection of its own to the database of a place, whatever is in it.
@@ -341,4 +342,47 @@ async fn dropping_the_store_finishes_what_was_begun() {
     drop(write);
     drop(store);
     assert!(place.open().reader().find_key(key_id(1_999)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_is_brought_again_under_the_same_id_is_added_once() {
+    let Some(place) = Place::postgres() else { return };
+    let (store, neighbour) = (place.open(), place.open());
+    let (mut id, others) = (AdditionId::first(), AdditionId::first());
+    let term = QuotaTerm { holder: QuotaHolder::Key(key_id(1)), period: QuotaPeriod::Day, begins: NOW };
+    for (id, total) in [(id, 3), (id, 3), (others, 6), (id, 6), (id.next(), 9), (id, 9), (id.next(), 9)] {
+        assert_eq!(store.quotas().count_requests(id, vec![(term, 3)]).await.unwrap(), [(term, total)], "{id:?}");
+        // Over another connection, as after a failover.
+        assert_eq!(neighbour.quotas().count_requests(id, vec![(term, 3)]).await.unwrap(), [(term, total)], "{id:?}");
+    }
+    let count = UsageCount {
+        key: key_id(1),
+        rule: "GET /a".into(),
+        status: 200,
+        passage: Passage::Allowed,
+        at: NOW,
+        requests: 5,
+    };
+    id = AdditionId::first();
+    for (id, total) in [(id, 5), (id, 5), (id.next(), 10), (id.next(), 10)] {
+        let notes = UsageNotes { id, counts: vec![count.clone()], ..UsageNotes::default() };
+        store.usage().note_usage(notes).await.unwrap();
+        let query = UsageQuery { key: key_id(1), since: NOW, until: NOW.plus(Duration::from_secs(1)), limit: 10 };
+        let known = store.usage().key_usage(query).await.unwrap();
+        assert_eq!(known.totals, [(Passage::Allowed, 200, total)], "{id:?}");
+    }
+    let event = UsageEvent {
+        kind: EventKind::NewNetwork,
+        key: Some(key_id(1)),
+        address: None,
+        at: NOW,
+        detail: "first use from 10.0.0.0/24".to_owned(),
+    };
+    let event = NewEvent { event, apart: Duration::ZERO };
+    id = AdditionId::first();
+    for (id, listed) in [(id, 1), (id, 1), (id.next(), 2)] {
+        assert_eq!(store.usage().note_events(id, vec![event.clone()]).await.unwrap(), [true]);
+        let query = EventQuery { key: None, limit: 10 };
+        assert_eq!(store.usage().list_events(query).await.unwrap().len(), listed, "{id:?}");
+    }
 }

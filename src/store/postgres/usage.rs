@@ -13,6 +13,7 @@ use super::rows::{get, uuid};
 use super::session::{Session, Sql};
 use crate::domain::{KeyId, QuotaPeriod, QuotaTerm, Timestamp};
 use crate::store::columns::{holder_columns, holder_of, period_number, period_of, signed, unsigned};
+use crate::store::usage::AdditionId;
 
 /// Rows in one statement.
 const AT_ONCE: usize = 5_000;
@@ -37,9 +38,22 @@ pub(super) async fn mark_used(session: &mut Session, uses: &[(KeyId, Timestamp)]
     Ok(())
 }
 
+/// Within a transaction that adds something: whether that is done for the first time, as far as is known of its writer.
+pub(super) async fn is_first(session: &mut Session, id: AdditionId) -> Result<bool, Fault> {
+    // A transaction of which nobody knows whether it is over is waited for.
+    const NOTE: Sql = Sql::new(
+        "INSERT INTO portcullis.writers AS known (writer, last, at) \
+         VALUES ($1, $2, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) \
+         ON CONFLICT (writer) DO UPDATE SET last = excluded.last, at = excluded.at WHERE excluded.last > known.last",
+        &[Type::UUID, Type::INT8],
+    );
+    Ok(session.execute(&NOTE, &[&id.writer, &id.number]).await? > 0)
+}
+
 /// Adds requests to the counts of quotas in one transaction; answers how many each has now.
 pub(super) async fn count_requests(
     session: &mut Session,
+    id: AdditionId,
     counts: &[(QuotaTerm, u64)],
 ) -> Result<Vec<(QuotaTerm, u64)>, Fault> {
     const UPSERT: Sql = Sql::new(
@@ -57,13 +71,15 @@ pub(super) async fn count_requests(
     let more: Vec<(QuotaTerm, u64)> = more.into_iter().collect();
     let mut totals = Vec::with_capacity(more.len());
     session.begin().await?;
+    let is_first = is_first(session, id).await?;
     for some in more.chunks(AT_ONCE) {
         let holder = |term: &QuotaTerm| holder_columns(term.holder);
         let holders: Vec<i16> = some.iter().map(|(term, _)| small(holder(term).0)).collect();
         let ids: Vec<Uuid> = some.iter().map(|(term, _)| Uuid::from_bytes(holder(term).1)).collect();
         let periods: Vec<i16> = some.iter().map(|(term, _)| small(period_number(term.period))).collect();
         let begins: Vec<i64> = some.iter().map(|(term, _)| term.begins.unix_ms()).collect();
-        let requests: Vec<i64> = some.iter().map(|(_, requests)| signed(*requests)).collect();
+        let requests: Vec<i64> =
+            some.iter().map(|(_, requests)| if is_first { signed(*requests) } else { 0 }).collect();
         for row in session.rows(&UPSERT, &[&holders, &ids, &periods, &begins, &requests]).await? {
             totals.push(read_count(&row)?);
         }

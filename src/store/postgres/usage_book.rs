@@ -15,15 +15,15 @@ use uuid::Uuid;
 use super::fault::Fault;
 use super::rows::{get, moment, uuid};
 use super::session::{Session, Sql};
-use super::usage::small;
+use super::usage::{is_first, small};
 use super::usage_findings::add_findings;
 use super::usage_sightings::see;
 use crate::domain::{KeyId, Timestamp};
 use crate::store::columns::{passage_number, passage_of, rows as row_bound, signed, unsigned};
 use crate::store::surplus::Surplus;
 use crate::store::usage::{
-    EventKind, EventQuery, KeyUsage, LastSeen, MAX_EVENTS, NetworkSeen, NewEvent, NewNetwork, Passage, Span,
-    UsageBucket, UsageCount, UsageEvent, UsageNotes, UsageQuery, at_hour,
+    AdditionId, EventKind, EventQuery, KeyUsage, LastSeen, MAX_EVENTS, NetworkSeen, NewEvent, NewNetwork, Passage,
+    Span, UsageBucket, UsageCount, UsageEvent, UsageNotes, UsageQuery, at_hour,
 };
 
 /// Held by whoever adds to the book.
@@ -39,6 +39,11 @@ pub(super) async fn begin_adding(session: &mut Session) -> Result<(), Fault> {
 
 pub(super) async fn note(session: &mut Session, notes: &UsageNotes) -> Result<Vec<NewNetwork>, Fault> {
     begin_adding(session).await?;
+    if !is_first(session, notes.id).await? {
+        // What is new in it was told, or is lost with the answer.
+        session.roll_back().await?;
+        return Ok(Vec::new());
+    }
     let texts = notes.counts.iter().map(|count| &count.rule).chain(notes.findings.iter().map(|found| &found.rule));
     let rules = Rules::find_or_make(session, texts).await?;
     add_counts(session, &notes.counts, &rules).await?;
@@ -122,7 +127,11 @@ async fn add_counts(session: &mut Session, counts: &[UsageCount], rules: &Rules)
     Ok(())
 }
 
-pub(super) async fn note_events(session: &mut Session, events: &[NewEvent]) -> Result<Vec<bool>, Fault> {
+pub(super) async fn note_events(
+    session: &mut Session,
+    id: AdditionId,
+    events: &[NewEvent],
+) -> Result<Vec<bool>, Fault> {
     const LAST: Sql = Sql::new(
         "SELECT max(at) FROM portcullis.events WHERE kind = $1 AND id IS NOT DISTINCT FROM $2",
         &[Type::TEXT, Type::UUID],
@@ -132,6 +141,10 @@ pub(super) async fn note_events(session: &mut Session, events: &[NewEvent]) -> R
         &[Type::TEXT, Type::UUID, Type::TEXT, Type::INT8, Type::TEXT],
     );
     begin_adding(session).await?;
+    if !is_first(session, id).await? {
+        session.roll_back().await?;
+        return Ok(vec![true; events.len()]);
+    }
     let mut written = Vec::with_capacity(events.len());
     for NewEvent { event, apart } in events {
         let (kind, id) = (event.kind.text(), event.key.map(uuid));

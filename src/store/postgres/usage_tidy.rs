@@ -60,6 +60,10 @@ async fn drop_old_rows(session: &mut Session, oldest: Timestamp) -> Result<usize
     for sql in &OLD {
         gone += changed(session.execute(sql, &[&oldest.unix_ms()]).await?);
     }
+    // No process that is without an answer for so long has anything left to say.
+    session
+        .run("DELETE FROM portcullis.writers WHERE at < (extract(epoch FROM now() - interval '35 days') * 1000)")
+        .await?;
     Ok(gone)
 }
 

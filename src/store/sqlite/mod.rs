@@ -24,7 +24,7 @@ use super::error::StoreError;
 use super::memory::wait_for_commit;
 use super::seal::AuditHead;
 use super::trail::{AuditEntry, AuditExtent, AuditQuery, AuditReader};
-use super::usage::UsageBook;
+use super::usage::{AdditionId, UsageBook};
 use super::verify::Verification;
 use super::{MigrationStep, OpenMode};
 use crate::domain::{KeyHash, KeyId, KeyRecord, OwnerId, OwnerRecord, QuotaTerm, Revision, StoreHead, Timestamp};
@@ -126,7 +126,7 @@ impl Commands for SqliteStore {
 }
 
 impl QuotaBook for SqliteStore {
-    fn count_requests(&self, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
+    fn count_requests(&self, _: AdditionId, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>> {
         Box::pin(self.usage.count(counts))
     }
 

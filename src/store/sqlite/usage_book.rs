@@ -18,8 +18,9 @@ use crate::store::api::Answer;
 use crate::store::columns::{passage_number, passage_of, rows, signed, unsigned};
 use crate::store::surplus::Surplus;
 use crate::store::usage::{
-    EventKind, EventQuery, Finding, KeyUsage, LastSeen, MAX_EVENTS, MAX_NETWORKS, NetworkSeen, NewEvent, NewNetwork,
-    Passage, Sighting, Span, Tidied, UsageBook, UsageBucket, UsageCount, UsageEvent, UsageNotes, UsageQuery, at_hour,
+    AdditionId, EventKind, EventQuery, Finding, KeyUsage, LastSeen, MAX_EVENTS, MAX_NETWORKS, NetworkSeen, NewEvent,
+    NewNetwork, Passage, Sighting, Span, Tidied, UsageBook, UsageBucket, UsageCount, UsageEvent, UsageNotes,
+    UsageQuery, at_hour,
 };
 
 impl UsageBook for Usage {
@@ -27,7 +28,7 @@ impl UsageBook for Usage {
         Box::pin(self.insist("noting usage", move |open| note(open, &notes)))
     }
 
-    fn note_events(&self, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>> {
+    fn note_events(&self, _: AdditionId, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>> {
         Box::pin(self.insist("noting events", move |open| note_events(open, &events)))
     }
 

@@ -138,3 +138,34 @@ async fn a_wire_that_is_cut_at_any_moment_of_a_change_is_told_of_truthfully() {
         assert_eq!(judge(&name, answer).await, ("outcome_unknown".to_owned(), in_the_store), "{side:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_counted_is_added_once_although_the_answer_to_its_commit_is_lost() {
+    let Some(server) = postgres_or_left_out() else { return };
+    for (table, requests) in [("quota_counts", 7), ("counts", 11)] {
+        for side in [Side::Before, Side::After] {
+            let database = server.database();
+            let wire = Wire::to(([127, 0, 0, 1], server.port()).into()).await;
+            let origin = Origin::start().await;
+            let through = database.url_at(&wire.address().to_string());
+            let quota = "environments: { live: { quota: { per_day: 1000 } } }\nsync: { last_used_flush: 1s }";
+            let gateway = prepare(site(&through, "", quota), &database, &origin).start().await;
+            let key = gateway.key("counted", "read:orders").await;
+            wire.cut_at(&[&format!("INSERT INTO portcullis.{table} "), "COMMIT"], side);
+            for _ in 0..requests {
+                gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
+            }
+            let select = format!("SELECT coalesce(sum(requests), 0) FROM portcullis.{table}");
+            let counted = || server.sql(&database.name, &select).trim().parse::<u64>().unwrap();
+            eventually!("the wire is cut", within Duration::from_secs(20), wire.is_cut());
+            let there = counted();
+            assert_eq!(there > 0, side == Side::After, "{table}, {side:?}: {there}");
+            wire.mend();
+            gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
+            eventually!("the rest arrives", within Duration::from_secs(30), counted() > requests);
+            // Whatever would be added twice is by now.
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            assert_eq!(counted(), requests + 1, "{table}, {side:?}");
+        }
+    }
+}

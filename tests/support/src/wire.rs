@@ -88,6 +88,11 @@ impl Wire {
         *self.trap.lock().unwrap() = Some(Trap { signs, side });
     }
 
+    /// Whether it is cut, by itself or by the test.
+    pub fn is_cut(&self) -> bool {
+        *self.state.borrow() == State::Cut
+    }
+
     /// Passes everything again, and waits for nothing.
     pub fn mend(&self) {
         *self.trap.lock().unwrap() = None;
