@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::scene::BINARY;
+use crate::tools;
 
 /// Every configuration that is shipped for running, and where its secrets are mounted.
 const CONFIGURATIONS: [&str; 4] = [
@@ -126,6 +127,18 @@ async fn every_shipped_configuration_is_accepted() {
     for place in CONFIGURATIONS {
         assert_accepted(&text(place), place).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_release_is_tuned_for_is_answered_as_it_should_be() {
+    for tool in ["curl", "openssl"] {
+        if tools::find(tool).is_none() {
+            return;
+        }
+    }
+    let (code, said) = tools::run(&path("deploy/release/build"), &["--try", BINARY], "").await;
+    assert_eq!(code, 0, "{said}");
+    assert!(text("deploy/Dockerfile").contains("\n    deploy/release/build /out/portcullis"));
 }
 
 #[test]
