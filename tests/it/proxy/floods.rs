@@ -30,8 +30,10 @@ async fn shop() -> (Gateway, Origin, Key) {
 }
 
 fn head(gateway: &Gateway, method: &str) -> Vec<u8> {
+    // The origin waits for a body, and notices that there will be no more of it; that is held which has none.
+    let path = if method == "POST" { "/open/taken" } else { "/open/held" };
     let authority = gateway.data().to_string();
-    block(&[(":method", method), (":scheme", "http"), (":path", "/open/held"), (":authority", &authority)])
+    block(&[(":method", method), (":scheme", "http"), (":path", path), (":authority", &authority)])
 }
 
 /// Sends the same frame `times` over.
