@@ -81,7 +81,11 @@ impl QuotaCounts {
             let totals = self.book.count_requests(self.id, self.under_way.clone()).await?;
             self.id = self.id.next();
             self.under_way = Vec::new();
-            self.meters.settle(&totals, moment());
+            // What waits for its turn is in neither.
+            let pending = |term: &QuotaTerm| self.pending.get(term).copied().unwrap_or_default();
+            let used = |(term, total): (QuotaTerm, u64)| (term, total.saturating_add(pending(&term)));
+            let used: Vec<(QuotaTerm, u64)> = totals.into_iter().map(used).collect();
+            self.meters.settle(&used, moment());
         }
     }
 

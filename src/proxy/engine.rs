@@ -147,9 +147,9 @@ impl Engine {
     /// Looks after what no request looks after: connections that wait too long, answers that nobody takes.
     pub(crate) fn sweep(&self) {
         let current = self.live.current();
-        self.watched.sweep(&current.plan.patience);
         let targets = || current.plan.upstreams.iter().flat_map(|upstream| &upstream.targets);
         self.pool.sweep(|id| targets().any(|target| target.id == id));
+        self.watched.sweep(&current.plan.patience);
     }
 
     /// The answer to a request whose handling panicked.

@@ -73,6 +73,10 @@ impl Outgoing {
                 cx.engine.pool.is_full(Wanted { upstream, target, protocol, is_trial: false })
             };
             let wanted = Wanted { upstream, target, protocol: protocol_of(target), is_trial: course.choice.is_trial };
+            let has_no_leave = |target: &Arc<Target>| cx.engine.pool.has_no_leave(target);
+            if self.is_coming() && has_no_leave(target) && course.pass_over(cx, has_no_leave) {
+                continue;
+            }
             // Boxed: it is large and rare, and would make every request's future as large.
             let leave = if self.is_coming() { Box::pin(self.take_leave(cx, wanted)).await } else { Ok(()) };
             let leased = match leave.map(|()| cx.engine.pool.lease_idle(wanted)) {

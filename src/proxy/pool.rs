@@ -148,6 +148,12 @@ impl Pool {
         if pool.wants_h2(wanted.protocol) { !pool.has_room(now, Age::Any) } else { pool.idle.borrow().is_empty() }
     }
 
+    /// Whether a request whose body is still coming would have to wait for [`Pool::leave`].
+    pub(crate) fn has_no_leave(&self, target: &Target) -> bool {
+        let shares = self.targets.borrow().get(&target.id).is_some_and(|pool| pool.speaks_h2.get());
+        !shares && target.leaves.available_permits() == 0
+    }
+
     /// Leave to have a connection, of those that no other request shares, while the request's body is still coming; none is
     /// needed where requests share them.
     ///
@@ -263,7 +269,6 @@ impl Pool {
                 entry.is_usable(pool, now) && leads_there(entry.connection.address) && entry.connection.wire.is_fresh()
             });
             let waiting = pool.target.waiting.load(Ordering::Relaxed);
-            pool.held_up.set(waiting);
             let mut wanted = waiting;
             let given = wanted.min(idle.len());
             idle.drain(..given);
@@ -280,6 +285,7 @@ impl Pool {
                 let least = (0..shared.len()).min_by_key(|at| shared[*at].streams.get()).unwrap_or(0);
                 shared.swap_remove(least);
             }
+            pool.held_up.set(wanted);
             // A target that a reload removed goes with its connections, once no request is on its way to it.
             is_current(pool.target.id) || Rc::strong_count(pool) > 1
         });

@@ -291,8 +291,9 @@ async fn tick(state: Rc<WorkerState>) {
             state.engine.observer.access.flush();
         }
         if turn.is_multiple_of(4) {
-            state.sweep();
+            // First what says how many wait for connections that clients keep.
             state.engine.sweep();
+            state.sweep();
         }
     }
 }

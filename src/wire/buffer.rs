@@ -139,15 +139,20 @@ impl Inbox {
 
     /// Keeps a short beginning in memory of its own size, and gives the rest back: the client may take its time.
     pub(super) fn wait(&mut self) {
-        let grown = self.buffer.bytes.len().saturating_sub(self.buffer.counted);
-        self.buffers.memory.add(grown);
-        self.buffer.counted += grown;
+        self.recount();
         if self.buffer.bytes.len() > WAITS_APART && self.buffer.data().len() <= WAITS_APART {
             let bytes: Box<[u8]> = self.buffer.data().into();
             self.buffers.take_back(&mut self.buffer);
             self.buffers.memory.add(bytes.len());
             self.buffer = Buffer { counted: bytes.len(), start: 0, end: bytes.len(), bytes };
         }
+    }
+
+    /// Counts what it holds: memory of a beginning's own size may have grown.
+    pub(super) fn recount(&mut self) {
+        let grown = self.buffer.bytes.len().saturating_sub(self.buffer.counted);
+        self.buffers.memory.add(grown);
+        self.buffer.counted += grown;
     }
 
     /// Gives the table back, too: nothing is being read.

@@ -179,6 +179,7 @@ impl ClientWire {
                     // Nobody waits for it when it is taken; it counts as given now.
                     self.progress.giving().moved(0, len as u64);
                     self.progress.enter(Phase::Exchange);
+                    inbox.recount();
                 }
                 Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(Err(BodyFault::Gone)),
                 Poll::Pending => {

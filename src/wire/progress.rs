@@ -61,8 +61,9 @@ pub struct Patience {
     pub floor: Floor,
 }
 
-/// So long a client may take nothing of an answer while others wait for what that keeps; milliseconds.
-pub const HELD_UP_MS: u64 = 1_000;
+/// So long a client may take nothing of an answer while others wait for what that keeps; milliseconds. The system says that
+/// something was taken once a third of what it holds for the client was: less time would call slow links still.
+pub const HELD_UP_MS: u64 = 3_000;
 
 /// Takes one of those that wait, if there are any.
 pub fn takes_one(waiting: &Cell<usize>) -> bool {

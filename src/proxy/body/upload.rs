@@ -116,6 +116,8 @@ impl H2Source {
                 self.pace.moved(timers.now_ms().saturating_sub(since), 0);
             }
             match frame {
+                // A stream that is reset without an error, as if nothing were wrong, ends so, too; its body is not whole.
+                None if !self.incoming.is_end_stream() => return Poll::Ready(Err(H2Fault::Gone)),
                 None => return Poll::Ready(Ok(false)),
                 Some(Err(_)) => return Poll::Ready(Err(H2Fault::Gone)),
                 Some(Ok(frame)) => match frame.into_data() {

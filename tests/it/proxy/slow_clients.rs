@@ -117,6 +117,31 @@ async fn whoever_stalls_in_a_short_body_is_told_so_and_the_upstream_hears_nothin
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_reset_as_if_nothing_were_wrong_has_no_whole_body() {
+    let origin = Origin::start().await;
+    let gateway = in_front_of(&origin, "60s").await;
+    let authority = gateway.data().to_string();
+    for (length, body) in [("400", 100), ("100000", 20_000), ("", 300)] {
+        let mut peer = H2Peer::connect(gateway.data()).await;
+        let mut head =
+            vec![(":method", "POST"), (":scheme", "http"), (":path", "/up"), (":authority", authority.as_str())];
+        if !length.is_empty() {
+            head.push(("content-length", length));
+        }
+        let id = peer.open(&head, false).await;
+        peer.data(id, &vec![b'x'; body], false).await;
+        // RST_STREAM with NO_ERROR (RFC 9113 §6.4, §7).
+        peer.frame(3, 0, id, &[0; 4]).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        eventually!("it is let go", busy(&gateway).await == 0.0);
+        gateway.get("/others").await.expect(200);
+    }
+    let whole =
+        origin.requests().into_iter().filter(|request| request.path() == "/up" && request.complete).collect::<Vec<_>>();
+    assert!(whole.is_empty(), "{whole:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn longer_bodies_that_are_still_coming_leave_connections_for_others() {
     let origin = Origin::start().await;
     let gateway = in_front_of(&origin, "60s").await;
@@ -171,7 +196,7 @@ async fn whoever_takes_nothing_of_an_answer_lets_others_have_its_connection_once
     }
     let active = async || gateway.metrics().await.sum("portcullis_upstream_connections", &[("state", "active")]);
     eventually!("they have all of them", active().await == 4.0);
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tokio::time::sleep(Duration::from_millis(3500)).await;
     assert_eq!(active().await, 4.0, "nobody wants them");
 
     for _ in 0..4 {
