@@ -94,9 +94,9 @@ async fn a_backup_and_a_restore_need_the_schema_and_say_so() {
     let _ = fleet.cli(&["store", "backup", file.to_str().unwrap()]).await.exit(4).says(&["migrate up"]);
     let _ = fleet.create_key("one", "").await;
     let _ = backup(&fleet, "one").await;
-    server.sql(&database.name, "INSERT INTO portcullis.migrations VALUES (4, 'later', 'x', 0)");
+    server.sql(&database.name, "INSERT INTO portcullis.migrations VALUES (5, 'later', 'x', 0)");
     for args in [&["store", "backup", "two"][..], &["store", "restore", "one", "--replace"]] {
-        let _ = fleet.cli(args).await.exit(4).says(&["schema 4", "install a newer portcullis"]);
+        let _ = fleet.cli(args).await.exit(4).says(&["schema 5", "install a newer portcullis"]);
     }
     assert!(!fleet.path("two").exists());
 }
