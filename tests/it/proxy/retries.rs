@@ -199,9 +199,9 @@ async fn trusted_after(gateway: &Gateway, answer: &Response) {
 /// Asks with a body that comes only once the upstream has the head of a second try.
 async fn with_a_late_body(gateway: &Gateway, tries: &AtomicUsize) -> Response {
     let mut raw = gateway.raw().await;
-    raw.send("POST /order HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").await;
+    raw.send("POST /order HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n").await;
     eventually!("it was tried twice", tries.load(Ordering::SeqCst) >= 2);
-    raw.send("hello").await;
+    raw.send(vec![b'x'; 20_000]).await;
     raw.response().await
 }
 
