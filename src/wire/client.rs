@@ -40,6 +40,9 @@ pub enum BodyFault {
 /// The interim answer that invites a body (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// The longest body that is waited for whole, bytes: what one buffer holds.
+pub const SHORT_BODY: u64 = buffer::BYTES as u64;
+
 /// A client's connection. It belongs to one thread; whoever reads the body and whoever writes the answer share it.
 ///
 /// No memory is held for reading while nothing was read.
@@ -141,21 +144,21 @@ impl ClientWire {
     /// Why there will be no more of it.
     pub fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyFault>> {
         let polled = self.poll_data(cx);
-        if polled.is_pending() {
-            self.progress.read_by(cx);
-        }
-        // Nobody waits for the client any more, whatever came of it.
-        self.progress.enter(if polled.is_pending() { Phase::Body } else { Phase::Exchange });
-        polled
+        self.waited_for(cx, polled)
     }
 
-    /// Waits until all that is left of the body is at hand, where its length is known and one buffer holds it; others are
-    /// not waited for. Reading invites a client that waits.
+    /// Waits until all that is left of the body is at hand, where that is known to be no more than [`SHORT_BODY`]; others
+    /// are not waited for. Reading invites a client that waits.
     ///
     /// # Errors
     /// Why there will be no more of it.
     pub fn poll_short_body(&self, cx: &mut Context<'_>) -> Poll<Result<(), BodyFault>> {
         let polled = self.poll_gather(cx);
+        self.waited_for(cx, polled)
+    }
+
+    /// Notes whether somebody waits for the client's body now; nobody does any more, whatever came of it.
+    fn waited_for<T>(&self, cx: &Context<'_>, polled: Poll<T>) -> Poll<T> {
         if polled.is_pending() {
             self.progress.read_by(cx);
         }
@@ -167,7 +170,7 @@ impl ClientWire {
         let (inbox, cursor) = (&mut *self.inbox.borrow_mut(), &mut *self.cursor.borrow_mut());
         loop {
             let held = cursor.gather(&mut inbox.buffer).map_err(BodyFault::Fault)? as u64;
-            if !cursor.exact_len().is_some_and(|len| held < len && len <= buffer::BYTES as u64) {
+            if !cursor.exact_len().is_some_and(|len| held < len && len <= SHORT_BODY) {
                 return Poll::Ready(Ok(()));
             }
             if let Some(fault) = self.progress.take_refusal() {

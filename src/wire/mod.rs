@@ -19,7 +19,7 @@ mod stream;
 mod upstream;
 
 pub use buffer::Buffers;
-pub use client::{Arrival, BodyFault, ClientWire};
+pub use client::{Arrival, BodyFault, ClientWire, SHORT_BODY};
 pub use descriptors::{SocketPlace, is_exhausted, open_sockets, set_room_for_sockets};
 pub use memory::{Held, MemorySum};
 pub use outbox::{Outbox, push_chunk_end, push_chunk_head};

@@ -17,7 +17,9 @@ use crate::proxy::timer::{Timer, Timers};
 use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
-use crate::wire::{BodyFault, ClientWire, Held, Outbox, Pace, UpstreamWire, push_chunk_end, push_chunk_head};
+use crate::wire::{
+    BodyFault, ClientWire, Held, Outbox, Pace, SHORT_BODY, UpstreamWire, push_chunk_end, push_chunk_head,
+};
 
 /// What the engine sees of an upload while it is sent.
 #[derive(Default)]
@@ -69,9 +71,6 @@ pub(crate) struct Upload {
     /// Leave to hold a connection of an upstream while it is coming.
     leave: Option<OwnedSemaphorePermit>,
 }
-
-/// Bodies up to this length are taken whole before a connection to an upstream is; bytes.
-const SHORT: u64 = 16 * 1024;
 
 /// Where the body comes from.
 enum Source {
@@ -150,7 +149,7 @@ impl H2Source {
 
     /// See [`Upload::poll_gathered`].
     fn poll_short(&mut self, cx: &mut Context<'_>, timers: &Timers) -> Poll<Result<(), H2Fault>> {
-        while self.exact_len().is_some_and(|len| (self.at_hand.len() as u64) < len && len <= SHORT) {
+        while self.exact_len().is_some_and(|len| (self.at_hand.len() as u64) < len && len <= SHORT_BODY) {
             if !ready!(self.poll_more(cx, timers))? {
                 break;
             }

@@ -33,6 +33,11 @@ async fn owing(gateway: &Gateway, bytes: usize) -> RawClient {
     raw
 }
 
+/// The beginning of a request over HTTP/2.
+const fn head<'a>(method: &'a str, path: &'a str) -> [(&'a str, &'a str); 4] {
+    [(":method", method), (":scheme", "http"), (":path", path), (":authority", "a")]
+}
+
 /// How many connections of clients have a request under way.
 async fn busy(gateway: &Gateway) -> f64 {
     gateway.metrics().await.sum("portcullis_connections", &[("state", "active")])
@@ -49,15 +54,9 @@ async fn a_short_body_takes_a_connection_once_it_is_whole() {
     for _ in 0..8 {
         over_h1.push(owing(&gateway, SHORT).await);
     }
-    let (authority, length) = (gateway.data().to_string(), SHORT.to_string());
+    let length = SHORT.to_string();
     let mut over_h2 = H2Peer::connect(gateway.data()).await;
-    let head = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/up"),
-        (":authority", authority.as_str()),
-        ("content-length", length.as_str()),
-    ];
+    let head = [&head("POST", "/up")[..], &[("content-length", &length)]].concat();
     let mut streams = Vec::new();
     for _ in 0..8 {
         let id = over_h2.open(&head, false).await;
@@ -120,11 +119,9 @@ async fn whoever_stalls_in_a_short_body_is_told_so_and_the_upstream_hears_nothin
 async fn a_stream_that_is_reset_as_if_nothing_were_wrong_has_no_whole_body() {
     let origin = Origin::start().await;
     let gateway = in_front_of(&origin, "60s").await;
-    let authority = gateway.data().to_string();
     for (length, body) in [("400", 100), ("100000", 20_000), ("", 300)] {
         let mut peer = H2Peer::connect(gateway.data()).await;
-        let mut head =
-            vec![(":method", "POST"), (":scheme", "http"), (":path", "/up"), (":authority", authority.as_str())];
+        let mut head = head("POST", "/up").to_vec();
         if !length.is_empty() {
             head.push(("content-length", length));
         }
@@ -185,13 +182,11 @@ async fn whoever_takes_nothing_of_an_answer_lets_others_have_its_connection_once
         raw.send(get).await;
         over_h1.push(raw);
     }
-    let authority = gateway.data().to_string();
-    let head = [(":method", "GET"), (":scheme", "http"), (":path", "/large"), (":authority", authority.as_str())];
     let mut over_h2 = H2Peer::connect(gateway.data()).await;
     // SETTINGS with INITIAL_WINDOW_SIZE 0 (RFC 9113 §6.5.2): heads may come, bodies may not.
     over_h2.frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]).await;
     for _ in 0..2 {
-        let id = over_h2.open(&head, true).await;
+        let id = over_h2.open(&head("GET", "/large"), true).await;
         assert_eq!(over_h2.outcome(id).await, H2Outcome::Answered(Some(200)));
     }
     let active = async || gateway.metrics().await.sum("portcullis_upstream_connections", &[("state", "active")]);
