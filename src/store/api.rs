@@ -138,8 +138,8 @@ pub trait KeyWriter: Send + Sync {
 /// Like last use it touches no revision and never delays a revocation. What it holds may lose the last moments before a
 /// power cut, but nothing to a process that ends.
 pub trait QuotaBook: Send + Sync {
-    /// Adds requests to terms, unless that was done before under this id, and answers how many each of these has now, by
-    /// whomever they were added.
+    /// Adds requests to terms, once ([`AdditionId`]), and answers how many each of these has now, by whomever they were
+    /// added.
     fn count_requests(&self, id: AdditionId, counts: Vec<(QuotaTerm, u64)>) -> Answer<'_, Vec<(QuotaTerm, u64)>>;
     /// The terms that may not be over at `now`, with their requests. Those that are over for certain, as none of their sort
     /// lasts so long, are dropped.

@@ -18,12 +18,12 @@ use crate::domain::{KeyId, Timestamp};
 /// Like last use it touches no revision and never delays a revocation. What it holds may lose the last moments before a
 /// power cut, but nothing to a process that ends.
 pub trait UsageBook: Send + Sync {
-    /// Adds what was noted, all of it or nothing, and nothing that was added before under the same id. Findings of more than [`MAX_FOUND_NETWORKS`] networks are added to
-    /// [`FoundCaller::Other`]. Answers the networks in which a key was seen for the first time while it
-    /// was known from another.
+    /// Adds what was noted, all of it or nothing, and once ([`AdditionId`]). Findings of more than [`MAX_FOUND_NETWORKS`]
+    /// networks are added to [`FoundCaller::Other`]. Answers the networks in which a key was seen for the first time while
+    /// it was known from another.
     fn note_usage(&self, notes: UsageNotes) -> Answer<'_, Vec<NewNetwork>>;
     /// Writes events, each unless one of the same kind and key is nearer than its [`NewEvent::apart`]. Answers for each,
-    /// in the same order, whether it was written; those that were brought before under the same id were. At most
+    /// in the same order, whether it was written; those that were brought before ([`AdditionId`]) were. At most
     /// [`MAX_EVENTS`] are kept; the oldest go first, of the kinds that have most.
     fn note_events(&self, id: AdditionId, events: Vec<NewEvent>) -> Answer<'_, Vec<bool>>;
     /// Merges hours that are older than [`HOURS_KEPT`] into days, and drops what is older than `retention`, and the oldest
@@ -99,8 +99,9 @@ impl Passage {
     }
 }
 
-/// Which addition of whom. Where an answer can be lost on its way, the same is brought once more under the same id, and
-/// added once; a writer goes on to the next when it has heard of one.
+/// Which addition of whom. Whoever does not hear what came of one brings the same once more under the same id, and goes on
+/// to the next only then. A store at the other end of a wire, which can break between a commit and the answer to it, adds it
+/// once; one within this process says what came of it, and has no use for the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdditionId {
     pub(super) writer: Uuid,
