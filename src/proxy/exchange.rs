@@ -123,10 +123,12 @@ impl Outgoing {
                 }
                 Lease::H2(mut lease) => {
                     let request = self.h2_request(target)?;
-                    let (lender, body) = match self.upload.take().map(Lender::lend) {
-                        Some((lender, body)) => (Some(lender), body),
-                        None => (None, RequestBody::Empty),
-                    };
+                    let (lender, body) =
+                        match self.upload.take().map(|upload| Lender::lend(upload, cx.engine.buffers.memory().clone()))
+                        {
+                            Some((lender, body)) => (Some(lender), body),
+                            None => (None, RequestBody::Empty),
+                        };
                     // Boxed like dialing.
                     match Box::pin(self.ask_h2(cx, &mut lease, request.map(|()| body))).await {
                         Ok(answer) => {

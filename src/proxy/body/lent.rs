@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::BodyError;
 use super::upload::{Upload, UploadProgress};
 use crate::reply::Failure;
+use crate::wire::MemorySum;
 
 thread_local! {
     /// The body that was polled last and has no task yet: the next task of an upstream's connection is its.
@@ -39,8 +40,11 @@ pub(crate) struct Borrower(Rc<Lent>);
 struct Lent {
     upload: RefCell<Option<Box<Upload>>>,
     progress: Rc<UploadProgress>,
+    memory: MemorySum,
     /// Whether any of it was given away.
     is_touched: Cell<bool>,
+    /// Whether it was given away whole and is here all the same.
+    is_kept: Cell<bool>,
     /// Whether its end was.
     is_over: Cell<bool>,
     has_task: Cell<bool>,
@@ -53,14 +57,24 @@ struct Lent {
     waiter: RefCell<Option<Waker>>,
 }
 
+impl Lent {
+    /// Whether what was given away of it cannot be had again.
+    fn is_lost(&self) -> bool {
+        self.is_touched.get() && !self.is_kept.get()
+    }
+}
+
 impl Lender {
-    /// Lends a body.
-    pub(crate) fn lend(upload: Box<Upload>) -> (Self, RequestBody) {
+    /// Lends a body. A short one that is given away whole is kept, among `memory`, until the library has done with it and
+    /// nobody can want it back.
+    pub(crate) fn lend(upload: Box<Upload>, memory: MemorySum) -> (Self, RequestBody) {
         let progress = Rc::clone(upload.progress());
         let lent = Rc::new(Lent {
             upload: RefCell::new(Some(upload)),
             progress,
+            memory,
             is_touched: Cell::new(false),
+            is_kept: Cell::new(false),
             is_over: Cell::new(false),
             has_task: Cell::new(false),
             is_called_back: Cell::new(false),
@@ -71,9 +85,9 @@ impl Lender {
         (Self(Rc::clone(&lent)), RequestBody::Lent(Borrower(lent)))
     }
 
-    /// Takes it back, if nothing of it was given away.
+    /// Takes it back, if nothing of it was given away or all of it is kept.
     pub(crate) fn take_back(&self) -> Option<Box<Upload>> {
-        if self.0.is_touched.get() { None } else { self.0.upload.borrow_mut().take() }
+        if self.0.is_lost() { None } else { self.0.upload.borrow_mut().take() }
     }
 
     /// Why it broke off, when that was the client's doing.
@@ -116,7 +130,7 @@ impl Drop for Lender {
 impl Drop for Borrower {
     fn drop(&mut self) {
         self.0.is_returned.set(true);
-        if self.0.is_touched.get() {
+        if self.0.is_lost() {
             let upload = self.0.upload.borrow_mut().take();
             drop(upload);
         }
@@ -171,8 +185,13 @@ impl Borrower {
         let Some(upload) = &mut *slot else { return Poll::Ready(Some(Err(BodyError::ClientGone))) };
         match ready!(upload.poll_data(cx)) {
             Ok(Some(_)) => {
-                lent.is_touched.set(true);
-                Poll::Ready(Some(Ok(Frame::data(upload.take_bytes()))))
+                let is_first = !lent.is_touched.replace(true);
+                let bytes = upload.take_bytes();
+                if is_first && upload.keep(&bytes, &lent.memory) {
+                    lent.is_kept.set(true);
+                    lent.is_over.set(true);
+                }
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Ok(None) => {
                 lent.is_touched.set(true);
@@ -215,6 +234,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Lent(Borrower(lent)) if lent.is_over.get() => SizeHint::with_exact(0),
             Self::Lent(Borrower(lent)) => {
                 let left = lent.upload.borrow().as_ref().and_then(|upload| upload.exact_len());
                 left.map_or_else(SizeHint::default, SizeHint::with_exact)

@@ -18,7 +18,7 @@ use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
 use crate::wire::{
-    BodyFault, ClientWire, Held, Outbox, Pace, SHORT_BODY, UpstreamWire, push_chunk_end, push_chunk_head,
+    BodyFault, ClientWire, Held, MemorySum, Outbox, Pace, SHORT_BODY, UpstreamWire, push_chunk_end, push_chunk_head,
 };
 
 /// What the engine sees of an upload while it is sent.
@@ -77,6 +77,11 @@ enum Source {
     /// The sweeper of the connection sees to clients that fall silent.
     H1(Rc<ClientWire>),
     H2(Box<H2Source>),
+    /// Nobody any more: it was short, has been given away whole, and is kept in case it is needed again.
+    Kept {
+        bytes: Bytes,
+        _held: Held,
+    },
 }
 
 /// A body that a stream of an HTTP/2 connection brings.
@@ -204,7 +209,26 @@ impl Upload {
         match &self.source {
             Source::H1(wire) => wire.body_len(),
             Source::H2(source) => source.exact_len(),
+            Source::Kept { bytes, .. } => Some(bytes.len() as u64),
         }
+    }
+
+    /// Keeps `bytes`, which were taken just now, if they are all of it and short. From here on it is as it was before they
+    /// were taken, and of the client it needs nothing. Whether it is kept.
+    pub(super) fn keep(&mut self, bytes: &Bytes, memory: &MemorySum) -> bool {
+        let was_all = match &self.source {
+            // Trailers that might go on would be lost.
+            Source::H1(wire) => matches!(self.trailers, TrailerRule::Drop) && wire.is_body_over(),
+            Source::H2(source) => source.trailers.is_none() && self.is_over(),
+            Source::Kept { bytes: left, .. } => left.is_empty(),
+        };
+        let is_kept = was_all && self.counted == 0 && bytes.len() as u64 <= SHORT_BODY;
+        if is_kept {
+            self.source = Source::Kept { bytes: bytes.clone(), _held: memory.hold(bytes.len()) };
+            self.counted = bytes.len();
+            self.leave = None;
+        }
+        is_kept
     }
 
     /// Waits until a body that is short and says so is at hand whole. Others are not waited for.
@@ -223,6 +247,7 @@ impl Upload {
                 H2Fault::TooSlow => Some(Failure::RequestTimeout),
                 H2Fault::Gone => None,
             }),
+            Source::Kept { .. } => Poll::Ready(Ok(())),
         };
         self.progress.waits_for_client.set(gathered.is_pending());
         match ready!(gathered) {
@@ -238,6 +263,7 @@ impl Upload {
         match &self.source {
             Source::H1(wire) => wire.is_body_at_hand(),
             Source::H2(source) => source.incoming.is_end_stream(),
+            Source::Kept { .. } => true,
         }
     }
 
@@ -275,6 +301,7 @@ impl Upload {
                 Err(H2Fault::TooSlow) => return self.fail(Failure::RequestTimeout),
                 Err(H2Fault::Gone) => return self.gone(),
             },
+            Source::Kept { bytes, .. } => (!bytes.is_empty()).then_some(bytes.len()),
         };
         let Some(len) = len else {
             self.progress.finish();
@@ -313,6 +340,11 @@ impl Upload {
                 source.at_hand.advance(taken.min(source.at_hand.len()));
                 looked
             }
+            Source::Kept { bytes, .. } => {
+                let looked = look(bytes, &mut taken);
+                bytes.advance(taken.min(bytes.len()));
+                looked
+            }
         };
         if taken > 0 {
             self.moved();
@@ -331,8 +363,13 @@ impl Upload {
 
     /// All the data at hand, as a piece of its own.
     pub(super) fn take_bytes(&mut self) -> Bytes {
-        if let Source::H2(source) = &mut self.source {
-            let bytes = std::mem::take(&mut source.at_hand);
+        let at_hand = match &mut self.source {
+            Source::H1(_) => None,
+            Source::H2(source) => Some(&mut source.at_hand),
+            Source::Kept { bytes, .. } => Some(bytes),
+        };
+        if let Some(at_hand) = at_hand {
+            let bytes = std::mem::take(at_hand);
             self.moved();
             // Nothing is left of it: this only sees whether it was the last.
             self.counted = 0;
@@ -350,6 +387,7 @@ impl Upload {
         let trailers = match &mut self.source {
             Source::H1(wire) => wire.with_trailers(trailers_of),
             Source::H2(source) => source.trailers.take().map(|trailers| *trailers),
+            Source::Kept { .. } => None,
         };
         trailers.and_then(|trailers| self.trailers.clean(trailers))
     }
@@ -361,13 +399,14 @@ impl Upload {
 
     /// Whether neither data nor trailers follow; a body that may have trailers is over when it says so.
     pub(super) fn is_end_stream(&self) -> bool {
-        matches!(self.trailers, TrailerRule::Drop) && self.is_over()
+        matches!((&self.source, &self.trailers), (Source::Kept { .. }, _) | (_, TrailerRule::Drop)) && self.is_over()
     }
 
     fn is_over(&self) -> bool {
         match &self.source {
             Source::H1(wire) => wire.is_body_over(),
             Source::H2(source) => source.at_hand.is_empty() && source.incoming.is_end_stream(),
+            Source::Kept { bytes, .. } => bytes.is_empty(),
         }
     }
 
