@@ -286,11 +286,14 @@ impl<'a> Fields<'a> {
     }
 
     /// The values of every field with a name that the configuration gives.
+    #[inline]
     pub fn named<'n>(self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let name = name.as_str().as_bytes();
-        // Most fields are told apart by the fast comparison; names may hold bytes that it takes for one another.
-        let is_it = move |field: &Field<'_>| is_name(field.name, name) && field.name.eq_ignore_ascii_case(name);
-        self.iter().filter(is_it).map(|field| field.value)
+        let (name, head) = (name.as_str().as_bytes(), self.head);
+        let known = Known::of(name);
+        let at = if self.has(known) { &self.table.at[..] } else { &[] };
+        // What is told apart by the fast comparison is passed over without a look at its name.
+        let is_it = move |at: &&At| at.known == known && slice(head, at.name, at.name_len).eq_ignore_ascii_case(name);
+        at.iter().filter(is_it).map(move |at| slice(head, at.value, at.value_len))
     }
 }
 

@@ -405,7 +405,8 @@ impl Context {
             is_browser: self.is_browser,
             is_grpc: self.is_grpc,
         };
-        let rendered = reply::render(refusal, &audience);
+        let buffers = &self.engine.buffers;
+        let rendered = reply::render_in([buffers.out(), buffers.out()], refusal, &audience);
         let exchange = exchange.into().map(|mut exchange| {
             exchange.set_refusal(refusal);
             if let Refusal::Failed(failure) = refusal {

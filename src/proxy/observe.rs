@@ -13,7 +13,7 @@ use super::body::{BodyError, UploadProgress};
 use super::client::ClientConnection;
 use super::live::Current;
 use super::noting::WorkerTally;
-use super::request_id::RequestId;
+use super::request_id::{Digits, RequestId};
 use super::self_service::ApiRefusal;
 use super::standing::{Change, InFlight};
 use super::target::{Target, Upstream};
@@ -278,7 +278,7 @@ impl LineFacts {
     fn empty() -> Self {
         Self {
             ts: Timestamp::default(),
-            request_id: RequestId::Ours([b'0'; 32]),
+            request_id: RequestId::Ours(Digits([b'0'; 32])),
             client_request_id: None,
             host: None,
             path: String::new(),

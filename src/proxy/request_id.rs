@@ -6,10 +6,15 @@ use std::cell::Cell;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum RequestId {
     /// One of ours.
-    Ours([u8; 32]),
+    Ours(Digits),
     /// One that a trusted proxy brought along.
     Kept(Box<str>),
 }
+
+/// Thirty-two hexadecimal digits. Aligned, so that whoever wants text of them finds out with a few words that they are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[repr(align(16))]
+pub(crate) struct Digits(pub(super) [u8; 32]);
 
 impl RequestId {
     /// What is kept from a trusted proxy: visible ASCII up to 128 bytes.
@@ -22,7 +27,7 @@ impl RequestId {
     pub(crate) fn as_str(&self) -> &str {
         match self {
             // Hexadecimal digits are text.
-            Self::Ours(digits) => std::str::from_utf8(digits).unwrap_or_default(),
+            Self::Ours(Digits(digits)) => std::str::from_utf8(digits).unwrap_or_default(),
             Self::Kept(text) => text,
         }
     }
@@ -31,7 +36,7 @@ impl RequestId {
     #[inline]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Ours(digits) => digits,
+            Self::Ours(Digits(digits)) => digits,
             Self::Kept(text) => text.as_bytes(),
         }
     }
@@ -40,7 +45,7 @@ impl RequestId {
     pub(super) fn trace_id(&self) -> Option<&[u8]> {
         let is_digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
         match self {
-            Self::Ours(digits) => Some(digits),
+            Self::Ours(Digits(digits)) => Some(digits),
             Self::Kept(text) => (text.len() == 32 && text.bytes().all(|b| is_digit(&b))).then_some(text.as_bytes()),
         }
     }
@@ -80,7 +85,7 @@ impl RequestIds {
                 text[half * 16 + digit] = HEX[(word >> (60 - 4 * digit) & 0xf) as usize];
             }
         }
-        RequestId::Ours(text)
+        RequestId::Ours(Digits(text))
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Facts<'a> {
     /// One short sentence that is the same every time.
     pub title: &'static str,
     /// What to do next.
-    pub detail: &'a str,
+    pub detail: &'static str,
     /// Scopes the rule demands; empty unless the refusal is about scopes.
     pub required: &'a [Scope],
     /// Scopes the key lacks.
@@ -69,7 +69,7 @@ impl<'a> Refusal<'a> {
     }
 }
 
-fn plain<'a>(status: StatusCode, code: &'static str, title: &'static str, detail: &'a str) -> Facts<'a> {
+fn plain<'a>(status: StatusCode, code: &'static str, title: &'static str, detail: &'static str) -> Facts<'a> {
     Facts {
         status,
         code,

@@ -12,4 +12,4 @@ mod render_tests;
 
 pub use facts::{Facts, Refusal};
 pub use failure::Failure;
-pub use render::{Audience, ErrorProfile, Rendered, render, render_h1};
+pub use render::{Audience, ErrorProfile, Rendered, render, render_h1, render_in};

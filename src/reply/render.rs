@@ -49,16 +49,20 @@ pub struct Rendered {
 }
 
 /// The answer to a refused request.
-///
-/// Whoever guesses keys gets many of these, so each costs no more than two pieces of memory.
 pub fn render(refusal: Refusal<'_>, audience: &Audience<'_>) -> Rendered {
+    render_in([Vec::with_capacity(512), Vec::with_capacity(512)], refusal, audience)
+}
+
+/// The same in memory that is at hand, empty, for fields and body: whoever guesses keys gets many of these.
+pub fn render_in([lines, mut body]: [Vec<u8>; 2], refusal: Refusal<'_>, audience: &Audience<'_>) -> Rendered {
     let facts = refusal.facts();
-    let mut lines = FieldLines::with_capacity(512);
-    let (status, body) = if audience.is_grpc {
+    let mut lines = FieldLines::continuing(lines);
+    let status = if audience.is_grpc {
         grpc(&facts, &mut lines);
-        (StatusCode::OK, Vec::new())
+        StatusCode::OK
     } else {
-        (facts.status, with_body(&facts, audience, &mut lines))
+        add_body(&facts, audience, &mut lines, &mut body);
+        facts.status
     };
     lines.push(b"x-request-id", audience.request_id.as_bytes());
     challenge::add(&mut lines, &facts, audience);
@@ -83,75 +87,69 @@ pub fn render_h1(refusal: Refusal<'_>, audience: &Audience<'_>) -> Bytes {
     [line.as_bytes(), b"connection: close\r\n", lines.as_bytes(), b"\r\n", &body].concat().into()
 }
 
-fn with_body(facts: &Facts<'_>, audience: &Audience<'_>, lines: &mut FieldLines) -> Vec<u8> {
+fn add_body(facts: &Facts<'_>, audience: &Audience<'_>, lines: &mut FieldLines, body: &mut Vec<u8>) {
     match audience.profile {
         ErrorProfile::Standard => {
             lines.push(b"content-type", b"application/problem+json");
-            problem(facts, audience)
+            problem(facts, audience, body);
         }
         ErrorProfile::Success => {
             lines.push(b"content-type", b"application/json");
-            success(facts, audience)
+            success(facts, audience, body);
         }
     }
 }
 
 /// RFC 9457 §3.
-fn problem(facts: &Facts<'_>, audience: &Audience<'_>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(512);
+fn problem(facts: &Facts<'_>, audience: &Audience<'_>, body: &mut Vec<u8>) {
     body.extend_from_slice(b"{\"type\":");
-    push_json(&mut body, &[audience.type_base, facts.code]);
+    push_json(body, &[audience.type_base, facts.code]);
     body.extend_from_slice(b",\"title\":");
-    push_json(&mut body, &[facts.title]);
+    push_json(body, &[facts.title]);
     body.extend_from_slice(b",\"status\":");
     body.extend_from_slice(facts.status.as_str().as_bytes());
     body.extend_from_slice(b",\"detail\":");
-    push_json(&mut body, &[facts.detail]);
+    push_json(body, &[facts.detail]);
     body.extend_from_slice(b",\"code\":");
-    push_json(&mut body, &[facts.code]);
+    push_json(body, &[facts.code]);
     body.extend_from_slice(b",\"request_id\":");
-    push_json(&mut body, &[audience.request_id]);
+    push_json(body, &[audience.request_id]);
     if facts.code == "insufficient_scope" {
         for (member, scopes) in [("required_scopes", facts.required), ("missing_scopes", facts.missing)] {
             body.push(b',');
-            push_json(&mut body, &[member]);
+            push_json(body, &[member]);
             body.extend_from_slice(b":[");
             for (i, scope) in scopes.iter().enumerate() {
                 if i > 0 {
                     body.push(b',');
                 }
-                push_json(&mut body, &[scope.as_str()]);
+                push_json(body, &[scope.as_str()]);
             }
             body.push(b']');
         }
     }
     body.extend_from_slice(b"}\n");
-    body
 }
 
-fn success(facts: &Facts<'_>, audience: &Audience<'_>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(256);
+fn success(facts: &Facts<'_>, audience: &Audience<'_>, body: &mut Vec<u8>) {
     body.extend_from_slice(b"{\"success\":false,\"error\":{\"code\":");
-    push_json(&mut body, &[facts.code]);
+    push_json(body, &[facts.code]);
     body.extend_from_slice(b",\"message\":");
     if facts.missing.is_empty() {
-        push_json(&mut body, &[facts.detail]);
+        push_json(body, &[facts.detail]);
     } else {
         // There is no member for them here.
         let missing: Vec<&str> = facts.missing.iter().map(Scope::as_str).collect();
-        push_json(&mut body, &["The key is valid but does not hold: ", &missing.join(" "), "."]);
+        push_json(body, &["The key is valid but does not hold: ", &missing.join(" "), "."]);
     }
     body.extend_from_slice(b"},\"request_id\":");
-    push_json(&mut body, &[audience.request_id]);
+    push_json(body, &[audience.request_id]);
     body.extend_from_slice(b"}\n");
-    body
 }
 
 /// Pieces of text as one JSON string. Nearly all of them are plain, and go in as they are.
-fn push_json(body: &mut Vec<u8>, pieces: &[&str]) {
-    let is_plain =
-        |text: &&str| text.bytes().fold(true, |all, b| all & matches!(b, b' '..=b'~') & (b != b'"') & (b != b'\\'));
-    if pieces.iter().all(is_plain) {
+pub(super) fn push_json(body: &mut Vec<u8>, pieces: &[&str]) {
+    if pieces.iter().all(|piece| is_plain(piece.as_bytes())) {
         body.push(b'"');
         pieces.iter().for_each(|piece| body.extend_from_slice(piece.as_bytes()));
         body.push(b'"');
@@ -161,6 +159,20 @@ fn push_json(body: &mut Vec<u8>, pieces: &[&str]) {
         Ok(quoted) => body.extend_from_slice(&quoted),
         Err(_) => body.extend_from_slice(b"\"\""),
     }
+}
+
+/// Whether every byte stands for itself in a JSON string (RFC 8259 §7), and is ASCII. Eight bytes at a time.
+fn is_plain(text: &[u8]) -> bool {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    // Of seven bits, taking one from zero sets the eighth, and whatever that takes from the next is of no more interest.
+    let is = |word: u64, byte: u8| (word ^ each(byte)).wrapping_sub(each(1));
+    let other = |word: u64| word | word.wrapping_sub(each(b' ')) | is(word, b'"') | is(word, b'\\') | is(word, 0x7f);
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words.iter().chain([&last]).fold(0, |all, word| all | other(u64::from_ne_bytes(*word))) & each(0x80) == 0
 }
 
 /// A Trailers-Only answer (gRPC over HTTP/2, "Responses"): the HTTP status is always 200.

@@ -243,6 +243,9 @@ impl Connection<'_> {
         }
         drop(exchange);
         self.engine.buffers.take_back_out(writing.out.into_memory());
+        if let ReplyBody::Whole(bytes) = writing.body {
+            self.engine.buffers.take_back_out(bytes);
+        }
         match (written, tunnel) {
             (Ok(()), Some(pending)) => Some(End::Tunnel(pending)),
             // What an upstream left of the body unread, nobody reads any more.
