@@ -7,7 +7,7 @@ use portcullis_testkit::{
 };
 
 use crate::besieged::scaled;
-use crate::scene;
+use crate::{figures, scene};
 
 /// Who takes part.
 const GATEWAYS: usize = 3;
@@ -150,7 +150,10 @@ async fn three_gateways_let_through_what_the_limit_allows(kind: ServerKind) {
     let tolerance = if seconds >= 60 { 0.02 } else { 0.15 };
     for (limit, counts) in [("key", by_key), ("owner", by_owner), ("address", by_address)] {
         let sum = counts.iter().sum::<usize>() as f64;
-        println!("{limit}: {counts:?} = {sum}, allowed {least:.0} to {most:.0}");
+        let excess = format!("{:+.2} %", (sum / most - 1.0) * 100.0);
+        let fits = (least * (1.0 - tolerance)..=most * 1.02 + 1.0).contains(&sum);
+        let event = format!("three gateways at their limit by {limit} for {seconds} s");
+        figures::note(&event, "let through, by what is allowed", excess, "within 2 %", fits);
         assert!(sum <= most * 1.02 + 1.0, "{limit}: {counts:?}, allowed {most}");
         assert!(sum >= least * (1.0 - tolerance), "{limit}: {counts:?}, allowed {least}");
     }

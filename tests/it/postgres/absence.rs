@@ -12,6 +12,7 @@ use portcullis_testkit::{
 use super::load::{Load, Wish};
 use super::{prepare, revoke_by_sql, site};
 use crate::besieged::scaled;
+use crate::figures;
 
 /// Clients at each gateway.
 const CLIENTS: usize = 2;
@@ -133,10 +134,13 @@ impl Fleet {
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
         let counted = load.end().await;
-        println!(
-            "{what} for {:?}: {away:?}; started again within {took:?}; current {current:?} after its return: {counted:?}",
-            returned - gone_at
-        );
+        let event = format!("the database {what} for {:.0} s", (returned - gone_at).as_secs_f64());
+        away.0.note(&event);
+        away.1.note(&format!("{event}, of a gateway started meanwhile"));
+        counted.note(&format!("{event}, at its return"));
+        figures::note(&event, "a gateway starts again within", format!("{took:.1?}"), "", true);
+        let wanted = format!("<= {CURRENT:?}");
+        figures::note(&event, "all current after its return", format!("{current:.1?}"), &wanted, current <= CURRENT);
         assert!(current <= patient(CURRENT), "{current:?}");
         away.0.all_was_as_wished(20 * seconds);
         away.1.all_was_as_wished(1);

@@ -8,6 +8,8 @@ use std::time::Duration;
 use portcullis_testkit::{Call, Connection, Key, patient};
 use tokio::task::JoinHandle;
 
+use crate::figures;
+
 /// A request, and the answer that is right.
 #[derive(Clone)]
 pub(super) struct Wish {
@@ -70,6 +72,14 @@ pub(super) struct Counted {
 }
 
 impl Counted {
+    /// Notes as figures what became of requests in `event`.
+    pub(super) fn note(&self, event: &str) {
+        let Self { answers, lost, wrong } = self;
+        for (figure, number) in [("requests without an answer", lost), ("answered otherwise", wrong)] {
+            figures::note(event, figure, format!("{number} of {answers}"), "0", *number == 0);
+        }
+    }
+
     /// # Panics
     /// When a request was lost or answered otherwise, or fewer than `least` were made.
     pub(super) fn all_was_as_wished(&self, least: u64) {

@@ -8,6 +8,7 @@ use portcullis_testkit::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::load::{Load, Wish};
 use super::{prepare, site};
 use crate::api::ALL;
 use crate::besieged::scaled;
@@ -19,6 +20,8 @@ use crate::figures;
 const BOUND: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 250 });
 /// The same where the gateways themselves were optimised.
 const FIGURE: Duration = Duration::from_millis(250);
+/// How long the clients beside it wait before they ask again.
+const REST: Duration = Duration::from_millis(15);
 /// Between two questions whether a key is still accepted.
 const LOOK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 5 } else { 1 });
 
@@ -224,7 +227,7 @@ async fn what_says_how_to_wait_is_read_strictly() {
     assert_eq!((&answer["fleet"]["complete"], &answer["fleet"]["revision"]), (&json!(true), &answer["revision"]));
 }
 
-/// Revokes keys one after the other, and says how long each took until the last node refused it, in order of length.
+/// Revokes keys one after the other while others are served, and says how long each took until the last node refused it, in order of length.
 async fn measured(fleet: &Fleet, rounds: usize) -> Vec<Duration> {
     let mut keys = Vec::new();
     for _ in 0..rounds {
@@ -237,6 +240,13 @@ async fn measured(fleet: &Fleet, rounds: usize) -> Vec<Duration> {
     for node in &fleet.nodes {
         lines.push(Connection::h1(node.data()).await);
     }
+    let known = fleet.key().await;
+    let load = Load::start(
+        &fleet.nodes.iter().map(Gateway::data).collect::<Vec<_>>(),
+        2,
+        REST,
+        &[Wish::post(&known, 200), Wish::unknown("a-key-that-nobody-ever-made")],
+    );
     let mut took = Vec::new();
     for key in &keys {
         let refused = lines.iter_mut().zip(&fleet.nodes).map(|(line, node)| async move {
@@ -258,6 +268,7 @@ async fn measured(fleet: &Fleet, rounds: usize) -> Vec<Duration> {
         let (refused, began) = tokio::join!(futures_util::future::join_all(refused), revoke);
         took.push(refused.into_iter().max().unwrap().saturating_duration_since(began));
     }
+    load.end().await.all_was_as_wished(0);
     took.sort_unstable();
     took
 }
@@ -270,9 +281,16 @@ fn rounds(usual: usize) -> usize {
 fn told(what: &str, took: &[Duration], poll: Duration) -> Duration {
     let at = |percent: usize| took[(took.len() * percent).div_ceil(100).clamp(1, took.len()) - 1];
     let worst = took.last().unwrap();
-    println!("{what}: {} revocations, p50 {:?}, p99 {:?}, worst {worst:?}", took.len(), at(50), at(99));
     let attack = format!("{} revocations, three gateways, {what}", took.len());
-    figures::note(&attack, "p99", format!("{:?}", at(99)), &format!("<= {:?}", poll + FIGURE), at(99) <= poll + FIGURE);
+    figures::note(&attack, "p50", format!("{:.1?}", at(50)), "", true);
+    figures::note(
+        &attack,
+        "p99",
+        format!("{:.1?}", at(99)),
+        &format!("<= {:?}", poll + FIGURE),
+        at(99) <= poll + FIGURE,
+    );
+    figures::note(&attack, "worst", format!("{worst:.1?}"), "", true);
     at(99)
 }
 

@@ -177,7 +177,7 @@ async fn rolling_restarts_behind_a_balancer_lose_no_request_and_no_revocation() 
             assert_eq!(node.status(key).await, 401);
         }
     }
-    println!("{rolls} restarts in {took:?}: {counted:?}");
+    counted.note(&format!("{rolls} restarts behind a balancer in {:.0} s", took.as_secs_f64()));
     counted.all_was_as_wished(100 * rolls as u64);
 }
 
