@@ -18,8 +18,10 @@ use crate::figures;
 /// (contract §1), beside the wait for the next poll where nobody is notified. Without optimisation, on a machine that does
 /// other things too, it is no measure: there it tells what works from what does not.
 const BOUND: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 250 });
-/// The same where the gateways themselves were optimised.
-const FIGURE: Duration = Duration::from_millis(250);
+/// What is wanted of gateways that were optimised, on a machine that does nothing else: of 99 in 100 where they are
+/// notified, and of all beside the wait for the next poll where they are not.
+const NOTIFIED: Duration = Duration::from_millis(100);
+const POLLED: Duration = Duration::from_millis(250);
 /// How long the clients beside it wait before they ask again.
 const REST: Duration = Duration::from_millis(15);
 /// Between two questions whether a key is still accepted.
@@ -277,20 +279,15 @@ fn rounds(usual: usize) -> usize {
     scaled("PORTCULLIS_TEST_REVOCATIONS", usual)
 }
 
-/// The distribution, for people, and its 99th percentile.
-fn told(what: &str, took: &[Duration], poll: Duration) -> Duration {
+/// The distribution, as figures, and its 99th percentile.
+fn told(what: &str, took: &[Duration], most: [Duration; 2]) -> Duration {
     let at = |percent: usize| took[(took.len() * percent).div_ceil(100).clamp(1, took.len()) - 1];
     let worst = took.last().unwrap();
     let attack = format!("{} revocations, three gateways, {what}", took.len());
     figures::note(&attack, "p50", format!("{:.1?}", at(50)), "", true);
-    figures::note(
-        &attack,
-        "p99",
-        format!("{:.1?}", at(99)),
-        &format!("<= {:?}", poll + FIGURE),
-        at(99) <= poll + FIGURE,
-    );
-    figures::note(&attack, "worst", format!("{worst:.1?}"), "", true);
+    for (figure, measured, most) in [("p99", at(99), most[0]), ("worst", *worst, most[1])] {
+        figures::note(&attack, figure, format!("{measured:.1?}"), &format!("<= {most:?}"), measured <= most);
+    }
     at(99)
 }
 
@@ -299,7 +296,7 @@ async fn a_revocation_takes_effect_everywhere_within_the_bound() {
     // So seldom that a change within the bound was heard of.
     let Some(fleet) = Fleet::open("", "sync: { poll_interval: 10s }").await else { return };
     let took = measured(&fleet, rounds(200)).await;
-    let p99 = told("notified", &took, Duration::ZERO);
+    let p99 = told("notified", &took, [NOTIFIED, Duration::from_secs(10)]);
     assert!(p99 <= patient(BOUND), "{p99:?}: {took:?}");
 }
 
@@ -308,6 +305,6 @@ async fn where_nobody_is_notified_the_next_poll_finds_it() {
     let poll = Duration::from_millis(100);
     let Some(fleet) = Fleet::open(", pooler: transaction", "sync: { poll_interval: 100ms }").await else { return };
     let took = measured(&fleet, rounds(60)).await;
-    let p99 = told("polled", &took, poll);
+    let p99 = told("polled", &took, [poll + POLLED; 2]);
     assert!(p99 <= patient(poll + BOUND), "{p99:?}: {took:?}");
 }
