@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::observe::Told;
+use super::told::Told;
 use crate::authn::Rejection;
 use crate::domain::{Known, Timestamp, network_of};
 use crate::gate::{Denial, RequestHead, Verdict};

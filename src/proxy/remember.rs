@@ -9,8 +9,9 @@ use http::Version;
 
 use super::asked::Asked;
 use super::live::Current;
-use super::observe::{Exchange, Observer, Told};
+use super::observe::{Exchange, Observer};
 use super::request_id::RequestId;
+use super::told::Told;
 use crate::domain::{Known, Scope, Timestamp};
 use crate::gate::{Denial, Mode, RequestHead, RouteSettings, Verdict};
 use crate::reply::{Failure, Refusal};
