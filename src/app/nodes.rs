@@ -111,15 +111,25 @@ pub(super) struct Place(Mutex<Option<Taken>>);
 struct Taken {
     id: NodeId,
     book: Arc<dyn NodeBook>,
-    farewell: Option<Farewell>,
+    parting: Option<Parting>,
     stop: watch::Sender<bool>,
     reporting: JoinHandle<()>,
+}
+
+/// How a node with a snapshot leaves: once nobody waits for it, a process that starts from its snapshot must not decide by it
+/// before it has asked the store.
+pub(super) struct Parting {
+    /// What says so to that process.
+    pub(super) farewell: Farewell,
+    /// Whether one that is alone stays in the book instead, and is waited for: it starts from its snapshot although it may
+    /// ask nobody. For a store beside it, which may be damaged, and where the next process is the same node.
+    pub(super) stays_when_alone: bool,
 }
 
 impl Place {
     /// Takes it, and goes on reporting until it is left. Returns when the store knows of this process, or does not answer for
     /// a while: a gateway serves without its store too.
-    pub(super) async fn take(&self, standing: Standing, book: Arc<dyn NodeBook>, farewell: Option<Farewell>) {
+    pub(super) async fn take(&self, standing: Standing, book: Arc<dyn NodeBook>, parting: Option<Parting>) {
         let id = standing.id;
         match tokio::time::timeout(PATIENCE, book.report_node(standing.report())).await {
             Ok(Ok(())) => {}
@@ -129,20 +139,25 @@ impl Place {
         let (stop, told_to_stop) = watch::channel(false);
         let reported_to = Arc::clone(&book);
         let reporting = keep("nodes", move || report(standing.clone(), Arc::clone(&reported_to), told_to_stop.clone()));
-        *self.0.lock() = Some(Taken { id, book, farewell, stop, reporting });
+        *self.0.lock() = Some(Taken { id, book, parting, stop, reporting });
     }
 
     /// Leaves it: this process serves nobody any more. Takes a moment at most.
     pub(super) async fn leave(&self) {
         let taken = self.0.lock().take();
-        let Some(Taken { id, book, farewell, stop, reporting }) = taken else { return };
+        let Some(Taken { id, book, parting, stop, reporting }) = taken else { return };
         stop.send_replace(true);
         let abort = reporting.abort_handle();
         let goodbye = async {
             // A report under way would put this process back.
             let _ended = reporting.await;
-            if let Some(farewell) = farewell {
-                note_farewell(book.as_ref(), id, farewell).await?;
+            if let Some(Parting { farewell, stays_when_alone }) = parting {
+                if stays_when_alone && is_alone(book.as_ref(), id).await? {
+                    return Ok(false);
+                }
+                let noted = tokio::task::spawn_blocking(move || farewell.note()).await;
+                let noted = noted.map_err(std::io::Error::other).and_then(|noted| noted);
+                noted.map_err(|error| format!("its snapshot: {error}"))?;
             }
             book.strike_node(id).await.map_err(|error| error.to_string())
         };
@@ -157,15 +172,10 @@ impl Place {
     }
 }
 
-/// Once nobody waits for this node, a process that starts from its snapshot must not decide by it before it has asked the
-/// store. Where there is no other node there is nobody who waits, and nothing to note.
-async fn note_farewell(book: &dyn NodeBook, id: NodeId, farewell: Farewell) -> Result<(), String> {
+/// Whether the book knows of no other node.
+async fn is_alone(book: &dyn NodeBook, id: NodeId) -> Result<bool, String> {
     let roll = book.list_nodes().await.map_err(|error| error.to_string())?;
-    if roll.nodes.iter().all(|node| node.id == id) {
-        return Ok(());
-    }
-    let noted = tokio::task::spawn_blocking(move || farewell.note()).await;
-    noted.map_err(std::io::Error::other).and_then(|noted| noted).map_err(|error| format!("its snapshot: {error}"))
+    Ok(roll.nodes.iter().all(|node| node.id == id))
 }
 
 /// Reports whenever there is something to tell, one report after the other, until told to stop.

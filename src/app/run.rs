@@ -16,7 +16,7 @@ use super::forgetting;
 use super::generation::Generation;
 use super::memory;
 use super::metering::{self, QuotaCounts};
-use super::nodes::{Place, Standing};
+use super::nodes::{Parting, Place, Standing};
 use super::operations::Process;
 use super::panics;
 use super::reload::{self, Reloader};
@@ -33,7 +33,7 @@ use crate::lending::Lender;
 use crate::limit::{LimitSettings, Meters};
 use crate::proxy::{Inquiries, Live, Upkeep, WorkerLastUse, WorkerTally};
 use crate::server::{Acceptor, Bind, EdgeTls, Inherited, Listener, Memory, Worker, WorkerParts, listen};
-use crate::store::{self, AuditSettings, OpenMode, Opening, Store, StoreError, UsageSettings};
+use crate::store::{self, AuditSettings, OpenMode, Opening, Store, StoreError, StoreSettings, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
 use crate::usage::{Ledger, RuleNames, Tally};
 
@@ -184,14 +184,15 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let snapshot = settings.snapshot.clone();
     let snapshot = snapshot.map(|directory| SnapshotClaim::take(directory, Arc::clone(&snapshot_seal)));
     let id = snapshot.as_ref().map_or_else(NodeId::generate, SnapshotClaim::node_id);
-    let farewell = snapshot.as_ref().map(SnapshotClaim::farewell);
+    let stays_when_alone = matches!(settings.store, StoreSettings::Sqlite { .. });
+    let parting = snapshot.as_ref().map(|claim| Parting { farewell: claim.farewell(), stays_when_alone });
     let effects = Arc::new(Effects { live: Arc::clone(&live), metrics: Arc::clone(&metrics) });
     let (feed, publish) = (Arc::clone(store.feed()), effects as _);
     let (sync, sync_handle) = SyncTask::new(feed, Arc::clone(&keys), publish, &settings.sync, snapshot);
     let max_staleness = watch::Sender::new(settings.gate.longest_staleness());
     let standing = Standing::new(id, &keys, &sync_handle, max_staleness.subscribe());
     // Before the first load: whoever asks later which nodes there are finds one that may have loaded too little.
-    place.take(standing.clone(), Arc::clone(store.nodes()), farewell).await;
+    place.take(standing.clone(), Arc::clone(store.nodes()), parting).await;
     let syncing = tokio::spawn(sync.run());
     let opening = opening.map(|opening| tokio::spawn(open_in_the_end(opening)));
     let flushing = {

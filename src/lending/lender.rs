@@ -143,8 +143,8 @@ impl Task {
             // Once, not for each attempt; and whatever else has to be put right.
             let said = trouble.to_string();
             if told.is_none() || (!trouble.is_absence() && told.as_ref() != Some(&said)) {
-                let on_outage = self.settings.on_outage;
-                tracing::warn!(%server, error = %said, ?on_outage, "limits are not shared: the server cannot be asked");
+                let on_outage = self.settings.on_outage.word();
+                tracing::warn!(%server, error = %said, on_outage, "limits are not shared: the server cannot be asked");
                 told = Some(said);
             }
             self.has_tried.send_replace(true);
@@ -168,17 +168,19 @@ impl Task {
         let mut sweep = tokio::time::interval(SWEEP_TURN);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut turn, mut asked_at) = (0_usize, monotonic_now());
+        let mut may_be_more = false;
         loop {
             tokio::select! {
+                // What is wanted comes last: under a steady demand there is always more of it.
                 biased;
                 _ = &mut *stop => {
                     (0..ALL_TURNS).for_each(|turn| self.meters.return_leases(turn, monotonic_now()));
+                    let all = async { while matches!(self.ask(&mut link, sharing).await, Ok(Some(_))) {} };
                     // Whether they arrive or not, nobody waits longer.
-                    let _returned = timeout(LEAVING, self.ask(&mut link, sharing)).await;
+                    let _returned = timeout(LEAVING, all).await;
                     return Ok(());
                 }
                 trouble = link.broken() => return Err(trouble),
-                () = sharing.wanted() => {}
                 _ = sweep.tick() => {
                     self.meters.sweep_leases(turn, monotonic_now());
                     turn = turn.wrapping_add(1);
@@ -187,35 +189,34 @@ impl Task {
                         asked_at = monotonic_now();
                     }
                 }
+                () = std::future::ready(()), if may_be_more => {}
+                () = sharing.wanted() => {}
             }
-            if let Some(at) = self.ask(&mut link, sharing).await? {
-                asked_at = at;
-            }
+            let asked = self.ask(&mut link, sharing).await?;
+            asked_at = asked.unwrap_or(asked_at);
+            may_be_more = asked.is_some();
         }
     }
 
-    /// Asks until nothing more is wanted; when it last did.
+    /// Asks for some of what is wanted, if anything is; when it did.
     async fn ask(&self, link: &mut Link, sharing: &Sharing) -> Result<Option<Instant>, Trouble> {
-        let mut asked_at = None;
-        loop {
-            let asks = self.meters.asks(BATCH, monotonic_now());
-            if asks.is_empty() {
-                return Ok(asked_at);
-            }
-            let grants = self.patiently(sharing, link.lend(&asks)).await.inspect_err(|_| {
-                self.status.failed.fetch_add(asks.len() as u64, Relaxed);
-            })?;
-            let now = monotonic_now();
-            for ((meter, ask), grant) in asks.iter().zip(grants) {
-                self.meters.granted(*meter, ask, grant, now);
-                if ask.want > 0 {
-                    let count = if grant.tokens > 0 { &self.status.granted } else { &self.status.refused };
-                    count.fetch_add(1, Relaxed);
-                }
-            }
-            sharing.answered();
-            asked_at = Some(now);
+        let asks = self.meters.asks(BATCH, monotonic_now());
+        if asks.is_empty() {
+            return Ok(None);
         }
+        let grants = self.patiently(sharing, link.lend(&asks)).await.inspect_err(|_| {
+            self.status.failed.fetch_add(asks.len() as u64, Relaxed);
+        })?;
+        let now = monotonic_now();
+        for ((meter, ask), grant) in asks.iter().zip(grants) {
+            self.meters.granted(*meter, ask, grant, now);
+            if ask.want > 0 {
+                let count = if grant.tokens > 0 { &self.status.granted } else { &self.status.refused };
+                count.fetch_add(1, Relaxed);
+            }
+        }
+        sharing.answered();
+        Ok(Some(now))
     }
 
     /// Waits for an answer as long as one is worth waiting for; requests wait less.

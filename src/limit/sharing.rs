@@ -26,6 +26,16 @@ pub enum OnOutage {
     Refuse,
 }
 
+impl OnOutage {
+    /// The word in the configuration.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// How leases are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LeaseTerms {

@@ -129,7 +129,7 @@ fn any_text_is_written_as_json() {
     let odd = (0..=0x7f_u8).map(char::from).chain(['ü', '\u{2028}', '😀']);
     for text in odd.flat_map(|odd| (0..20).map(move |at| format!("{0:>at$}{odd}{0:>7}", ""))) {
         let mut body = Vec::new();
-        super::render::push_json(&mut body, &["a", &text, "b"]);
+        render::push_json(&mut body, &["a", &text, "b"]);
         let read: String = serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{text:?}: {error}"));
         assert_eq!(read, format!("a{text}b"));
     }

@@ -42,8 +42,7 @@ impl SnapshotClaim {
                 None
             }
         };
-        let known = || fs::read_to_string(place.node()).ok()?.trim_end().parse().ok();
-        let id = lock.as_ref().and_then(|_| known()).unwrap_or_else(|| {
+        let id = lock.as_ref().and_then(|_| known_id(&place)).unwrap_or_else(|| {
             let id = NodeId::generate();
             if lock.is_some() {
                 keep_id(&place, id);
@@ -61,23 +60,34 @@ impl SnapshotClaim {
 
     /// What notes that this node has left.
     pub fn farewell(&self) -> Farewell {
-        Farewell(self.place.clone())
+        Farewell { place: self.place.clone(), id: self.id }
     }
 }
 
 /// Notes that a node has left a fleet.
 #[derive(Clone, Debug)]
-pub struct Farewell(pub(super) Place);
+pub struct Farewell {
+    pub(super) place: Place,
+    pub(super) id: NodeId,
+}
 
 impl Farewell {
     /// From now on nobody waits for this node any more, so a process that starts from its snapshot must ask the store before
-    /// it decides by it. Blocks.
+    /// it decides by it. Where the snapshot is that of another node there is none of this one. Blocks.
     ///
     /// # Errors
     /// When that cannot be noted: then the node has to stay among those that are waited for.
     pub fn note(&self) -> io::Result<()> {
-        write_whole(&self.0, self.0.left(), "")
+        match known_id(&self.place) {
+            Some(owner) if owner != self.id => Ok(()),
+            Some(_) | None => write_whole(&self.place, self.place.left(), ""),
+        }
     }
+}
+
+/// The node that a directory belongs to, if that was ever kept.
+fn known_id(place: &Place) -> Option<NodeId> {
+    fs::read_to_string(place.node()).ok()?.trim_end().parse().ok()
 }
 
 /// From now on the directory belongs to this node.

@@ -16,7 +16,7 @@ use super::{Farewell, SnapshotClaim, SnapshotSeal};
 use crate::cache::apply_tests::{Seen, record, see_all};
 use crate::cache::fixtures::{Nobody, memory_store};
 use crate::cache::{KeySet, SyncHandle, SyncTask};
-use crate::domain::{KeyRecord, Revision, StoreHead, time};
+use crate::domain::{KeyRecord, NodeId, Revision, StoreHead, time};
 use crate::store::fixtures::{NOW, by, hash, key, key_id, owner, owner_id};
 use crate::store::{Answer, ChangeFeed, Changes, LoadBatch, Store, StoreError, SyncSettings};
 
@@ -356,11 +356,17 @@ async fn two_processes_never_write_one_snapshot() {
     second.reach(revision).await;
     assert!(!second.handle.snapshot().is_current, "the first one has it");
     let known_as = fs::read(directory.path().join("node")).unwrap();
-    Farewell(Place::new(directory.path().to_owned())).note().unwrap();
+    let left = directory.path().join("left");
+    let place = Place::new(directory.path().to_owned());
+    Farewell { place: place.clone(), id: NodeId::generate() }.note().unwrap();
+    assert!(!left.exists(), "a process that has no snapshot notes nothing in another's");
+    let id = String::from_utf8(known_as.clone()).unwrap().trim_end().parse().unwrap();
+    Farewell { place, id }.note().unwrap();
+    assert!(left.exists());
     first.task.abort();
     second.until_current().await;
     assert_ne!(fs::read(directory.path().join("node")).unwrap(), known_as, "it is another node's now");
-    second.until("which has not left", |_| !directory.path().join("left").exists()).await;
+    second.until("which has not left", |_| !left.exists()).await;
     let known = see_all(&second.set);
     second.leave(directory.path()).await;
     assert_eq!(restarted(directory.path(), SnapshotSeal::default()).await.unwrap().0, known);

@@ -13,7 +13,6 @@ use crate::config::shape::net::UNUSUAL_NAMES;
 use crate::domain::RateLimit;
 use crate::gate::GateSettings;
 use crate::lending::LendingSettings;
-use crate::limit::OnOutage;
 use crate::proxy::{
     Balance, CertificateFiles, HeaderSettings, HealthCheck, HostPolicy, NamePattern, Protocol, Target, UpstreamKind,
     UpstreamSettings,
@@ -163,13 +162,7 @@ fn shared_limits(settings: &LendingSettings) -> Value {
         ("ca", settings.ca.as_deref().map(path)),
         ("connect_timeout", span(settings.connect_timeout)),
         ("timeout", span(settings.timeout)),
-        (
-            "on_outage",
-            word(match settings.on_outage {
-                OnOutage::Local => "local",
-                OnOutage::Refuse => "refuse",
-            }),
-        ),
+        ("on_outage", word(settings.on_outage.word())),
         ("lease", span(settings.lease)),
         ("prefix", word(&settings.prefix)),
     ])

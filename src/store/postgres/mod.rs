@@ -361,15 +361,21 @@ impl ChangeFeed for PostgresStore {
     }
 }
 
-/// Over the connections that read for people: a report waits for nobody there but for them, and who waits for a report waits
-/// for people too.
+/// A report goes the way of the changes: whoever hears of them is in the book. The rest is read for people.
 impl NodeBook for PostgresStore {
     fn report_node(&self, report: NodeReport) -> Answer<'_, ()> {
         let report = Arc::new(report);
-        self.read("reporting to the store", move |session| {
-            let report = Arc::clone(&report);
-            Box::pin(async move { nodes::report(session, &report).await })
-        })
+        self.ask(
+            |inner| &inner.feed,
+            "reporting to the store",
+            move |session| {
+                let report = Arc::clone(&report);
+                Box::pin(async move {
+                    session.expect_within(POLL_PATIENCE);
+                    nodes::report(session, &report).await
+                })
+            },
+        )
     }
 
     fn strike_node(&self, id: NodeId) -> Answer<'_, bool> {

@@ -17,14 +17,18 @@ macro_rules! clock {
     };
 }
 
-/// Writes how a node stands. Nobody waits until it is on disk, here or on a replica: it is said again within seconds.
+/// Writes how a node stands. Nobody waits until it is on disk, here or on a replica, as it is said again within seconds: save
+/// for that it is there at all, and for how long it may decide by what it knows. A node that is cut off says that to nobody
+/// who could wait for it.
 pub(super) async fn report(session: &mut Session, report: &NodeReport) -> Result<(), Fault> {
     const UPSERT: Sql = Sql::new(
         concat!(
             "INSERT INTO portcullis.nodes (node, name, version, started_at, revision, token, confirmed_ago, \
              max_staleness, seen) SELECT $1, $2, $3, $4, $5, $6, $7, $8, ",
             clock!(),
-            " FROM (SELECT set_config('synchronous_commit', 'off', true) AS now_is) AS quick WHERE now_is = 'off' \
+            " FROM (SELECT set_config('synchronous_commit', CASE WHEN EXISTS (SELECT FROM portcullis.nodes WHERE \
+             node = $1 AND max_staleness IS NOT DISTINCT FROM $8) THEN 'off' \
+             ELSE current_setting('synchronous_commit') END, true) AS now_is) AS durably WHERE now_is <> '' \
              ON CONFLICT (node) DO UPDATE SET name = excluded.name, version = excluded.version, \
              started_at = excluded.started_at, revision = excluded.revision, token = excluded.token, \
              confirmed_ago = excluded.confirmed_ago, max_staleness = excluded.max_staleness, seen = excluded.seen"
