@@ -135,9 +135,10 @@ impl Api {
         id: KeyId,
         revision: Revision,
     ) -> Result<ApiAnswer, ApiError> {
+        // Before the wait: the store may go away meanwhile.
+        let record = desk.key(id).await.map_err(ApiError::after_change)?;
         let settled = self.settle(call, wait, revision).await;
         let status = settled.status(StatusCode::OK);
-        let record = desk.key(id).await.map_err(ApiError::after_change)?;
         let mut body = settled.told_in(call.shown(&record));
         if call.settings.profile == ApiProfile::Success
             && call.row.name == Name::RevokeKey
@@ -156,9 +157,9 @@ impl Api {
         id: OwnerId,
         revision: Revision,
     ) -> Result<ApiAnswer, ApiError> {
+        let record = desk.owner(id).await.map_err(ApiError::after_change)?;
         let settled = self.settle(call, wait, revision).await;
         let status = settled.status(StatusCode::OK);
-        let record = desk.owner(id).await.map_err(ApiError::after_change)?;
         Ok(call.json(status, settled.told_in(owner_json(&record)), None).tagged(record.revision))
     }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
@@ -48,14 +49,19 @@ impl Operations for Process {
     }
 }
 
+/// How long the store is waited for by somebody who wants to see how the fleet stands: a store that hangs is why.
+const NODES_PATIENCE: Duration = Duration::from_secs(3);
+
 impl Process {
     /// All nodes, for the local socket; this one alone, and why, where the store does not answer.
     pub(super) async fn nodes(&self) -> Value {
         let this = self.this_node();
-        match nodes_json(&self.store, Some(&this)).await {
-            Ok(nodes) => json!({ "ok": true, "nodes": nodes }),
-            Err(error) => json!({ "ok": true, "nodes": [this.json()], "problem": error.to_string() }),
-        }
+        let problem = match tokio::time::timeout(NODES_PATIENCE, nodes_json(&self.store, Some(&this))).await {
+            Ok(Ok(nodes)) => return json!({ "ok": true, "nodes": nodes }),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("the store has not listed the nodes within {NODES_PATIENCE:?}"),
+        };
+        json!({ "ok": true, "nodes": [this.json()], "problem": problem })
     }
 
     /// Explains a past request, for the local socket: the record, and the same in words.

@@ -82,7 +82,7 @@ fn unfinished(fleet: &Value, acknowledged: usize) -> String {
         let text = |name: &str| node[name].as_str().map(visible).unwrap_or_default();
         let until = match node["stops_by"].as_str() {
             Some(moment) => format!("stops deciding without it by {}", visible(moment)),
-            None => "may go on without it for ever (`sync.on_stale: serve`)".to_owned(),
+            None => "may go on without it for ever (`on_stale: serve`, for all of it or for a route)".to_owned(),
         };
         let (name, id, seen) = (text("node"), text("id"), text("last_seen"));
         let written = write!(told, "\n  {name} ({id}): last seen {seen}, {until}");

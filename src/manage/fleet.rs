@@ -148,8 +148,7 @@ struct Watch<'a> {
 impl Watch<'_> {
     async fn look(&mut self) -> Result<FleetAnswer, StoreError> {
         let roll = self.store.nodes().list_nodes().await?;
-        let now = roll.now;
-        let answer = FleetAnswer::of(self.revision, roll.clone(), self.since.unwrap_or(now));
+        let answer = FleetAnswer::of(self.revision, roll.clone(), self.since.unwrap_or(roll.now));
         if !answer.complete && self.noted.is_some() {
             return Ok(answer);
         }
@@ -160,8 +159,12 @@ impl Watch<'_> {
             return Ok(FleetAnswer::unknown(self.revision));
         };
         self.noted = Some(noted);
-        // It is committed, so now is late enough; what is asked again long after is told what holds since then.
-        let since = *self.since.get_or_insert(noted.min(now));
+        let since = match self.since {
+            Some(since) => since,
+            // It is committed, so now is late enough; what is asked again long after is told what holds since then.
+            None => noted.min(self.store.nodes().list_nodes().await?.now),
+        };
+        self.since = Some(since);
         Ok(FleetAnswer::of(self.revision, roll, since))
     }
 }

@@ -84,6 +84,18 @@ impl Fault {
         }
     }
 
+    /// Why the server will not do this, when it would say so again: it is another server, or the role may not.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let Self::Server(error) = self else { return None };
+        let said = error.as_db_error()?;
+        let fix = match &said.code().code()[..2] {
+            "25" => READ_ONLY,
+            "42" => "give the role of `store.url` what docs/postgresql.md lists",
+            _ => return None,
+        };
+        Some(format!("{} ({}); {fix}", said.message(), said.code().code()))
+    }
+
     /// The server's code for what is wrong.
     pub(super) fn code(&self) -> Option<&SqlState> {
         match self {
@@ -133,9 +145,14 @@ const READ_ONLY: &str = "this server is a standby, or set to read only: name the
 fn explain(error: &tokio_postgres::Error, address: &PostgresAddress) -> String {
     let Some(said) = error.as_db_error() else {
         let said = chain(error);
-        // The library's words for a server that is not the one that `target_session_attrs` asks for.
-        let fix =
-            if said.contains("does not allow writes") { READ_ONLY } else { "start the server, or correct `store.url`" };
+        // The library's words for a server that is not the one that `target_session_attrs` asks for, or speaks no TLS.
+        let fix = if said.contains("does not allow writes") {
+            READ_ONLY
+        } else if said.contains("does not support TLS") {
+            "switch `ssl` on there, or lower `sslmode` in `store.url`"
+        } else {
+            "start the server, or correct `store.url`"
+        };
         return format!("{said}; {fix}");
     };
     let PostgresAddress { user, database, .. } = address;

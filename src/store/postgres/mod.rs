@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::SharedSeal;
@@ -88,6 +89,8 @@ struct Inner {
     usage: Lane,
     hints: Arc<Hints>,
     seal: SharedSeal,
+    /// Why the server does not take reports of this gateway, since it said so.
+    unlisted: Mutex<Option<String>>,
 }
 
 impl PostgresStore {
@@ -108,6 +111,7 @@ impl PostgresStore {
             usage: lane(Purpose::Writing, 1),
             hints: Arc::clone(&hints),
             seal,
+            unlisted: Mutex::default(),
         });
         const DOING: &str = "opening the store";
         let (first, prepared) = (Arc::clone(&source), Arc::clone(&inner));
@@ -136,6 +140,13 @@ impl PostgresStore {
             Pooler::Transaction => {}
         }
         self
+    }
+
+    /// Why this gateway hears of no changes, when the server takes none of its reports.
+    fn unlisted(&self) -> Option<StoreError> {
+        let why = self.inner.unlisted.lock().clone()?;
+        let doing = "following changes without being in the list of nodes, where nobody would wait for this gateway";
+        Some(StoreError::unavailable(doing, why))
     }
 
     /// Does a job over a connection of a lane.
@@ -317,7 +328,11 @@ impl AuditReader for PostgresStore {
 }
 
 impl ChangeFeed for PostgresStore {
+    /// Of a gateway that is not in the book nobody would wait for a revocation, so what it hears confirms nothing.
     fn head(&self) -> Answer<'_, StoreHead> {
+        if let Some(error) = self.unlisted() {
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let hints = Arc::clone(&self.inner.hints);
         self.ask(
             |inner| &inner.feed,
@@ -336,6 +351,9 @@ impl ChangeFeed for PostgresStore {
 
     fn load_all<'a>(&'a self, sink: &'a mut (dyn FnMut(LoadBatch) + Send)) -> Answer<'a, StoreHead> {
         Box::pin(async move {
+            if let Some(error) = self.unlisted() {
+                return Err(error);
+            }
             let (batches, mut arriving) = mpsc::channel(LOAD_AHEAD);
             let load = self.ask(
                 |inner| &inner.feed,
@@ -364,15 +382,24 @@ impl ChangeFeed for PostgresStore {
 /// A report goes the way of the changes: whoever hears of them is in the book. The rest is read for people.
 impl NodeBook for PostgresStore {
     fn report_node(&self, report: NodeReport) -> Answer<'_, ()> {
-        let report = Arc::new(report);
+        let (report, inner) = (Arc::new(report), Arc::clone(&self.inner));
         self.ask(
             |inner| &inner.feed,
             "reporting to the store",
             move |session| {
-                let report = Arc::clone(&report);
+                let (report, inner) = (Arc::clone(&report), Arc::clone(&inner));
                 Box::pin(async move {
                     session.expect_within(POLL_PATIENCE);
-                    nodes::report(session, &report).await
+                    let told = nodes::report(session, &report).await;
+                    match &told {
+                        Ok(()) => *inner.unlisted.lock() = None,
+                        Err(fault) => {
+                            if let Some(why) = fault.refusal() {
+                                *inner.unlisted.lock() = Some(why);
+                            }
+                        }
+                    }
+                    told
                 })
             },
         )

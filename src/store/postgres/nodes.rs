@@ -93,13 +93,32 @@ fn read(row: &Row) -> Result<Option<Node>, Fault> {
     Ok(Some(Node::of(report, Timestamp::from_unix_ms(seen), |_| is_known)))
 }
 
-/// When a change was visible to everybody.
+/// When a change was visible to everybody. Whoever sees it knows that it is now: that is noted, so that all who ask later are
+/// told the same moment.
 pub(super) async fn committed_by(session: &mut Session, since: Revision) -> Result<Option<Timestamp>, Fault> {
     const NOTED: Sql = Sql::new(
+        concat!(
+            "WITH found AS (SELECT revision, coalesce(noted_at, at) AS noted FROM portcullis.revisions \
+             WHERE revision >= $1 ORDER BY revision LIMIT 1), \
+             seen AS MATERIALIZED (SELECT revision, noted, ",
+            clock!(),
+            " - $2 AS latest FROM found), \
+             settled AS (UPDATE portcullis.revisions r SET noted_at = seen.latest FROM seen \
+             WHERE r.revision = seen.revision AND seen.noted > seen.latest RETURNING r.noted_at) \
+             SELECT coalesce((SELECT noted_at FROM settled), noted) FROM seen"
+        ),
+        &[Type::INT8, Type::INT8],
+    );
+    const READ: Sql = Sql::new(
         "SELECT coalesce(noted_at, at) FROM portcullis.revisions WHERE revision >= $1 ORDER BY revision LIMIT 1",
         &[Type::INT8],
     );
-    let row = session.row(&NOTED, &[&number(since)]).await?;
+    let slowest = i64::try_from(SLOWEST_COMMIT.as_millis()).unwrap_or(i64::MAX);
+    let row = match session.row(&NOTED, &[&number(since), &slowest]).await {
+        // Who may only read is told what is noted so far.
+        Err(fault) if fault.refusal().is_some() => session.row(&READ, &[&number(since)]).await?,
+        row => row?,
+    };
     let noted = row.map(|row| moment(&row, 0)).transpose()?.flatten();
     Ok(noted.map(|noted| noted.plus(SLOWEST_COMMIT)))
 }

@@ -44,6 +44,32 @@ async fn known_keys_are_served_while_the_server_is_stopped_and_it_is_used_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_may_not_be_among_the_nodes_hears_nothing_and_says_why() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    let (gateway, _origin) = shop(&database, "").await;
+    let key = gateway.key("known", "read:orders").await;
+    let role = &database.name;
+    let _ = server.sql(role, &format!("REVOKE INSERT, UPDATE ON portcullis.nodes FROM {role}"));
+    let first = gateway.create_key("of which it still hears, and wants to tell", "").await;
+    eventually!("it hears of it", gateway.get("/me").bearer(&first).await.status == 200);
+    eventually!("it is as if the store were away", within Duration::from_secs(20), {
+        gateway.metrics().await.value("portcullis_store_up", &[]) == Some(0.0)
+    });
+    gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
+    let log = gateway.logs();
+    eventually!("it is told why", {
+        let text = log.text();
+        text.contains("permission denied") && text.contains("the list of nodes") && text.contains("docs/postgresql.md")
+    });
+    let _ = server.sql(role, &format!("GRANT INSERT, UPDATE ON portcullis.nodes TO {role}"));
+    let late = gateway.create_key("late", "").await;
+    eventually!("it hears of changes again", within Duration::from_secs(20), {
+        gateway.get("/me").bearer(&late).await.status == 200
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_dies_without_a_word_slows_no_request() {
     let Some(server) = postgres_or_left_out() else { return };
     let database = server.database();

@@ -146,6 +146,8 @@ async fn a_gateway_that_stands_still_is_pending_with_the_moment_at_which_it_stop
     let [pending] = &told["pending"].as_array().unwrap()[..] else { panic!("{answer}") };
     assert!(is(&pending["node"], &fleet.name_of(2)), "{answer}");
     assert!(pending["stops_by"].is_string() && pending["last_seen"].is_string(), "{answer}");
+    let again = fleet.revoke(&key, "?wait=all&timeout=50ms").await.expect(202).json();
+    assert_eq!(again["fleet"]["pending"][0]["stops_by"], pending["stops_by"], "whenever it is asked for");
     let roll = fleet.roll().await;
     let standing = roll.iter().find(|node| node["id"] == pending["id"]).unwrap();
     assert!(standing["behind"].as_u64() >= Some(1) && standing["stops_by"].is_string(), "{standing}");
