@@ -171,9 +171,9 @@ impl Load<'_> {
         }
     }
 
-    /// Puts the loaded set in place of the live one; returns how many keys stay refused although the store has them
+    /// Puts the loaded set in place of the live one; returns which keys stay refused although the store has them
     /// working, or no longer has them.
-    pub(super) fn finish(self, reason: LoadReason, revision: Revision) -> usize {
+    pub(super) fn finish(self, reason: LoadReason, revision: Revision) -> Vec<KeyId> {
         let Self { replica, map, placing } = self;
         replica.diverged |= reason == LoadReason::OtherHistory;
         let seen = replica.set.map();
@@ -183,7 +183,7 @@ impl Load<'_> {
         }
         drop(seen);
         if replica.diverged {
-            held += hold_replaced(&replica.replaced_secrets, &map);
+            held.extend(hold_replaced(&replica.replaced_secrets, &map));
         }
         placing.report();
         replica.publish_names();
@@ -196,8 +196,8 @@ impl Load<'_> {
 
 /// Carries revocations that this node has seen over to a map that was loaded anew. Within one history the store itself
 /// remembers them and this changes nothing; after lost commits it does not, and then the hash alone decides.
-fn hold_revocations(seen: &KeyMap, loaded: &KeyMap, diverged: bool) -> usize {
-    let mut held = 0;
+fn hold_revocations(seen: &KeyMap, loaded: &KeyMap, diverged: bool) -> Vec<KeyId> {
+    let mut held = Vec::new();
     seen.for_each(|hash, old| {
         if !old.revoked {
             return;
@@ -209,18 +209,22 @@ fn hold_revocations(seen: &KeyMap, loaded: &KeyMap, diverged: bool) -> usize {
         };
         keep.revoked = true;
         // A loaded map that is full refuses what it does not hold.
-        held += usize::from(loaded.insert(hash, keep).is_ok());
+        if loaded.insert(hash, keep).is_ok() {
+            held.push(keep.id);
+        }
     });
     held
 }
 
 /// Refuses secrets that others took the place of, where lost commits have brought them back.
-fn hold_replaced(replaced_secrets: &HashMap<KeyHash, KeyId>, loaded: &KeyMap) -> usize {
-    let mut held = 0;
+fn hold_replaced(replaced_secrets: &HashMap<KeyHash, KeyId>, loaded: &KeyMap) -> Vec<KeyId> {
+    let mut held = Vec::new();
     for (hash, id) in replaced_secrets {
         let Some(mut back) = known_as(loaded, hash, *id).filter(|back| !back.revoked) else { continue };
         back.revoked = true;
-        held += usize::from(loaded.insert(hash, back).is_ok());
+        if loaded.insert(hash, back).is_ok() {
+            held.push(back.id);
+        }
     }
     held
 }

@@ -44,7 +44,7 @@ pub(crate) fn key_set(owners: Vec<OwnerRecord>, keys: Vec<KeyRecord>) -> Arc<Key
 pub(super) fn load(replica: &mut Replica, feed: &dyn ChangeFeed, reason: LoadReason) -> usize {
     let mut load = replica.begin_load();
     let head = now(feed.load_all(&mut |batch| load.take(&batch))).unwrap();
-    let held = load.finish(reason, head.revision);
+    let held = load.finish(reason, head.revision).len();
     replica.set().confirm(Moment::now());
     held
 }

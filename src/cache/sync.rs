@@ -16,7 +16,7 @@ use super::apply::{LoadReason, Replica};
 use super::directory::Directory;
 use super::key_set::{KeySet, Moment};
 use super::snapshot::{Found, Keeper, Record, SnapshotClaim, SnapshotStatus};
-use crate::domain::{Revision, StoreHead, Timestamp};
+use crate::domain::{KeyId, Revision, StoreHead, Timestamp};
 use crate::store::{ChangeFeed, Changes, StoreError, SyncSettings};
 
 /// How long a gateway that has its keys from a snapshot waits for the store before it serves by them.
@@ -25,6 +25,8 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// Shortest and longest pause between two attempts to reach a store that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Most keys that one line of the log names.
+const HELD_NAMED: usize = 100;
 
 /// What others derive from the key set, told by the sync task. Called on the control runtime; must not block.
 pub trait Publish: Send + Sync {
@@ -304,15 +306,24 @@ impl SyncTask {
         match self.reason {
             LoadReason::Behind => tracing::info!(keys, revision = %head.revision, seconds, "key set loaded"),
             LoadReason::OtherHistory => tracing::warn!(
-                keys, revision = %head.revision, seconds, held_revocations = held,
+                keys, revision = %head.revision, seconds, held_revocations = held.len(),
                 "the store lost commits (a restored backup or a failover): key set loaded anew; \
                  keys that were seen revoked stay refused"
             ),
         }
+        if !held.is_empty() {
+            let named: Vec<String> = held.iter().take(HELD_NAMED).map(KeyId::to_string).collect();
+            tracing::warn!(
+                held_revocations = held.len(),
+                key_ids = named.join(" "),
+                "keys that this gateway saw revoked, or whose secrets it saw replaced, are not so in what the store holds now: it \
+                 refuses them, and gateways that saw none of it do not; revoke again those that the store has"
+            );
+        }
         self.reason = LoadReason::Behind;
         self.status.send_modify(|status| {
             status.loads += 1;
-            status.held_revocations = status.held_revocations.max(held);
+            status.held_revocations = status.held_revocations.max(held.len());
         });
         self.at = Some(head);
         if let Told::ByTask(applied) = &self.told {
