@@ -1,5 +1,7 @@
 //! Backups and PostgreSQL: keys move in with one from SQLite, and a fleet takes a restore for what it is.
 
+use std::time::Duration;
+
 use portcullis_testkit::{Gateway, Key, KeySpec, Origin, Site, eventually, postgres_or_left_out};
 use serde_json::{Value, json};
 
@@ -82,6 +84,28 @@ async fn every_gateway_of_a_fleet_takes_a_restore_and_revives_nothing() {
         eventually!("it says so", gateway.logs().text().contains("the store lost commits"));
     }
     let _ = first.cli(&["audit", "verify"]).await.success();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_the_database_forgot_holds_and_is_named() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    let (gateway, _origin) = shop(&database, "").await;
+    let key = gateway.key("revoked", "").await;
+    let _ = gateway.cli(&["keys", "revoke", &key.id, "--wait-all"]).await.success();
+    gateway.get("/me").bearer(&key).await.expect(401);
+    // As a backup from before the revocation, in which things went on.
+    let uuid = key.id.rsplit_once('_').unwrap().1;
+    let forget = format!(
+        "UPDATE portcullis.keys SET revoked_at = NULL WHERE id = '{uuid}'; UPDATE portcullis.head SET token = 43; \
+         UPDATE portcullis.revisions SET token = 43 WHERE revision = (SELECT revision FROM portcullis.head)"
+    );
+    let _ = server.sql(&database.name, &forget);
+    let log = gateway.logs();
+    eventually!("it is told which", within Duration::from_secs(20), {
+        log.text().lines().any(|line| line.contains("revoke again") && line.contains(&key.id))
+    });
+    gateway.get("/me").bearer(&key).await.expect(401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
