@@ -194,7 +194,10 @@ async fn who_leaves_is_gone_and_who_is_killed_stays_until_somebody_says_so() {
     let key = fleet.key().await;
     fleet.nodes[1].kill();
     let answer = fleet.revoke(&key, "?wait=all&timeout=200ms").await.expect(202).json();
-    let lost = answer["fleet"]["pending"][0]["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+    // One that lives may be as slow, on a busy machine.
+    let pending = answer["fleet"]["pending"].as_array().unwrap();
+    let lost = pending.iter().find(|pending| is(&pending["node"], &fleet.name_of(1)));
+    let lost = lost.and_then(|lost| lost["id"].as_str()).unwrap_or_else(|| panic!("{answer}")).to_owned();
     let _ = fleet.nodes[0].cli(&["nodes"]).await.success().says(&["(this one)", &lost, "BEHIND"]);
     let _ = fleet.nodes[1].cli(&["nodes"]).await.success().says(&["this is what the store knows", &lost]);
     let _ = fleet.nodes[0].cli(&["nodes", "forget", &lost]).await.success().says(&["is forgotten"]);
