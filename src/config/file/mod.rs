@@ -250,7 +250,7 @@ pub(crate) enum Driver {
 shape! {
     /// How the gateway follows the store.
     pub(crate) struct SyncFile {
-        /// How often the store is asked whether another process changed it. 10ms to 10s. Without it: 2s where a PostgreSQL
+        /// How often the store is asked whether another process changed it. 10ms to 10s. Without it: 3s where a PostgreSQL
         /// database tells of changes, else 100ms.
         poll_interval: Option<At<Duration>> = "100ms",
         /// How often the time of last use and usage are written, sooner when very many keys are used. 1s to 1h.

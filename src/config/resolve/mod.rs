@@ -226,7 +226,7 @@ fn sync_settings(file: Option<&SyncFile>, store: &StoreSettings, findings: &mut 
     let field = |pick: fn(&SyncFile) -> Option<&At<Duration>>| file.and_then(pick);
     // Where the database tells of changes, polling finds only what it failed to tell, and every gateway asks one server.
     let usual = match store {
-        StoreSettings::Postgres(store) if store.pooler == Pooler::None => 2 * SECOND,
+        StoreSettings::Postgres(store) if store.pooler == Pooler::None => 3 * SECOND,
         StoreSettings::Postgres(_) | StoreSettings::Sqlite { .. } | StoreSettings::Memory => 100 * MS,
     };
     SyncSettings {

@@ -84,7 +84,7 @@ fn it_is_asked_less_often_where_it_tells_of_changes() {
         let loaded = load(&format!("{store}\n{fields}"));
         loaded.settings.unwrap().sync.poll_interval
     };
-    let (often, seldom) = (Duration::from_millis(100), Duration::from_secs(2));
+    let (often, seldom) = (Duration::from_millis(100), Duration::from_secs(3));
     assert_eq!(interval("{ driver: sqlite }", ""), often);
     assert_eq!(interval("{ driver: postgres, url: \"${URL}\" }", ""), seldom);
     assert_eq!(interval("{ driver: postgres, url: \"${URL}\", pooler: transaction }", ""), often);
