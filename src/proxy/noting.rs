@@ -34,7 +34,7 @@ impl WorkerTally {
         now: Timestamp,
     ) -> Option<Counted> {
         let rule = numbers.of(verdict.rule?);
-        let (passage, denial) = (told.passage(), told.denial());
+        let (passage, denial) = (told.passage(), told.denial);
         let slot = verdict.caller.slot();
         if let (Passage::Reported, Some(denial)) = (passage, denial) {
             let caller = match (slot, head.client) {

@@ -1,4 +1,4 @@
-//! What became of a request, in the words of metrics, usage and logs.
+//! The outcome of a decision, in the words of those who count and note it.
 
 use crate::gate::{Admission, Denial, Identity, Outcome, Verdict};
 use crate::limit::Policy;
@@ -10,6 +10,7 @@ use crate::telemetry::{DecisionResult, LimitLabel};
 pub(super) struct Told<'a> {
     pub(super) result: DecisionResult,
     pub(super) reason: &'static str,
+    /// Why it was, or would have been, refused.
     pub(super) denial: Option<&'a Denial>,
 }
 
@@ -25,11 +26,6 @@ impl<'a> Told<'a> {
             DecisionResult::Refused => Passage::Refused,
             DecisionResult::Reported => Passage::Reported,
         }
-    }
-
-    /// Why it was, or would have been, refused.
-    pub(super) const fn denial(&self) -> Option<&'a Denial> {
-        self.denial
     }
 
     const fn allowed(reason: &'static str) -> Self {

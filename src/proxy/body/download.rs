@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame, Incoming};
 
 use super::lent::Lender;
 use super::rest::{Rest, Way};
-use super::upload::Sending;
+use super::sending::Sending;
 use super::{BodyError, BodyPatience, ReplyBody, as_ms, next_recheck};
 use crate::proxy::asked::trailers_of;
 use crate::proxy::observe::Exchange;

@@ -3,6 +3,7 @@
 mod download;
 mod lent;
 mod rest;
+mod sending;
 mod upload;
 
 use std::cell::RefCell;
@@ -17,7 +18,8 @@ use hyper::body::{Body, Frame, SizeHint};
 
 pub(crate) use self::download::{Download, DownloadParts, Watched};
 pub(crate) use self::lent::{Lender, RequestBody, spawn_sending};
-pub(crate) use self::upload::{SendError, Sending, Upload, UploadProgress};
+pub(crate) use self::sending::{SendError, Sending};
+pub(crate) use self::upload::{Upload, UploadProgress};
 use super::timer::Timers;
 use super::watch::KeyWatch;
 use crate::framing::Fault;

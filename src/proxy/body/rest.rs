@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::lent::Lender;
-use super::upload::Sending;
+use super::sending::Sending;
 use crate::proxy::pool::{H1Lease, H2Lease};
 use crate::proxy::timer::{Timer, Timers};
 
