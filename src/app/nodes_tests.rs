@@ -1,5 +1,5 @@
 use super::*;
-use crate::cache::{Directory, Publish, SyncTask};
+use crate::cache::{Directory, Publish, SnapshotClaim, SyncTask};
 use crate::domain::Revision;
 use crate::store::fixtures::{NOW, by, key};
 use crate::store::{AuditSeal, OpenMode, Roll, Store, StoreSettings, SyncSettings};
@@ -79,6 +79,32 @@ async fn a_node_that_was_struck_out_is_back_with_its_next_report() {
     scene.until("it is there again", |roll| roll.nodes.iter().any(|node| node.id == id)).await;
     place.leave().await;
     scene.syncing.abort();
+}
+
+/// Who leaves with a snapshot, alone or not: whether it is still in the book, and whether its next process must ask first.
+async fn left_behind(stays_when_alone: bool, is_alone: bool) -> (bool, bool) {
+    let scene = Scene::open();
+    let directory = tempfile::tempdir().unwrap();
+    let claim = SnapshotClaim::take(directory.path().to_owned(), Arc::default());
+    let (place, standing) = (Place::default(), Standing { id: claim.node_id(), ..scene.standing() });
+    let parting = Parting { farewell: claim.farewell(), stays_when_alone };
+    place.take(standing, Arc::clone(scene.store.nodes()), Some(parting)).await;
+    scene.until("the first load", |roll| roll.nodes.iter().any(|node| node.acknowledged.is_some())).await;
+    if !is_alone {
+        scene.store.nodes().report_node(scene.standing().report()).await.unwrap();
+    }
+    place.leave().await;
+    scene.syncing.abort();
+    let roll = scene.store.nodes().list_nodes().await.unwrap();
+    (roll.nodes.iter().any(|node| node.id == claim.node_id()), directory.path().join("left").exists())
+}
+
+#[tokio::test]
+async fn whoever_leaves_is_waited_for_or_asks_before_it_decides() {
+    for (stays_when_alone, is_alone) in [(false, false), (false, true), (true, false)] {
+        assert_eq!(left_behind(stays_when_alone, is_alone).await, (false, true), "{stays_when_alone} {is_alone}");
+    }
+    assert_eq!(left_behind(true, true).await, (true, false));
 }
 
 #[test]
