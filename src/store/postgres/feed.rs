@@ -66,7 +66,7 @@ async fn send_keys(session: &mut Session, batches: &mpsc::Sender<LoadBatch>) -> 
 
 /// What changed after `since`, in one snapshot.
 pub(super) async fn changes_since(session: &mut Session, since: StoreHead) -> Result<Changes, Fault> {
-    session.begin_snapshot().await?;
+    session.begin_search().await?;
     let changes = read_changes(session, since).await?;
     session.roll_back().await?;
     Ok(changes)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis_testkit::{Gateway, Key, eventually, patient, postgres_or_left_out};
+use portcullis_testkit::{Gateway, Key, eventually, own_postgres_or_left_out, patient, postgres_or_left_out};
 
 use super::{operator, prepare, shop, site};
 
@@ -45,6 +45,24 @@ async fn a_key_lives_its_life_on_a_database() {
     again.get("/v1/orders/1").bearer(&key).await.expect(401);
     let rows = server.sql(&database.name, "SELECT * FROM portcullis.keys, portcullis.audit");
     assert!(rows.contains("first") && !rows.contains(&key.text), "hashes alone are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_found_without_a_look_at_every_key() {
+    // Of a table that nobody has analysed the server thinks what it likes.
+    let explain = ["session_preload_libraries = auto_explain", "auto_explain.log_min_duration = 0", "autovacuum = off"];
+    let Some(server) = own_postgres_or_left_out(&explain) else { return };
+    let (gateway, _origin) = shop(&server.database(), "").await;
+    for name in ["one", "two", "three"] {
+        let _ = gateway.key(name, "").await;
+    }
+    let log = server.log();
+    let plans: Vec<&str> = log.split("Query Text: ").filter(|plan| plan.contains("k.revision > $1")).collect();
+    assert!(plans.len() >= 3, "{log}");
+    for plan in plans {
+        let plan = plan.split("LOG: ").next().unwrap();
+        assert!(plan.contains("keys_by_revision") && !plan.contains("Seq Scan"), "{plan}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
