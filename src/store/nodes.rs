@@ -11,7 +11,8 @@ use crate::domain::{NodeId, Revision, StoreHead, Timestamp};
 /// Keeps what gateways report of themselves.
 ///
 /// Like last use it touches no revision, has no entries in the audit trail and never delays a revocation. What it holds may
-/// lose the last moments before a power cut: gateways report again.
+/// lose the last moments before a power cut: gateways report again. That a node is there, and its
+/// [`NodeReport::max_staleness`], it does not lose: one that is cut off then is waited for by these alone.
 pub trait NodeBook: Send + Sync {
     /// Writes how a node stands, in the place of what it reported before.
     fn report_node(&self, report: NodeReport) -> Answer<'_, ()>;

@@ -88,7 +88,7 @@ impl Fault {
     pub(super) fn refusal(&self) -> Option<String> {
         let Self::Server(error) = self else { return None };
         let said = error.as_db_error()?;
-        let fix = match &said.code().code()[..2] {
+        let fix = match said.code().code().get(..2)? {
             "25" => READ_ONLY,
             "42" => "give the role of `store.url` what docs/postgresql.md lists",
             _ => return None,

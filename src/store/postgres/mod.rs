@@ -64,6 +64,7 @@ pub use address::{AddressFlaw, PostgresAddress};
 
 use connect::{Purpose, Source};
 use engine::Engine;
+use fault::Fault;
 use listen::Hints;
 use pool::{Lane, Work};
 use session::Session;
@@ -89,8 +90,49 @@ struct Inner {
     usage: Lane,
     hints: Arc<Hints>,
     seal: SharedSeal,
-    /// Why the server does not take reports of this gateway, since it said so.
-    unlisted: Mutex<Option<String>>,
+    listing: Mutex<Listing>,
+}
+
+/// Whether this process is among the nodes.
+#[derive(Default)]
+enum Listing {
+    /// It does not want to be: a tool, which decides nothing.
+    #[default]
+    Unasked,
+    /// It is not, for this reason.
+    Refused(String),
+    /// It is.
+    Listed,
+}
+
+impl Listing {
+    /// A report is on its way: until one has arrived, it is not.
+    fn ask(&mut self) {
+        if matches!(self, Self::Unasked) {
+            *self = Self::Refused("it has not been listed yet".to_owned());
+        }
+    }
+
+    /// What became of a report. Who is listed stays so where one is lost; who will go on being refused does not.
+    fn told(&mut self, told: &Result<(), Fault>) {
+        match told {
+            Ok(()) => *self = Self::Listed,
+            Err(fault) => {
+                if let Some(why) = fault.refusal() {
+                    *self = Self::Refused(why);
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Fails where this process is a gateway that is not among the nodes, and so should hear of nothing.
+    fn check_listed(&self) -> Result<(), Fault> {
+        let Listing::Refused(why) = &*self.listing.lock() else { return Ok(()) };
+        let doing = "following changes without being in the list of nodes, where nobody would wait for this gateway";
+        Err(StoreError::unavailable(doing, why.clone()).into())
+    }
 }
 
 impl PostgresStore {
@@ -111,12 +153,12 @@ impl PostgresStore {
             usage: lane(Purpose::Writing, 1),
             hints: Arc::clone(&hints),
             seal,
-            unlisted: Mutex::default(),
+            listing: Mutex::default(),
         });
         const DOING: &str = "opening the store";
         let (first, prepared) = (Arc::clone(&source), Arc::clone(&inner));
         engine.wait(DOING, async move {
-            let tell = |fault: fault::Fault| fault.tell(DOING, first.address());
+            let tell = |fault: Fault| fault.tell(DOING, first.address());
             let mut session = first.connect_unchecked().await.map_err(tell)?;
             let now = time::now();
             migrate::prepare(&mut session, mode, first.address(), now).await.map_err(tell)?;
@@ -140,13 +182,6 @@ impl PostgresStore {
             Pooler::Transaction => {}
         }
         self
-    }
-
-    /// Why this gateway hears of no changes, when the server takes none of its reports.
-    fn unlisted(&self) -> Option<StoreError> {
-        let why = self.inner.unlisted.lock().clone()?;
-        let doing = "following changes without being in the list of nodes, where nobody would wait for this gateway";
-        Some(StoreError::unavailable(doing, why))
     }
 
     /// Does a job over a connection of a lane.
@@ -330,19 +365,17 @@ impl AuditReader for PostgresStore {
 impl ChangeFeed for PostgresStore {
     /// Of a gateway that is not in the book nobody would wait for a revocation, so what it hears confirms nothing.
     fn head(&self) -> Answer<'_, StoreHead> {
-        if let Some(error) = self.unlisted() {
-            return Box::pin(std::future::ready(Err(error)));
-        }
-        let hints = Arc::clone(&self.inner.hints);
+        let inner = Arc::clone(&self.inner);
         self.ask(
             |inner| &inner.feed,
             "asking for the newest change",
             move |session| {
-                let hints = Arc::clone(&hints);
+                let inner = Arc::clone(&inner);
                 Box::pin(async move {
                     session.expect_within(POLL_PATIENCE);
                     let head = feed::head(session).await?;
-                    hints.correct(head);
+                    inner.check_listed()?;
+                    inner.hints.correct(head);
                     Ok(head)
                 })
             },
@@ -351,14 +384,18 @@ impl ChangeFeed for PostgresStore {
 
     fn load_all<'a>(&'a self, sink: &'a mut (dyn FnMut(LoadBatch) + Send)) -> Answer<'a, StoreHead> {
         Box::pin(async move {
-            if let Some(error) = self.unlisted() {
-                return Err(error);
-            }
             let (batches, mut arriving) = mpsc::channel(LOAD_AHEAD);
+            let inner = Arc::clone(&self.inner);
             let load = self.ask(
                 |inner| &inner.feed,
                 "loading all keys",
-                move |session| Box::pin(feed::load_all(session, batches.clone())),
+                move |session| {
+                    let (inner, batches) = (Arc::clone(&inner), batches.clone());
+                    Box::pin(async move {
+                        inner.check_listed()?;
+                        feed::load_all(session, batches).await
+                    })
+                },
             );
             let hand_over = async {
                 while let Some(batch) = arriving.recv().await {
@@ -382,6 +419,7 @@ impl ChangeFeed for PostgresStore {
 /// A report goes the way of the changes: whoever hears of them is in the book. The rest is read for people.
 impl NodeBook for PostgresStore {
     fn report_node(&self, report: NodeReport) -> Answer<'_, ()> {
+        self.inner.listing.lock().ask();
         let (report, inner) = (Arc::new(report), Arc::clone(&self.inner));
         self.ask(
             |inner| &inner.feed,
@@ -391,14 +429,7 @@ impl NodeBook for PostgresStore {
                 Box::pin(async move {
                     session.expect_within(POLL_PATIENCE);
                     let told = nodes::report(session, &report).await;
-                    match &told {
-                        Ok(()) => *inner.unlisted.lock() = None,
-                        Err(fault) => {
-                            if let Some(why) = fault.refusal() {
-                                *inner.unlisted.lock() = Some(why);
-                            }
-                        }
-                    }
+                    inner.listing.lock().told(&told);
                     told
                 })
             },

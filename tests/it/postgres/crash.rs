@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use portcullis_testkit::{Call, Key, Response, eventually, own_postgres_or_left_out};
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::{operator, shop};
@@ -29,6 +30,20 @@ fn said(answer: Response) -> Said {
         503 if answer.json()["code"] == "outcome_unknown" => Said::Unknown,
         _ => panic!("{answer:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_was_listed_is_waited_for_after_kill_9_of_the_database() {
+    // Nothing is written but by who waits for it, so what is there afterwards was waited for.
+    let Some(server) = own_postgres_or_left_out(&["synchronous_commit = on", "wal_writer_delay = 10s"]) else { return };
+    let database = server.database();
+    let (gateway, _origin) = shop(&database, "").await;
+    // It is cut off from then on.
+    gateway.signal(Signal::STOP);
+    tokio::task::block_in_place(|| server.crash());
+    let listed = server.sql(&database.name, "SELECT count(*) FROM portcullis.nodes");
+    gateway.signal(Signal::CONT);
+    assert_eq!(listed, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,13 +62,22 @@ async fn a_gateway_that_may_not_be_among_the_nodes_hears_nothing_and_says_why() 
         let text = log.text();
         text.contains("permission denied") && text.contains("the list of nodes") && text.contains("docs/postgresql.md")
     });
-    let _ = server.sql(role, &format!("GRANT INSERT, UPDATE ON portcullis.nodes TO {role}"));
+    // Nor does one that was never listed: it begins with what it had on disk.
+    gateway.kill();
+    let _ = server.sql(role, "DELETE FROM portcullis.nodes");
+    let gateway = gateway.site().start().await;
+    gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
     let late = gateway.create_key("late", "").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gateway.get("/me").bearer(&late).await.expect(401);
+    assert_eq!(gateway.metrics().await.value("portcullis_store_up", &[]), Some(0.0));
+    let _ = server.sql(role, &format!("GRANT INSERT, UPDATE ON portcullis.nodes TO {role}"));
     for key in [&first, &late] {
         eventually!("it hears of changes again", within Duration::from_secs(20), {
             gateway.get("/me").bearer(key).await.status == 200
         });
     }
+    assert_eq!(server.sql(role, "SELECT count(*) FROM portcullis.nodes"), "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
