@@ -6,13 +6,15 @@ use std::io;
 use crate::gate::RulesError;
 use crate::proxy::{TlsError, UpstreamError};
 use crate::server::ListenError;
-use crate::store::StoreError;
+use crate::store::{OtherSecret, StoreError};
 
 /// Why a gateway does not start, or not take over a configuration.
 #[derive(Debug)]
 pub enum RunError {
     /// The store.
     Store(StoreError),
+    /// A pepper.
+    Secret(OtherSecret),
     /// A socket.
     Listen(ListenError),
     /// The route map.
@@ -50,7 +52,9 @@ impl RunError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Store(_) => 4,
-            Self::Rules(_) | Self::Upstream { .. } | Self::Tls { .. } | Self::NeedsRestart { .. } => 3,
+            Self::Secret(_) | Self::Rules(_) | Self::Upstream { .. } | Self::Tls { .. } | Self::NeedsRestart { .. } => {
+                3
+            }
             Self::Listen(_) | Self::System { .. } => 1,
         }
     }
@@ -60,6 +64,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
+            Self::Secret(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Rules(error) => error.fmt(f),
             Self::Upstream { name, source } => write!(f, "upstreams.{name}: {source}"),
@@ -81,6 +86,7 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Store(error) => Some(error),
+            Self::Secret(error) => Some(error),
             Self::Listen(error) => Some(error),
             Self::Rules(error) => Some(error),
             Self::Upstream { source, .. } => Some(source),

@@ -1,10 +1,12 @@
-//! What the running gateway does to its store every hour: it says where the audit trail ends, and lets go of what is old.
+//! What the running gateway does to its store every hour: it says where the audit trail ends, and whether it is written to
+//! with another secret, and lets go of what is old.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::secrets::log_other_secret;
 use crate::domain::time;
 use crate::store::{self, AuditExtent, AuditSettings, Store, Tidied, UsageSettings};
 
@@ -20,6 +22,7 @@ pub(super) async fn forget_hourly(
     let mut told_of_eviction = false;
     loop {
         log_audit_head(&store).await;
+        log_other_secret(&store).await;
         tokio::time::sleep(HOUR).await;
         let forgotten = store::forget_what_is_old(store.writer(), time::now()).await;
         if let Err(error) = forgotten {

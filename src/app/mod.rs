@@ -19,6 +19,7 @@ mod operations;
 mod panics;
 mod reload;
 mod run;
+mod secrets;
 mod self_service;
 mod socket;
 mod supervisor;

@@ -14,6 +14,7 @@ use super::doors::{Listeners, admin_tls, listener_keys};
 use super::error::RunError;
 use super::generation::{Generation, Previous};
 use super::run::Gateway;
+use super::secrets::refuse_other_secret;
 use super::supervisor::{Signals, notify_supervisor};
 use crate::admin::{ApiSettings, ReloadReport};
 use crate::config::{self, Loaded, Settings, Severity};
@@ -186,6 +187,7 @@ impl Reloader {
         let generation = Generation::compile(&settings, &gateway.metrics, &gateway.rule_names, Some(previous))?;
         // Whoever still holds it when it is replaced keeps it from being freed.
         drop(current);
+        refuse_other_secret(&gateway.store, &settings.audit_seal()).await?;
         let report = ReloadReport {
             ok: true,
             changed_routes: changed_routes(&self.settings.gate.routes, &settings.gate.routes),

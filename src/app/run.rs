@@ -20,6 +20,7 @@ use super::nodes::{Parting, Place, Standing};
 use super::operations::Process;
 use super::panics;
 use super::reload::{self, Reloader};
+use super::secrets::refuse_other_secret;
 use super::self_service;
 use super::socket;
 use super::supervisor::{Signals, be_nice, notify_supervisor};
@@ -180,6 +181,9 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let upkeep = Upkeep::new(&metrics);
     upkeep.follow(&generation.plan);
     let (store, opening) = open_store(&settings)?;
+    if opening.is_none() {
+        refuse_other_secret(&store, &settings.audit_seal()).await?;
+    }
     let snapshot_seal = Arc::new(ArcSwap::from_pointee(settings.snapshot_seal()));
     let snapshot = settings.snapshot.clone();
     let snapshot = snapshot.map(|directory| SnapshotClaim::take(directory, Arc::clone(&snapshot_seal)));

@@ -108,6 +108,7 @@ fn first_key(site: &Site) -> Result<MintedKey, Failure> {
         paired: false,
     };
     let (record, key) = mint(draft, word, &site.settings.gate, &by.name, now)?;
-    Vault::open(site, OpenMode::Create, "init")?.ask(|store| store.writer().insert_keys(vec![record], by, now))?;
+    Vault::open_checked(site, OpenMode::Create, "init")?
+        .ask(|store| store.writer().insert_keys(vec![record], by, now))?;
     Ok(key)
 }

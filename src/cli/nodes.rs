@@ -115,7 +115,7 @@ fn row(node: &Value) -> Vec<String> {
 }
 
 fn forget(config: Option<&Path>, id: NodeId, console: &mut Console<'_>) -> Result<(), Failure> {
-    let vault = Vault::open(&Site::open(config)?, OpenMode::Existing, "nodes forget")?;
+    let vault = Vault::open_checked(&Site::open(config)?, OpenMode::Existing, "nodes forget")?;
     if !vault.ask(|store| Box::pin(forget_node(store, id, local_actor(), time::now())))? {
         return Err(Failure::runtime(format!("there is no node {id}; `portcullis nodes` shows those there are")));
     }

@@ -28,9 +28,11 @@ pub(super) fn run(named: Option<&Path>, console: &mut Console<'_>) -> Result<(),
 pub(super) fn refused(error: RunError) -> Failure {
     match error {
         RunError::Store(error) => Failure::from(error),
-        RunError::Rules(_) | RunError::Upstream { .. } | RunError::Tls { .. } | RunError::NeedsRestart { .. } => {
-            Failure::Configuration(format!("error: {error}\n"))
-        }
+        RunError::Secret(_)
+        | RunError::Rules(_)
+        | RunError::Upstream { .. }
+        | RunError::Tls { .. }
+        | RunError::NeedsRestart { .. } => Failure::Configuration(format!("error: {error}\n")),
         RunError::Listen(_) | RunError::System { .. } => Failure::runtime(error.to_string()),
     }
 }

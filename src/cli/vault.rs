@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::failure::Failure;
+use super::run::refused;
 use super::site::Site;
-use crate::app;
+use crate::app::{self, RunError};
 use crate::domain::{KeyId, KeyRecord};
 use crate::manage::Refused;
 use crate::store::{self, Actor, Answer, OpenMode, Store, StoreSettings};
@@ -24,6 +25,28 @@ impl Vault {
     pub(super) fn open(site: &Site, mode: OpenMode, verb: &str) -> Result<Self, Failure> {
         check_on_disk(site, verb)?;
         Self::over(store::open(&site.settings.store, mode, site.settings.audit_seal())?)
+    }
+
+    /// As [`Self::open`], for who writes to it or looks for keys: refused where a pepper has another secret than it was
+    /// written with.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Failure::Configuration`] for such a pepper.
+    pub(super) fn open_checked(site: &Site, mode: OpenMode, verb: &str) -> Result<Self, Failure> {
+        let vault = Self::open(site, mode, verb)?;
+        vault.refuse_other_secret()?;
+        Ok(vault)
+    }
+
+    /// Refuses peppers with other secrets than those that the store was written with.
+    ///
+    /// # Errors
+    /// [`Failure::Configuration`] for such a pepper; the store's.
+    pub(super) fn refuse_other_secret(&self) -> Result<(), Failure> {
+        match self.block_on(self.store.find_other_secret())? {
+            Some(other) => Err(refused(RunError::Secret(other))),
+            None => Ok(()),
+        }
     }
 
     /// A store that is open already.

@@ -46,7 +46,7 @@ impl Local {
         match self.vault.get() {
             Some(vault) => Ok(vault),
             None => {
-                let vault = Vault::open(&self.site, mode, self.verb)?;
+                let vault = Vault::open_checked(&self.site, mode, self.verb)?;
                 Ok(self.vault.get_or_init(|| vault))
             }
         }

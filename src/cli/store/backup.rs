@@ -45,7 +45,7 @@ pub(super) fn run(site: &Site, args: &BackupArgs, console: &mut Console<'_>) -> 
         if args.output.output == Output::Json {
             return Err(Failure::usage("standard output holds the backup: leave --output json out, or name a file"));
         }
-        let vault = Vault::open(site, OpenMode::Existing, "store backup")?;
+        let vault = Vault::open_checked(site, OpenMode::Existing, "store backup")?;
         let mut out = BufWriter::new(io::stdout());
         let written = vault.block_on(back_up(vault.store(), &mut out, now)).map_err(told)?;
         out.flush().map_err(refused)?;
@@ -53,7 +53,7 @@ pub(super) fn run(site: &Site, args: &BackupArgs, console: &mut Console<'_>) -> 
     }
     check_on_disk(site, "store backup")?;
     check_place(&args.file, args.overwrite)?;
-    let vault = Vault::open(site, OpenMode::Existing, "store backup")?;
+    let vault = Vault::open_checked(site, OpenMode::Existing, "store backup")?;
     let mut partial = Partial::create(&args.file).map_err(refused)?;
     let written = vault.block_on(back_up(vault.store(), partial.out(), now)).map_err(told)?;
     partial.put(&args.file, args.overwrite).map_err(|error| match error.kind() {

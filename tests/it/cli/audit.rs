@@ -5,7 +5,7 @@ use std::time::Duration;
 use portcullis_testkit::{Gateway, KeySpec, Outcome, Site, eventually};
 use serde_json::{Value, json};
 
-use super::{PEPPER, closed};
+use super::{OTHER_PEPPER, PEPPER, closed};
 use crate::scene;
 
 const NEXT_PEPPER: &str = "auth: { peppers: [{ id: two, secret: \"pepper-two-of-thirty-two-letters\" }, \
@@ -224,4 +224,43 @@ async fn no_secret_is_in_the_trail() {
     // Keys and peppers: every command's output and the whole data directory are searched for them by the kit.
     assert_eq!(site.vault().find_in(exported.as_bytes()), None);
     assert_eq!(site.vault().find_below(&site.path("data")), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_secret_under_the_same_name_is_refused_before_anything_is_written() {
+    let (site, _origin) = closed(PEPPER).await;
+    let key = site.create_key("one", "read:orders").await;
+    let gateway = site.start().await;
+    gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
+
+    // A running gateway keeps the right one.
+    assert!(!gateway.reload_with(&scene::shop_config("", OTHER_PEPPER)).await);
+    let told = gateway.cli(&["reload", "--dry-run"]).await.exit(3).says(&["`one` has another secret", "audit verify"]);
+    assert!(!told.everything().contains("letters"), "{}", told.everything());
+    gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
+
+    // Nobody starts with the wrong one, looks for keys with it, or writes.
+    let file = site.path("backup").display().to_string();
+    let verbs: [&[&str]; 6] = [
+        &["run"],
+        &["keys", "create", "--name", "two", "--scopes", "read:orders"],
+        &["keys", "revoke", &key.id],
+        &["keys", "list"],
+        &["owners", "create", "--name", "acme"],
+        &["store", "backup", &file],
+    ];
+    for verb in verbs {
+        let _ = gateway.cli(verb).await.exit(3).says(&["auth.peppers", "`one` has another secret", "newest entry"]);
+    }
+    assert!(!site.path("backup").exists());
+    assert_eq!(verify(&site, &[]).await.exit(1).json()["breach"]["reason"], "changed");
+
+    // With the right one nothing is the matter, also where one entry was changed; that is for `verify` to say.
+    gateway.rewrite_config(&scene::shop_config("", PEPPER));
+    let _ = gateway.cli(&["reload"]).await.success();
+    let _ = verify(&site, &[]).await.success();
+    let _ = site.create_key("two", "").await;
+    tamper(&site, "UPDATE audit SET actor = 'local:nobody' WHERE entry = 2");
+    let _ = site.create_key("three", "").await;
+    let _ = verify(&site, &[]).await.exit(1);
 }

@@ -7,10 +7,8 @@ use std::time::Duration;
 use portcullis_testkit::{Gateway, Key, KeySpec, Outcome, Site, eventually};
 use serde_json::{Value, json};
 
-use super::{PEPPER, closed};
+use super::{OTHER_PEPPER, PEPPER, closed};
 use crate::scene;
-
-const OTHER_PEPPER: &str = "auth: { peppers: [{ id: one, secret: \"pepper-two-of-thirty-two-letters\" }] }";
 
 async fn backup(site: &Site, name: &str) -> Value {
     let file = site.path(name);

@@ -15,6 +15,9 @@ use crate::scene;
 /// One pepper, a secret.
 const PEPPER: &str = "auth: { peppers: [{ id: one, secret: \"pepper-one-of-thirty-two-letters\" }] }";
 
+/// Another secret under the same name.
+const OTHER_PEPPER: &str = "auth: { peppers: [{ id: one, secret: \"pepper-two-of-thirty-two-letters\" }] }";
+
 /// The shop before anything runs, with these sections; peppers are secrets.
 async fn closed(sections: &str) -> (Site, Origin) {
     let origin = Origin::start().await;

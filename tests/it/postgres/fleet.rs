@@ -93,3 +93,25 @@ async fn gateways_on_one_database_hear_of_each_others_changes() {
     let trail = two.cli(&["audit", "list", "--output", "json"]).await.success().json();
     assert!(trail.as_array().unwrap().len() >= 12, "{trail}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_whose_pepper_has_another_secret_does_not_join() {
+    let Some(server) = postgres_or_left_out() else { return };
+    let database = server.database();
+    let pepper = |secret: &str| format!("auth: {{ peppers: [{{ id: one, secret: \"{secret}\" }}] }}");
+    let (ours, others) = (pepper("pepper-one-of-thirty-two-letters"), pepper("pepper-two-of-thirty-two-letters"));
+    let (one, origin) = shop(&database, &ours).await;
+    // Nothing was written yet that would tell.
+    let early = prepare(site(&database.url(), "", &others), &database, &origin).start().await;
+    let key = one.create_key("first", "").await;
+    until(&one, &key, 200).await;
+    assert_eq!(early.stop().await, 0);
+    let other = early.site().cli(&["run"]).await.exit(3).says(&["auth.peppers", "`one` has another secret"]);
+    assert!(!other.everything().contains("letters"), "{}", other.everything());
+    let _ = early.cli(&["keys", "revoke", &key.id]).await.exit(3);
+    // With the right one it does.
+    early.rewrite_config(&super::config("", &ours));
+    let late = early.site().start().await;
+    until(&late, &key, 200).await;
+    let _ = one.cli(&["audit", "verify"]).await.success();
+}
