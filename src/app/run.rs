@@ -244,6 +244,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
         accepting: Arc::clone(&is_accepting),
         memory,
         limits: Arc::clone(&limits),
+        max_staleness: max_staleness.subscribe(),
     });
     let metrics_address = serve_operators("metrics", metrics_socket, health)?;
     let rules = Arc::clone(&generation.rules);

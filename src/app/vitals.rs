@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
+use tokio::sync::watch;
 
 use crate::cache::{Directory, KeySet, LastUse, Publish, SyncHandle};
 use crate::domain::KeyState;
 use crate::domain::clock::deciding_now;
-use crate::domain::time::monotonic_now;
+use crate::domain::time::{self, monotonic_now};
 use crate::lending::LendingStatus;
 use crate::limit::Meters;
 use crate::proxy::Live;
@@ -48,6 +49,8 @@ pub(super) struct Health {
     pub(crate) accepting: Arc<AtomicBool>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) limits: Arc<ArcSwap<Limits>>,
+    /// How long keys are let pass without the store; none: for ever.
+    pub(crate) max_staleness: watch::Receiver<Option<Duration>>,
 }
 
 impl Pages for Health {
@@ -85,7 +88,10 @@ impl Health {
         let snapshot = self.sync.snapshot();
         self.metrics.set_snapshot(snapshot.is_current, snapshot.len);
         let now = monotonic_now();
-        if let (Some(at), Some(age)) = (status.last_success, self.keys.age(now)) {
+        if let (Some(at), Some(mut age)) = (status.last_success, self.keys.age(now)) {
+            if !self.keys.is_vouched_for() {
+                age = time::now().since(at);
+            }
             self.metrics.sync_succeeded(at, now.checked_sub(age).unwrap_or(now));
         }
         let dropped = self.last_use.dropped();
@@ -117,6 +123,9 @@ impl Health {
             Some("starting: not every listener accepts yet")
         } else if !self.keys.is_loaded() {
             Some("loading: the key set is not complete yet")
+        } else if self.max_staleness.borrow().is_some() && !self.keys.is_vouched_for() {
+            // Whoever sends requests elsewhere, or waits before it replaces the next one, should go on doing so.
+            Some("waiting for the store: this gateway had left its fleet, and asks before it decides by what it knew")
         } else {
             None
         }

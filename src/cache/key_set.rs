@@ -85,6 +85,12 @@ impl KeySet {
         self.is_loaded().then(|| Timestamp::from_unix_ms(self.confirmed_at_unix_ms.load(Ordering::Relaxed)))
     }
 
+    /// Whether anybody vouches for the set: the store since this process began, or a snapshot. That of a node which had left
+    /// its fleet does not: what was revoked since, with nobody waiting for this node, it could not know.
+    pub fn is_vouched_for(&self) -> bool {
+        self.as_of().is_some_and(|as_of| as_of > Timestamp::default())
+    }
+
     /// The store's revision that the set is at.
     pub fn revision(&self) -> Revision {
         Revision::new(self.revision.load(Ordering::Acquire))

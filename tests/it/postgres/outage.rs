@@ -44,6 +44,31 @@ async fn known_keys_are_served_while_the_server_is_stopped_and_it_is_used_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_left_in_order_is_not_ready_until_the_store_has_confirmed_what_it_knows() {
+    let Some(server) = own_postgres_or_left_out(&[]) else { return };
+    let database = server.database();
+    let (gateway, _origin) = shop(&database, "").await;
+    let key = gateway.key("known", "read:orders").await;
+    let kept = || async { gateway.metrics().await.value("portcullis_snapshot_up", &[]) == Some(1.0) };
+    eventually!("the key is on the disk", kept().await);
+    assert_eq!(gateway.stop().await, 0);
+    server.stop();
+    let again = gateway.site().launch(&["run"]);
+    let front = again.listener("front").await;
+    let (status, why) = again.health("/readyz").await;
+    assert!(status == 503 && why.contains("had left its fleet"), "{status} {why}");
+    assert_eq!(again.health("/livez").await.0, 200);
+    Call::to(front, "GET", "/v1/orders/1").bearer(&key).await.refused(503, "auth_unavailable");
+    Call::to(front, "GET", "/status").await.expect(200);
+    let lag = again.metrics().await.value("portcullis_sync_lag_seconds", &[]).unwrap();
+    assert!((0.0..3600.0).contains(&lag), "{lag}");
+
+    server.launch().unwrap();
+    again.ready().await;
+    Call::to(front, "GET", "/v1/orders/1").bearer(&key).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_may_not_be_among_the_nodes_hears_nothing_and_says_why() {
     let Some(server) = postgres_or_left_out() else { return };
     let database = server.database();
