@@ -10,7 +10,7 @@ use super::memory::{MemoryStore, MemoryUsage, Past};
 use super::{
     Actor, AuditSeal, ChangeFeed, NodeBook, OpenMode, Pooler, PostgresAddress, PostgresSettings, Store, StoreSettings,
 };
-use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Revision, Timestamp};
+use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Revision, StoreHead, Timestamp};
 
 /// The moment at which tests happen unless they say otherwise.
 pub(crate) const NOW: Timestamp = Timestamp::from_unix_ms(1_700_000_000_123);
@@ -233,3 +233,23 @@ macro_rules! held_to_every_store {
     };
 }
 pub(super) use held_to_every_store;
+
+/// The newest revision.
+pub(super) async fn head(store: &Store) -> StoreHead {
+    store.feed().head().await.unwrap()
+}
+
+/// Adds keys, as [`by`] at [`NOW`].
+pub(super) async fn insert(store: &Store, records: Vec<KeyRecord>) -> Revision {
+    store.writer().insert_keys(records, by(), NOW).await.unwrap()
+}
+
+/// A key that there is.
+pub(super) async fn find(store: &Store, number: u32) -> KeyRecord {
+    store.reader().find_key(key_id(number)).await.unwrap().expect("the key exists")
+}
+
+/// So long after [`NOW`].
+pub(super) fn later(seconds: u64) -> Timestamp {
+    NOW.plus(Duration::from_secs(seconds))
+}

@@ -42,6 +42,8 @@ mod lookup_contract_tests;
 #[cfg(test)]
 mod node_contract_tests;
 #[cfg(test)]
+mod trail_contract_tests;
+#[cfg(test)]
 mod usage_contract_tests;
 
 pub use api::*;
