@@ -1,7 +1,7 @@
 //! What is known about the peer in front: once for each connection, and the client behind it for each request.
 
 use std::cell::Cell;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,7 +113,8 @@ impl ClientConnection {
     }
 }
 
-/// The client's address: the peer, or behind trusted proxies the rightmost hop of `X-Forwarded-For` that is not one.
+/// The client's address: the peer, or behind trusted proxies the rightmost hop of `X-Forwarded-For` that is not one. None
+/// where that hop is no address: whoever it was, it was not the proxy.
 pub(crate) fn client_address(
     peer: Option<IpAddr>,
     trust: Peer,
@@ -127,15 +128,29 @@ pub(crate) fn client_address(
     let chain: Vec<&[u8]> = fields.all(Known::XForwardedFor).collect();
     let hops = chain.iter().rev().flat_map(|value| value.rsplit(|b| *b == b','));
     for hop in hops {
-        let Some(address) = std::str::from_utf8(hop.trim_ascii()).ok().and_then(|text| text.parse().ok()) else {
-            break;
-        };
-        client = Some(address);
+        let hop = hop.trim_ascii();
+        // An empty element of a list is none (RFC 9110 §5.6.1.2).
+        if hop.is_empty() {
+            continue;
+        }
+        client = address_of_hop(hop);
+        let Some(address) = client else { break };
         if !trusted.iter().any(|net| net.contains(&address)) {
             break;
         }
     }
     client
+}
+
+/// The address of a hop, however proxies write it: bare, in brackets, with a port.
+fn address_of_hop(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address: Option<IpAddr> = match bare {
+        Some(bare) => bare.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|hop| hop.ip())),
+    };
+    address.map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -151,8 +166,22 @@ mod tests {
             ("6.6.6.6, 1.2.3.4", address("1.2.3.4")),
             ("1.2.3.4, 10.0.0.9", address("1.2.3.4")),
             ("10.0.0.7, 10.0.0.9", address("10.0.0.7")),
-            ("1.2.3.4, junk", address("10.0.0.1")),
+            ("6.6.6.6:4711", address("6.6.6.6")),
+            ("1.2.3.4:80, 10.0.0.9:443", address("1.2.3.4")),
+            ("2001:db8::1", address("2001:db8::1")),
+            ("[2001:db8::1]", address("2001:db8::1")),
+            ("[2001:db8::1]:4711, [::ffff:10.0.0.9]:1", address("2001:db8::1")),
+            ("1.2.3.4, , 10.0.0.9,", address("1.2.3.4")),
             ("", address("10.0.0.1")),
+            // Whoever it is, it is not the proxy.
+            ("1.2.3.4, junk", None),
+            ("1.2.3.4, unknown, 10.0.0.9", None),
+            ("1.2.3.4, _hidden", None),
+            ("1.2.3.4, 5.6.7.8:", None),
+            ("1.2.3.4, [5.6.7.8]", None),
+            ("1.2.3.4, [2001:db8::1", None),
+            ("1.2.3.4, 2001:db8::1]:5", None),
+            ("1.2.3.4, 5.6.7.8:123456", None),
         ];
         for (sent, expected) in cases {
             let mut fields = crate::domain::OwnedFields::default();

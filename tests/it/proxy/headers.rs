@@ -202,16 +202,37 @@ async fn forwarding_fields_are_rebuilt_from_the_real_peer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_its_proxy_does_not_name_readably_is_in_no_allow_list() {
+    let route = "  - { path: /inside, upstream: shop, auth: none, allow_ips: [127.0.0.0/8] }\n";
+    let (gateway, origin) = scene::shop_with(route, "auth: { trusted_proxies: [127.0.0.0/8] }").await;
+    for said in
+        ["6.6.6.6:4711", "[2001:db8::6]:4711", "unknown", "_hidden", "6.6.6.6, \u{e9}", "127.0.0.9, for=6.6.6.6"]
+    {
+        gateway.get("/inside").header("x-forwarded-for", said).await.refused(403, "ip_not_allowed");
+    }
+    origin.untouched();
+    for said in ["127.0.0.9:4711", "[::ffff:127.0.0.9]:1", " , 127.0.0.9 ,"] {
+        gateway.get("/inside").header("x-forwarded-for", said).await.expect(200);
+    }
+    // What the proxy asks for itself.
+    gateway.get("/inside").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_trusted_proxy_says_of_the_client_is_believed_from_the_right() {
     let (gateway, origin) = scene::shop_with("", "auth: { trusted_proxies: [127.0.0.0/8, 10.0.0.0/8] }").await;
     for (said, client) in [
         ("203.0.113.7", "203.0.113.7"),
         ("6.6.6.6, 203.0.113.7", "203.0.113.7"),
         ("6.6.6.6, 203.0.113.7, 10.1.2.3", "203.0.113.7"),
-        ("203.0.113.7, nonsense", "127.0.0.1"),
+        ("203.0.113.7:4711", "203.0.113.7"),
+        ("[2001:db8::7]:4711, 10.1.2.3:80", "2001:db8::7"),
+        // Whoever it was, it was not the proxy.
+        ("203.0.113.7, nonsense", ""),
     ] {
         let answer = gateway.get("/open/x").header("x-forwarded-for", said).await.expect(200);
-        assert_eq!(gateway.access_line(&answer).await["client_ip"], client, "{said}");
+        let line = gateway.access_line(&answer).await;
+        assert_eq!(line["client_ip"].as_str().unwrap_or_default(), client, "{said}");
         let chain = origin.last().header("x-forwarded-for").unwrap().to_owned();
         assert!(chain.ends_with("127.0.0.1"), "the real peer is appended: {chain}");
     }
