@@ -65,6 +65,6 @@ pub use target::UpstreamError;
 pub(crate) use target::{Target as LiveTarget, Upstream};
 pub(crate) use timer::{TICK, Timers};
 pub(crate) use tls::TlsClient;
-pub(crate) use tunnel::{PendingTunnel, run as run_tunnel};
+pub(crate) use tunnel::{PendingTunnel, TUNNEL_MEMORY, run as run_tunnel};
 pub(crate) use upkeep::Upkeep;
 pub(crate) use waiting::Waiting;

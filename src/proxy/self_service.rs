@@ -24,6 +24,7 @@ use crate::domain::{KeyId, OwnedFields, Scope};
 use crate::gate::{Admitted, Identity, Rules};
 use crate::reply::Failure;
 use crate::route::RouteIx;
+use crate::wire::{Held, MemorySum};
 
 /// Where workers hand inquiries in. All of them share it.
 #[derive(Clone)]
@@ -207,10 +208,12 @@ impl Question {
         let inquiries = &cx.engine.inquiries;
         // Before the first byte of a body: what is held is bounded by places.
         let place = inquiries.places.take(holder).ok_or(Failure::UpstreamBusy)?;
-        let body = match &mut upload {
-            None => Vec::new(),
+        let memory = cx.engine.buffers.memory();
+        let (body, _held) = match &mut upload {
+            None => (Vec::new(), memory.hold(0)),
             Some(upload) => {
-                tokio::time::timeout(BODY_PATIENCE, whole(upload)).await.map_err(|_| Failure::RequestTimeout)??
+                let whole = tokio::time::timeout(BODY_PATIENCE, whole(upload, memory)).await;
+                whole.map_err(|_| Failure::RequestTimeout)??
             }
         };
         let (answer, answered) = oneshot::channel();
@@ -238,15 +241,20 @@ impl Question {
     }
 }
 
-async fn whole(upload: &mut Upload) -> Result<Vec<u8>, Failure> {
+/// The body, and what counts it among the memory that is held.
+async fn whole(upload: &mut Upload, memory: &MemorySum) -> Result<(Vec<u8>, Held), Failure> {
     let mut body = Vec::new();
+    let mut held = memory.hold(0);
     loop {
         match poll_fn(|task| upload.poll_data(task)).await {
-            Ok(Some(_)) => upload.take(|data, taken| {
-                body.extend_from_slice(data);
-                *taken = data.len();
-            }),
-            Ok(None) => return Ok(body),
+            Ok(Some(_)) => {
+                upload.take(|data, taken| {
+                    body.extend_from_slice(data);
+                    *taken = data.len();
+                });
+                held = memory.hold(body.capacity());
+            }
+            Ok(None) => return Ok((body, held)),
             Err(BodyError::Client(failure)) => return Err(failure),
             // Nobody is there to be answered.
             Err(_) => return Err(Failure::RequestTimeout),

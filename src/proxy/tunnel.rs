@@ -27,6 +27,12 @@ pub(crate) struct PendingTunnel {
 /// How long a side may take to hear that the tunnel is over.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// What is read at once in either direction, in bytes.
+const BUFFER: usize = 16 * 1024;
+
+/// What a tunnel holds, in bytes.
+pub(crate) const TUNNEL_MEMORY: usize = 2 * BUFFER;
+
 /// Joins both streams until either side closes, falls silent, or the key no longer holds.
 pub(crate) async fn run<S>(mut client: S, client_read: Vec<u8>, pending: PendingTunnel, timers: Rc<Timers>)
 where
@@ -105,7 +111,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut buffer = vec![0; 16 * 1024];
+    let mut buffer = vec![0; BUFFER];
     loop {
         let read = from.read(&mut buffer).await?;
         if read == 0 {

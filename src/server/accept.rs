@@ -24,6 +24,7 @@ use super::memory::Memory;
 use super::settings::{Limits, ListenerSettings};
 use super::tls::EdgeTls;
 use super::worker::{Command, Worker};
+use crate::limit::Network;
 use crate::proxy::{ClientConnection, HeadBounds};
 use crate::telemetry::{ListenerLabel, Metrics, Shed};
 use crate::wire::{SocketPlace, is_exhausted};
@@ -106,27 +107,55 @@ pub(super) enum RawSocket {
     Unix(std::os::unix::net::UnixStream),
 }
 
-/// Connections by client address.
-type AddressCounts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+/// Connections by the network of their client: of IPv6 a host has a /64 to choose addresses from.
+struct Clients {
+    counts: Mutex<HashMap<Network, usize>>,
+    metrics: Arc<Metrics>,
+}
 
 /// Holds a connection's place in all counts.
 pub(super) struct Counted {
     _place: SocketPlace,
     listener: Arc<Listener>,
     worker: Arc<AtomicUsize>,
-    address: Option<(AddressCounts, IpAddr)>,
+    clients: Arc<Clients>,
+    /// Whose connection it counts as; none: nobody counts, or it is not known yet.
+    client: Option<Network>,
+}
+
+impl Counted {
+    /// Counts it as one of this client's; false when that has `most` already, and it is to end.
+    pub(super) fn count_for(&mut self, client: IpAddr, most: usize) -> bool {
+        if self.client.is_some() {
+            return true;
+        }
+        let client = Network::of(Some(client));
+        let mut counts = self.clients.counts.lock();
+        let count = counts.get(&client).copied().unwrap_or_default();
+        let has_room = count < most;
+        if has_room {
+            counts.insert(client, count + 1);
+            self.client = Some(client);
+        }
+        has_room
+    }
+
+    /// Notes that it ends because its client has too many.
+    pub(super) fn note_shed(&self) {
+        self.clients.metrics.connection_shed(Shed::Address);
+    }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.listener.connections.fetch_sub(1, Ordering::Relaxed);
         self.worker.fetch_sub(1, Ordering::Relaxed);
-        if let Some((addresses, address)) = &self.address {
-            let mut addresses = addresses.lock();
-            if let Some(count) = addresses.get_mut(address) {
+        if let Some(client) = &self.client {
+            let mut counts = self.clients.counts.lock();
+            if let Some(count) = counts.get_mut(client) {
                 *count -= 1;
                 if *count == 0 {
-                    addresses.remove(address);
+                    counts.remove(client);
                 }
             }
         }
@@ -139,7 +168,7 @@ pub(crate) struct Acceptor {
     limits: Arc<ArcSwap<Limits>>,
     metrics: Arc<Metrics>,
     memory: Arc<Memory>,
-    addresses: AddressCounts,
+    clients: Arc<Clients>,
 }
 
 /// A listener that accepts. Dropping it stops that and closes the socket.
@@ -186,7 +215,8 @@ impl Acceptor {
         metrics: Arc<Metrics>,
         memory: Arc<Memory>,
     ) -> Self {
-        Self { workers, limits, metrics, memory, addresses: Arc::default() }
+        let clients = Arc::new(Clients { counts: Mutex::default(), metrics: Arc::clone(&metrics) });
+        Self { workers, limits, metrics, memory, clients }
     }
 
     /// Begins to accept from `socket`. Must be called on the runtime that will accept.
@@ -207,7 +237,7 @@ impl Acceptor {
             limits: Arc::clone(&self.limits),
             metrics: Arc::clone(&self.metrics),
             memory: Arc::clone(&self.memory),
-            addresses: Arc::clone(&self.addresses),
+            clients: Arc::clone(&self.clients),
         };
         Ok(Accepting { task: tokio::spawn(loop_.run()), current, address, unix_path })
     }
@@ -220,7 +250,7 @@ struct AcceptLoop {
     limits: Arc<ArcSwap<Limits>>,
     metrics: Arc<Metrics>,
     memory: Arc<Memory>,
-    addresses: AddressCounts,
+    clients: Arc<Clients>,
 }
 
 /// How long accepting pauses when the process has no descriptor left.
@@ -296,25 +326,24 @@ impl AcceptLoop {
         if listener.connections.load(Ordering::Relaxed) >= limits.connections_per_listener {
             return self.shed(&socket, &listener, Shed::Listener);
         }
-        let address = match (&socket, limits.connections_per_address) {
-            (RawSocket::Tcp(_, peer), Some(most)) => {
-                let address = peer.ip().to_canonical();
-                let mut addresses = self.addresses.lock();
-                let count = addresses.entry(address).or_default();
-                if *count >= most {
-                    drop(addresses);
-                    return self.shed(&socket, &listener, Shed::Address);
-                }
-                *count += 1;
-                Some((Arc::clone(&self.addresses), address))
-            }
-            (RawSocket::Tcp(..) | RawSocket::Unix(_), _) => None,
-        };
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.connections()) else { return };
         listener.connections.fetch_add(1, Ordering::Relaxed);
         worker.connections.fetch_add(1, Ordering::Relaxed);
-        let worker_count = Arc::clone(&worker.connections);
-        let counted = Counted { _place: place, listener: Arc::clone(&listener), worker: worker_count, address };
+        let mut counted = Counted {
+            _place: place,
+            listener: Arc::clone(&listener),
+            worker: Arc::clone(&worker.connections),
+            clients: Arc::clone(&self.clients),
+            client: None,
+        };
+        if let (RawSocket::Tcp(_, peer), Some(most)) = (&socket, limits.connections_per_address) {
+            let peer = peer.ip().to_canonical();
+            // Of one that says for whom it comes it is counted when it has.
+            let announces = listener.proxy_protocol_from().iter().any(|net| net.contains(&peer));
+            if !announces && !counted.count_for(peer, most) {
+                return self.shed(&socket, &listener, Shed::Address);
+            }
+        }
         worker.tell(Command::Serve(Accepted { socket, listener, counted }));
     }
 

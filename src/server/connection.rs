@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
@@ -26,7 +27,7 @@ const SNIFFED: usize = 1024;
 ///
 /// What comes before HTTP is boxed and gone by the time it is spoken: an idle connection holds only what serves it.
 pub(super) async fn serve(accepted: Accepted, worker: Rc<WorkerState>) {
-    let Accepted { socket, listener, counted } = accepted;
+    let Accepted { socket, listener, mut counted } = accepted;
     let gauge = worker.engine.observer.metrics.connection(listener.label, ConnectionState::Handshake);
     let deadline = worker.limits.load().handshake_timeout;
     let opened = {
@@ -34,6 +35,11 @@ pub(super) async fn serve(accepted: Accepted, worker: Rc<WorkerState>) {
         timer.bound(deadline, Box::pin(open(socket, &listener, &worker))).await
     };
     let Ok(Some(mut opened)) = opened else { return };
+    if let (Some(client), Some(most)) = (opened.peer, worker.limits.load().connections_per_address)
+        && !counted.count_for(client, most)
+    {
+        return counted.note_shed();
+    }
     gauge.set(ConnectionState::Idle);
     if opened.protocol == Spoken::Unknown {
         match Box::pin(sniff(opened, &listener, &worker)).await {
@@ -41,7 +47,7 @@ pub(super) async fn serve(accepted: Accepted, worker: Rc<WorkerState>) {
             None => return,
         }
     }
-    let Opened { stream, peer, protocol, read } = opened;
+    let Opened { stream, peer, protocol, read, begun_ms } = opened;
     let _held = stream.is_tls().then(|| worker.memory.own.hold(TLS_CONNECTION));
     match protocol {
         Spoken::H2 if read.is_empty() => Box::pin(h2::serve(stream, peer, true, &listener, &worker, &gauge)).await,
@@ -49,7 +55,9 @@ pub(super) async fn serve(accepted: Accepted, worker: Rc<WorkerState>) {
             let stream = Prefixed::new(stream, read);
             Box::pin(h2::serve(stream, peer, false, &listener, &worker, &gauge)).await;
         }
-        Spoken::H1 | Spoken::Unknown => Box::pin(h1::serve(stream, peer, read, &listener, &worker, &gauge)).await,
+        Spoken::H1 | Spoken::Unknown => {
+            Box::pin(h1::serve(stream, peer, (read, begun_ms), &listener, &worker, &gauge)).await;
+        }
     }
     drop(counted);
 }
@@ -61,6 +69,8 @@ struct Opened {
     protocol: Spoken,
     /// What was read to find that out.
     read: Vec<u8>,
+    /// When its first byte came, in milliseconds of the worker's clock.
+    begun_ms: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,14 +102,26 @@ async fn open(socket: RawSocket, listener: &Listener, worker: &WorkerState) -> O
         },
     };
     match &listener.tls {
-        None => Some(Opened { stream: Stream::Plain(socket), peer, protocol: Spoken::Unknown, read: Vec::new() }),
+        None => Some(Opened {
+            stream: Stream::Plain(socket),
+            peer,
+            protocol: Spoken::Unknown,
+            read: Vec::new(),
+            begun_ms: 0,
+        }),
         Some(tls) => {
             let most = worker.limits.load().tls_handshakes;
             match worker.handshakes.accept(tls.config(), socket, most).await {
                 Ok(stream) => {
                     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let protocol = if h2 { Spoken::H2 } else { Spoken::H1 };
-                    Some(Opened { stream: Stream::Served(Box::new(stream)), peer, protocol, read: Vec::new() })
+                    Some(Opened {
+                        stream: Stream::Served(Box::new(stream)),
+                        peer,
+                        protocol,
+                        read: Vec::new(),
+                        begun_ms: 0,
+                    })
                 }
                 Err(error) => {
                     tracing::debug!(listener = %listener.name, %error, "TLS handshake failed");
@@ -130,13 +152,20 @@ async fn sniff(mut opened: Opened, listener: &Listener, worker: &WorkerState) ->
             reading.as_mut().poll(cx)
         });
         match timer.bound(patience, reading).await {
-            Ok(Ok(count)) if count > 0 => read.extend_from_slice(&chunk[..count]),
+            Ok(Ok(count)) if count > 0 => {
+                if read.is_empty() {
+                    opened.begun_ms = worker.engine.timers.now_ms();
+                }
+                read.extend_from_slice(&chunk[..count]);
+            }
             Ok(Ok(_) | Err(_)) => return None,
-            // Silence, or a preface that stops half-way: an HTTP/1 head that starts with P has a time of its own.
+            // Silence, or a preface that stops half-way: to HTTP/1 it is a head that begins with P, and is late.
             Err(_) if read.is_empty() => return None,
             Err(_) => break,
         }
-        patience = limits.head_timeout;
+        // From the first byte on, however many come before it is clear what they are.
+        let taken = Duration::from_millis(worker.engine.timers.now_ms().saturating_sub(opened.begun_ms));
+        patience = limits.head_timeout.saturating_sub(taken);
     }
     opened.protocol = if read.starts_with(PREFACE) { Spoken::H2 } else { Spoken::H1 };
     opened.read = read;

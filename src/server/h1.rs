@@ -17,17 +17,18 @@ use super::accept::Listener;
 use super::worker::{Entry, WorkerState};
 use crate::framing::{Fault, RequestHeads, RequestLimits, RequestRead, Version};
 use crate::proxy::{
-    Answer, Asked, ClientConnection, Engine, Forward, Length, ReplyBody, Step, Waiting, failure_of, run_tunnel,
+    Answer, Asked, ClientConnection, Engine, Forward, Length, ReplyBody, Step, TUNNEL_MEMORY, Waiting, failure_of,
+    run_tunnel,
 };
 use crate::reply::Failure;
 use crate::telemetry::{ConnectionGauge, ConnectionState};
 use crate::wire::{Arrival, ClientWire, Outbox, Phase, Progress, Stream, push_chunk_end, push_chunk_head};
 
-/// Serves one connection, of which `read` was read already, to its end.
+/// Serves one connection, of which `read` was read already, its first byte at this millisecond, to its end.
 pub(super) async fn serve(
     stream: Stream,
     peer: Option<IpAddr>,
-    read: Vec<u8>,
+    (read, begun_ms): (Vec<u8>, u64),
     listener: &Arc<Listener>,
     worker: &Rc<WorkerState>,
     gauge: &ConnectionGauge,
@@ -39,6 +40,9 @@ pub(super) async fn serve(
         target_bytes: limits.target_bytes,
     };
     let progress = Rc::new(Progress::new(worker.engine.timers.clock()));
+    if !read.is_empty() {
+        progress.head_began(begun_ms);
+    }
     let is_tls = stream.is_tls();
     let entry = worker.register(Entry {
         progress: Some(Rc::clone(&progress)),
@@ -65,6 +69,7 @@ pub(super) async fn serve(
             gauge.set(ConnectionState::Tunnel);
             // Nobody else holds the wire: the answer is out, and a request that may become a tunnel has no body.
             if let Some((stream, read)) = wire.into_stream() {
+                let _held = worker.memory.own.hold(TUNNEL_MEMORY);
                 Box::pin(run_tunnel(stream, read, *pending, Rc::clone(&engine.timers))).await;
             }
         }

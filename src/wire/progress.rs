@@ -165,6 +165,12 @@ impl Progress {
         }
     }
 
+    /// Notes that a head began at this moment, on its clock: its first bytes were read before anybody kept this.
+    pub fn head_began(&self, at_ms: u64) {
+        self.phase.set(Phase::Head);
+        self.since_ms.set(at_ms);
+    }
+
     /// Notes that another request begins: its body, and its answer, have a pace of their own.
     #[inline]
     pub fn begin_exchange(&self) {

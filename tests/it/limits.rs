@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis_testkit::{Answer, Connection, Facts, eventually};
+use portcullis_testkit::{Answer, Connection, Facts, Origin, eventually};
 
 use crate::scene;
 
@@ -96,6 +96,29 @@ async fn a_head_that_dawdles_is_408_and_the_connection_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_begins_like_http2_has_no_longer() {
+    let (gateway, origin) = scene::shop_with("", "limits: { head_timeout: 1s }").await;
+    // As long as it may still become the preface of HTTP/2, and then with what it turned out to be.
+    for start in ["PRI * HTTP/2.0", "PO"] {
+        let mut raw = gateway.raw().await;
+        let started = Instant::now();
+        let dripping = async {
+            for byte in start.bytes().chain(std::iter::repeat_n(b'x', 100)) {
+                raw.send([byte]).await;
+                if let Ok(answer) = tokio::time::timeout(Duration::from_millis(700), raw.response()).await {
+                    return answer;
+                }
+            }
+            panic!("it drips on");
+        };
+        dripping.await.expect(408);
+        let took = started.elapsed();
+        assert!(took < portcullis_testkit::patient(Duration::from_secs(2)), "{start}: {took:?}");
+    }
+    origin.untouched();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_kept_longer_than_a_head_may_take() {
     let (gateway, _origin) = scene::shop_with("", "limits: { head_timeout: 300ms, keepalive_idle: 3s }").await;
     let mut raw = gateway.raw().await;
@@ -152,6 +175,44 @@ async fn connections_of_one_address_are_counted_where_configured() {
     let third = tokio::time::timeout(Duration::from_secs(2), third).await;
     assert!(!matches!(&third, Ok(Ok(answer)) if answer.status == 200), "{third:?}");
     gateway.get("/status").from("127.0.0.9").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_a_balancer_hands_on_count_as_their_clients() {
+    let listener = "{ bind: \"127.0.0.1:0\", name: front, proxy_protocol: { from: [127.0.0.0/8] } }";
+    let config = scene::shop_config("", "limits: { connections_per_address: 2 }")
+        .replace("{ bind: \"127.0.0.1:0\", name: front }", listener);
+    let origin = Origin::start().await;
+    let gateway = scene::site(&config).upstream("shop", &origin).start().await;
+    let ask = async |client: &str| {
+        let family = if client.contains(':') { "TCP6" } else { "TCP4" };
+        let ours = if client.contains(':') { "::1" } else { "127.0.0.1" };
+        let mut raw = gateway.raw().await;
+        raw.send(format!("PROXY {family} {client} {ours} 5000 80\r\nGET /status HTTP/1.1\r\nHost: shop.test\r\n\r\n"))
+            .await;
+        let answer = raw.next().await.map(|answer| answer.status);
+        (raw, answer)
+    };
+    let mut open = Vec::new();
+    // Two of each client, though all come from one address; of IPv6 a client is a whole /64.
+    for (client, expected) in [
+        ("203.0.113.7", Some(200)),
+        ("203.0.113.7", Some(200)),
+        ("203.0.113.7", None),
+        ("203.0.113.8", Some(200)),
+        ("2001:db8::1", Some(200)),
+        ("2001:db8::2", Some(200)),
+        ("2001:db8::3", None),
+        ("2001:db8:0:1::1", Some(200)),
+    ] {
+        let (raw, answer) = ask(client).await;
+        assert_eq!(answer, expected, "{client}");
+        open.push(raw);
+    }
+    let shed = gateway.metrics().await.sum("portcullis_connections_shed_total", &[("reason", "address")]);
+    assert!((shed - 2.0).abs() < f64::EPSILON, "{shed}");
+    drop(open);
+    eventually!("there is room again", ask("203.0.113.7").await.1 == Some(200));
 }
 
 #[tokio::test(flavor = "multi_thread")]

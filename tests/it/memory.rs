@@ -127,3 +127,42 @@ async fn what_a_client_does_not_fetch_counts_until_its_stream_ends() {
     drop(peer);
     eventually!("and then it does not", held(&gateway).await < 40 * 1024);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_and_bodies_for_the_gateway_itself_count_as_well() {
+    const KIB: u64 = 1024;
+    let route =
+        "  - { path: \"/account/**\", upstream: portcullis, strip_prefix: /account, add_prefix: /v1, auth: any_key }\n";
+    let (gateway, origin) = scene::shop_with(route, "").await;
+    origin.answer_at("/open/socket", Answer::tunnel());
+    let key = gateway.key("customer", "read:orders").await;
+    let idle = held(&gateway).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..10 {
+        let mut raw = gateway.raw().await;
+        raw.send(
+            "GET /open/socket HTTP/1.1\r\nHost: shop.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+        raw.response().await.expect(101);
+        tunnels.push(raw);
+    }
+    eventually!("tunnels are counted", held(&gateway).await >= idle + 10 * 32 * KIB);
+    drop(tunnels);
+    eventually!("and let go", held(&gateway).await < idle + 32 * KIB);
+
+    // All but the last byte of it comes.
+    let mut raw = gateway.raw().await;
+    let head = format!(
+        "POST /account/keys HTTP/1.1\r\nHost: shop.test\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        key.text,
+        900 * KIB
+    );
+    raw.send(head).await;
+    raw.send(vec![b' '; 899 * KIB as usize]).await;
+    eventually!("the body is counted", held(&gateway).await >= idle + 899 * KIB);
+    drop(raw);
+    eventually!("and let go like that", held(&gateway).await < idle + 100 * KIB);
+}

@@ -319,7 +319,8 @@ shape! {
         memory: Option<At<ByteSize>>,
         /// Most connections of one listener. 1 to 1000000.
         connections_per_listener: Option<At<u64>> = 20000,
-        /// Most connections of one client address. Without it: unbounded.
+        /// Most connections of one client address (of IPv6 each /64); where a PROXY header comes first, of the address that
+        /// it tells. Without it: unbounded.
         connections_per_address: Option<At<u64>>,
         /// How many wrong keys may come from one client address (of IPv6 each /64) before it is answered 429; a valid key
         /// never is. Without it: any number.
