@@ -32,6 +32,13 @@ const APART: Duration = Duration::from_secs(3600);
 /// Most notes of each kind that are written at once: counts of quotas, which go the same way, wait for no more.
 const BATCH: usize = 4_096;
 
+/// What is to be written, in order of the tables: neighbouring rows stand on the same pages, so each page is written about
+/// once. A batch of keys from everywhere would write every page of a large table, and the next one again.
+struct Queue {
+    counts: std::vec::IntoIter<Counted>,
+    visits: std::vec::IntoIter<KeyId>,
+}
+
 /// What is written at once.
 struct Batch {
     counts: Vec<Counted>,
@@ -118,9 +125,10 @@ impl Ledger {
     /// As any write. What was under way goes the same way again, and is counted once, whether or not it had arrived.
     pub async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.gather(now);
+        let mut queue = self.queue();
         loop {
             if self.under_way.is_none() {
-                self.under_way = self.set_out();
+                self.under_way = self.set_out(&mut queue);
             }
             let Some(UnderWay { notes, .. }) = &self.under_way else { break };
             let new = self.book.note_usage(notes.clone()).await?;
@@ -244,9 +252,17 @@ impl Ledger {
         }
     }
 
+    fn queue(&self) -> Queue {
+        let mut counts: Vec<Counted> = self.counts.keys().copied().collect();
+        counts.sort_unstable_by_key(|counted| (counted.key, counted.at()));
+        let mut visits: Vec<KeyId> = self.visits.keys().copied().collect();
+        visits.sort_unstable();
+        Queue { counts: counts.into_iter(), visits: visits.into_iter() }
+    }
+
     /// Takes out what is written next, if there is anything.
-    fn set_out(&mut self) -> Option<UnderWay> {
-        let batch = self.batch();
+    fn set_out(&mut self, queue: &mut Queue) -> Option<UnderWay> {
+        let batch = self.batch(queue);
         let notes = self.notes(&batch);
         if notes.is_empty() {
             return None;
@@ -257,10 +273,10 @@ impl Ledger {
         Some(UnderWay { notes, kinds })
     }
 
-    fn batch(&self) -> Batch {
+    fn batch(&self, queue: &mut Queue) -> Batch {
         Batch {
-            counts: self.counts.keys().take(BATCH).copied().collect(),
-            visits: self.visits.keys().take(BATCH).copied().collect(),
+            counts: queue.counts.by_ref().take(BATCH).collect(),
+            visits: queue.visits.by_ref().take(BATCH).collect(),
             findings: self.findings.iter().take(BATCH).map(|(name, _)| name.clone()).collect(),
         }
     }
@@ -302,11 +318,8 @@ impl Ledger {
             // The first of a key's networks is no news, so their order counts.
             sighting.networks.sort_by_key(|seen| seen.first);
         }
-        // In order of the table, so that neighbouring rows are on pages at hand.
-        sightings.sort_unstable_by_key(|sighting| sighting.key);
         let counts = batch.counts.iter().filter_map(|counted| self.counts.get_key_value(counted));
-        let mut counts: Vec<UsageCount> = counts.map(count).collect();
-        counts.sort_unstable_by_key(|count| (count.key, count.at));
+        let counts: Vec<UsageCount> = counts.map(count).collect();
         let findings = batch.findings.iter().filter_map(|name| Some((name, self.findings.get(name)?)));
         UsageNotes { id: self.id, counts, sightings, findings: findings.map(finding).collect() }
     }

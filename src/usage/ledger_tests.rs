@@ -164,6 +164,31 @@ async fn what_is_too_much_for_one_write_goes_in_several() {
 }
 
 #[tokio::test]
+async fn what_is_written_at_once_are_neighbours() {
+    let mut desk = Desk::new();
+    let keys = u32::try_from(2 * BATCH).unwrap();
+    for number in 0..keys {
+        let mut bytes = [7; 16];
+        bytes[..4].copy_from_slice(&number.wrapping_mul(2_654_435_769).to_be_bytes());
+        let key = KeyId::from_bytes(bytes);
+        desk.tally.count(number as usize, Counted::new(key, RuleName::OTHER, Passage::Allowed, NOW).answered(200), 1);
+        let (kind, is_browser_leak) = (KeyKind::Secret, false);
+        desk.tally.visit(number as usize, &Visitor { key, kind, address: None, agent: None, is_browser_leak, at: NOW });
+    }
+    desk.ledger.gather(NOW);
+    let mut queue = desk.ledger.queue();
+    let mut written: Vec<KeyId> = Vec::new();
+    for _ in 0..2 {
+        let batch = desk.ledger.batch(&mut queue);
+        let counted: Vec<KeyId> = batch.counts.iter().map(|counted| counted.key).collect();
+        assert_eq!(counted, batch.visits, "of the same keys");
+        assert_eq!(counted.len(), BATCH);
+        written.extend(counted);
+    }
+    assert!(written.is_sorted() && desk.ledger.batch(&mut queue).counts.is_empty());
+}
+
+#[tokio::test]
 async fn what_report_mode_found_is_written() {
     let mut desk = Desk::new();
     let missing: Vec<Scope> = vec!["read:orders".parse().unwrap()];
