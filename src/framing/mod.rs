@@ -23,7 +23,7 @@ pub use body::{Body, Taken};
 pub use chunked::Chunked;
 pub use fault::Fault;
 pub use field::Version;
-pub use octets::is_authority;
+pub use octets::{is_authority, is_target};
 pub use request::{RequestHeads, RequestLimits, RequestRead};
 
 #[cfg(test)]

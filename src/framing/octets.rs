@@ -109,14 +109,27 @@ pub(super) fn token_len(bytes: &[u8]) -> usize {
 
 /// Whether `bytes` is a path and perhaps a query as `http::Uri` reads them, with nothing it would cut off.
 pub(super) fn is_path_and_query(bytes: &[u8]) -> bool {
-    // Letters, and everything from the comma to the semicolon: dots, slashes, digits.
-    let sure = |word| between(word | (ONES * 0x20), b'a', b'z') | between(word, b',', b';');
-    let path = class_len(bytes, PATH, sure);
+    let path = class_len(bytes, PATH, sure_in_target);
     match bytes.get(path) {
         None => true,
-        Some(b'?') => path + 1 + class_len(&bytes[path + 1..], QUERY, sure) == bytes.len(),
+        Some(b'?') => is_query(&bytes[path + 1..]),
         Some(_) => false,
     }
+}
+
+/// As [`is_path_and_query`], of the two apart.
+pub fn is_target(path: &[u8], query: Option<&[u8]>) -> bool {
+    class_len(path, PATH, sure_in_target) == path.len() && query.is_none_or(is_query)
+}
+
+fn is_query(bytes: &[u8]) -> bool {
+    class_len(bytes, QUERY, sure_in_target) == bytes.len()
+}
+
+/// Letters, and everything from the comma to the semicolon: dots, slashes, digits.
+#[inline]
+const fn sure_in_target(word: u64) -> u64 {
+    between(word | (ONES * 0x20), b'a', b'z') | between(word, b',', b';')
 }
 
 /// How many bytes are looked at together for control bytes.

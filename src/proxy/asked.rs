@@ -102,12 +102,18 @@ impl<'a> Asked<'a> {
     /// A request of an HTTP/2 stream, whose fields are copied to `fields` already.
     pub(crate) fn h2(request: &'a Request<()>, fields: Fields<'a>, body: ClientBody) -> Self {
         let uri = request.uri();
+        // As it stands there: the library calls an empty path the root.
+        let target = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
         Self {
             method: request.method().clone(),
             version: request.version(),
             authority: uri.authority().map(http::uri::Authority::as_str),
-            path: uri.path(),
-            query: uri.query(),
+            path,
+            query,
             fields,
             body,
         }
@@ -141,11 +147,28 @@ impl<'a> Asked<'a> {
         Ok(authority)
     }
 
-    /// Whether it is gRPC, by its content type.
+    /// Whether it is gRPC: over HTTP/2, by its content type (gRPC over HTTP/2, "Requests").
     pub(crate) fn is_grpc(&self) -> bool {
-        self.fields
-            .first(Known::ContentType)
-            .is_some_and(|value| value.starts_with(b"application/grpc") && !value.starts_with(b"application/grpc-web"))
+        let is_named =
+            |value: &[u8]| value.starts_with(b"application/grpc") && !value.starts_with(b"application/grpc-web");
+        self.version == Version::HTTP_2 && self.fields.first(Known::ContentType).is_some_and(is_named)
+    }
+
+    /// Whether path and query could stand in the request line of HTTP/1 (RFC 9112 §3.2.1), as the upstream may get them.
+    ///
+    /// # Errors
+    /// Over HTTP/2, where the library reads more than that: bytes beyond ASCII, a query without a path.
+    pub(crate) fn check_target(&self) -> Result<(), Failure> {
+        // Over HTTP/1 the framing has seen to it.
+        if self.version != Version::HTTP_2 || self.method == Method::CONNECT {
+            return Ok(());
+        }
+        let is_sound = match (self.path, self.query) {
+            ("*", None) => self.method == Method::OPTIONS,
+            (path, query) => path.starts_with('/') && framing::is_target(path.as_bytes(), query.map(str::as_bytes)),
+        };
+        let malformed = Failure::BadRequest { detail: framing::Fault::Target.detail() };
+        if is_sound { Ok(()) } else { Err(malformed) }
     }
 
     /// The protocol it asks to change to, when it asks in a way that can be granted: a GET over HTTP/1.1 with
@@ -155,14 +178,17 @@ impl<'a> Asked<'a> {
         if !fields.has(Known::Upgrade) {
             return None;
         }
-        let nominates = fields
-            .all(Known::Connection)
-            .flat_map(|value| value.split(|b| *b == b','))
-            .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+        let nominates = nominates_upgrade(fields);
         let grantable = self.method == Method::GET && self.version == Version::HTTP_11 && !self.body.is_some();
         let only = std::str::from_utf8(fields.single(Known::Upgrade).ok()??).ok()?;
         (nominates && grantable && !only.is_empty() && !only.contains(',')).then_some(only)
     }
+}
+
+/// Whether `Connection` says that `Upgrade` is meant for this connection (RFC 9110 §7.8).
+pub(crate) fn nominates_upgrade(fields: Fields<'_>) -> bool {
+    let mut tokens = fields.all(Known::Connection).flat_map(|value| value.split(|b| *b == b','));
+    tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Field lines as they stand in a trailer section.

@@ -251,7 +251,7 @@ impl Context {
             exchange.remember_unjudged(&self.request_id, &asked, Failure::Overloaded, now);
             return Step::Answered(self.refuse(Refusal::Failed(Failure::Overloaded), None, exchange));
         }
-        let host = match asked.host() {
+        let host = match asked.check_target().and_then(|()| asked.host()) {
             Ok(host) => host,
             Err(failure) => {
                 exchange.remember_unjudged(&self.request_id, &asked, failure, now);

@@ -9,6 +9,7 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use super::answer::{Answer, Length, pass_fields};
+use super::asked::nominates_upgrade;
 use super::asking::H1Asking;
 use super::body::{Download, DownloadParts, Lender, ReplyBody, RequestBody, Sending};
 use super::course::{Course, Next};
@@ -123,6 +124,9 @@ impl Outgoing {
                 }
                 Lease::H2(mut lease) => {
                     let request = self.h2_request(target)?;
+                    if let Some(upload) = self.upload.as_mut().filter(|_| cx.is_grpc) {
+                        upload.at_any_pace();
+                    }
                     let (lender, body) =
                         match self.upload.take().map(|upload| Lender::lend(upload, cx.engine.buffers.memory().clone()))
                         {
@@ -299,6 +303,9 @@ impl Outgoing {
             finish: exchange.take(),
             is_watched: cx.connection.is_h2,
         });
+        if cx.is_grpc {
+            download.at_any_pace();
+        }
         Ok(Answer {
             status: parts.status,
             reason: None,
@@ -311,7 +318,8 @@ impl Outgoing {
         })
     }
 
-    /// RFC 9110 §7.8: only a 101 that names the protocol asked for makes a tunnel.
+    /// RFC 9110 §7.8: only a 101 that names the protocol asked for, alone, and as what this connection changes to, makes a
+    /// tunnel.
     fn switch_protocols(
         &mut self,
         read: AnswerRead,
@@ -319,11 +327,11 @@ impl Outgoing {
         mut lease: H1Lease,
         exchange: &mut Option<Exchange>,
     ) -> Result<Answer, Failure> {
-        let answered = lease.connection.wire.with_head(|_, fields| {
-            fields.first(Known::Upgrade).map(|protocol| protocol.trim_ascii().to_ascii_lowercase())
-        });
         let agreed = self.wants_tunnel.take().filter(|protocol| {
-            answered.as_ref().is_some_and(|answered| answered.eq_ignore_ascii_case(protocol.as_bytes()))
+            lease.connection.wire.with_head(|_, fields| {
+                let named = fields.single(Known::Upgrade).ok().flatten();
+                nominates_upgrade(fields) && named.is_some_and(|named| named.eq_ignore_ascii_case(protocol.as_bytes()))
+            })
         });
         let Some(protocol) = agreed else { return Err(Failure::UpstreamUnreachable) };
         lease.connection.wire.enter_body(read);
@@ -359,9 +367,6 @@ const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 impl Context {
     /// A streaming answer's body, in the way the client's connection wants it.
     fn stream(&self, download: Download) -> ReplyBody {
-        if self.is_grpc {
-            download.at_any_pace();
-        }
         if self.connection.is_h2 {
             self.engine.watched.watch(download)
         } else {

@@ -159,7 +159,7 @@ impl Outgoing {
                 asked.body,
                 route.forward.max_body,
                 &cx.engine.timers,
-                if cx.is_grpc { current.plan.patience.at_any_pace() } else { current.plan.patience },
+                current.plan.patience,
                 trailers,
                 Rc::clone(progress),
                 recheck.clone(),

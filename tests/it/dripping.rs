@@ -99,14 +99,40 @@ async fn whoever_is_slow_but_not_that_slow_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grpc_may_be_as_slow_as_it_likes_and_so_may_everything_where_nothing_is_asked() {
-    let (gateway, _origin) = scene::shop_with("", SECTIONS).await;
-    let grpc = |call: Call| call.header("content-type", "application/grpc");
-    let (first, second) =
-        tokio::join!(slowly(grpc(gateway.post("/open/x")), 8, "x"), slowly(grpc(gateway.post("/open/x")).h2(), 8, "x"));
-    first.expect(200);
-    second.expect(200);
+async fn grpc_over_http2_on_both_sides_may_be_as_slow_as_it_likes() {
+    let origin = Origin::start().await;
+    let config = format!(
+        r#"
+{SECTIONS}
+logging: {{ format: json }}
+listeners: [{{ bind: "127.0.0.1:0", name: front }}]
+upstreams:
+  modern: {{ targets: [{{ url: "http://{{{{modern}}}}" }}], protocol: h2c }}
+  plain: {{ targets: [{{ url: "http://{{{{modern}}}}" }}], protocol: h1 }}
+routes:
+  - {{ path: "/modern/**", upstream: modern, auth: none }}
+  - {{ path: "/plain/**", upstream: plain, auth: none }}
+"#
+    );
+    let gateway = scene::site(&config).upstream("modern", &origin).start().await;
+    let ask = |call: Call| slowly(call.header("content-type", "application/grpc"), 8, "x");
+    let (both, client, upstream, neither) = tokio::join!(
+        ask(gateway.post("/modern/x").h2()),
+        ask(gateway.post("/plain/x").h2()),
+        ask(gateway.post("/modern/x")),
+        ask(gateway.post("/plain/x")),
+    );
+    both.expect(200);
+    // One side of HTTP/1 is a connection that is held.
+    upstream.refused(408, "request_timeout");
+    neither.refused(408, "request_timeout");
+    assert_ne!(client.header("grpc-status").or(client.trailer("grpc-status")), Some("0"), "{client:?}");
+    assert!(!client.is_from_origin(), "{client:?}");
+    let_go(&gateway).await;
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_is_asked_everything_may_be_as_slow_as_it_likes() {
     let (gateway, _origin) = scene::shop_with("", "limits: { stall_timeout: 1s, min_body_rate: 0B }").await;
     let (first, second) =
         tokio::join!(slowly(gateway.post("/open/x"), 8, "x"), slowly(gateway.post("/open/x").h2(), 8, "x"));

@@ -42,6 +42,32 @@ async fn reload_without_a_running_gateway_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fifty_malformed_files_leave_the_rules_as_they_are() {
+    let (gateway, _origin) = scene::shop().await;
+    let key = gateway.key("reader", "read:orders").await;
+    let whole = shop_config(MORE, "");
+    let lines: Vec<&str> = whole.lines().collect();
+    let joined = |lines: &[&str]| lines.join("\n") + "\n";
+    // Each line cut off in the middle of a mapping, and each one written over.
+    let cut = (0..lines.len()).map(|at| joined(&lines[..at]) + "{ a: [");
+    let strange = ["\t", "%", "]", "a: b: c", "&a [*a", "!!binary \"", "- - -: {"];
+    let written_over = (0..lines.len()).zip(strange.iter().cycle()).map(|(at, strange)| {
+        let mut lines = lines.clone();
+        lines[at] = strange;
+        joined(&lines) + "? ["
+    });
+    let malformed: Vec<String> = cut.chain(written_over).take(50).collect();
+    assert_eq!(malformed.len(), 50, "there are {} lines", lines.len());
+    for text in malformed {
+        assert!(!gateway.reload_with(&text).await, "it was taken:\n{text}");
+        gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
+        gateway.get("/new").await.refused(404, "no_route");
+    }
+    assert!(gateway.reload_with(&whole).await);
+    gateway.get("/new").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_configuration_changes_nothing_and_is_reported() {
     let (gateway, _origin) = scene::shop().await;
     let key = gateway.key("reader", "read:orders").await;

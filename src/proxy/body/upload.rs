@@ -168,7 +168,7 @@ impl H2Source {
 impl Upload {
     /// Streams `body`; none where there is none. Polling it is what invites a client that waits for `100 Continue`.
     ///
-    /// `patience` is had with an HTTP/2 client; with one of HTTP/1 its connection has it, unless any pace will do.
+    /// `patience` is had with an HTTP/2 client; with one of HTTP/1 its connection has it.
     pub(crate) fn new(
         body: ClientBody,
         max_bytes: Option<u64>,
@@ -180,12 +180,7 @@ impl Upload {
     ) -> Option<Self> {
         let source = match body {
             ClientBody::None => return None,
-            ClientBody::H1(wire, _) => {
-                if patience.floor.bytes_per_second == 0 {
-                    wire.progress().giving().exempt();
-                }
-                Source::H1(wire)
-            }
+            ClientBody::H1(wire, _) => Source::H1(wire),
             ClientBody::H2(incoming, held) => Source::H2(Box::new(H2Source {
                 incoming,
                 _held: held,
@@ -200,6 +195,14 @@ impl Upload {
         let next_recheck_ms = next_recheck(recheck.as_ref(), timers);
         let timers = Rc::clone(timers);
         Some(Self { source, max_bytes, trailers, progress, counted: 0, recheck, next_recheck_ms, timers, leave: None })
+    }
+
+    /// From here on it may come as slowly as it likes, as long as it comes: client and upstream agree between themselves, and
+    /// over HTTP/2 on both sides it holds a stream and no connection.
+    pub(crate) fn at_any_pace(&mut self) {
+        if let Source::H2(source) = &mut self.source {
+            source.patience = source.patience.at_any_pace();
+        }
     }
 
     /// How many bytes are left, when that is known.

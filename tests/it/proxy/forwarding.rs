@@ -1,6 +1,6 @@
 //! What goes through unchanged.
 
-use portcullis_testkit::{Answer, ScriptedOrigin};
+use portcullis_testkit::{Answer, Origin, ScriptedOrigin};
 
 use crate::scene;
 
@@ -71,6 +71,31 @@ async fn request_trailers_are_dropped_and_answer_trailers_reach_h2_clients() {
     let answer = gateway.post("/open/x").h2().body("abc").trailer("x-portcullis-key-id", "key_evil").await.expect(200);
     assert_eq!(answer.text(), "x");
     assert!(origin.only().trailers.is_empty(), "{:?}", origin.only().trailers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_trailers_are_dropped_where_the_upstream_could_be_sent_some() {
+    let origin = Origin::start().await;
+    let config = r#"
+listeners: [{ bind: "127.0.0.1:0", name: front }]
+upstreams: { modern: { targets: [{ url: "http://{{modern}}" }], protocol: h2c } }
+routes: [{ path: "/**", upstream: modern, auth: none }]
+"#;
+    let gateway = scene::site(config).upstream("modern", &origin).start().await;
+    let ask = |call: portcullis_testkit::Call, kind: &str| {
+        call.header("content-type", kind).body("abc").trailer("x-portcullis-key-id", "key_evil").trailer("x-sum", "9")
+    };
+    for call in [gateway.post("/x").h2(), gateway.post("/x")] {
+        ask(call, "text/plain").await.expect(200);
+        assert!(origin.last().trailers.is_empty(), "{:?}", origin.last().trailers);
+    }
+    // gRPC over HTTP/2 needs its own; what says who calls is ours.
+    ask(gateway.post("/x").h2(), "application/grpc").await;
+    let trailers = origin.last().trailers;
+    assert!(trailers.len() == 1 && trailers["x-sum"] == "9", "{trailers:?}");
+    // Over HTTP/1 nothing is gRPC, whatever it calls itself.
+    ask(gateway.post("/x"), "application/grpc").await;
+    assert!(origin.last().trailers.is_empty(), "{:?}", origin.last().trailers);
 }
 
 #[tokio::test(flavor = "multi_thread")]

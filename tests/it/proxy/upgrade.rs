@@ -55,10 +55,8 @@ async fn bytes_sent_before_the_answer_are_not_lost_and_not_a_request() {
         key.text
     ))
     .await;
-    let answer = raw.next().await;
-    if answer.is_some_and(|answer| answer.status == 101) {
-        assert!(raw.bytes(18).await.starts_with(b"GET /open/smuggled"), "they are the tunnel's first bytes");
-    }
+    raw.response().await.expect(101);
+    assert!(raw.bytes(18).await.starts_with(b"GET /open/smuggled"), "they are the tunnel's first bytes");
     assert!(origin.requests().iter().all(|request| request.path() != "/open/smuggled"));
 }
 
@@ -145,6 +143,10 @@ async fn an_upstream_that_agrees_to_something_else_opens_no_tunnel() {
     for answer in [
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
         "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: close\r\nUpgrade: websocket\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n",
     ] {
         let upstream = portcullis_testkit::ScriptedOrigin::saying(answer).await;
         let gateway = scene::open_door(&upstream.authority(), "").await;
