@@ -18,10 +18,14 @@ use crate::store::{
 };
 use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
 
-/// How often is looked whether workers have room.
-const LOOK: Duration = Duration::from_secs(1);
-/// Most counts kept while the store is away, and a quarter of it of keys and of what they were found to do.
+/// How often is looked whether workers have room: what they have left is for more keys than can come meanwhile.
+const LOOK: Duration = Duration::from_millis(250);
+/// Most counts kept while the store is away.
 const MAX_PENDING: usize = 262_144;
+/// Most keys of which it is kept where they came from.
+const MAX_PENDING_VISITS: usize = MAX_PENDING / 2;
+/// Most findings of keys.
+const MAX_PENDING_FINDINGS: usize = MAX_PENDING / 4;
 /// Most events kept while the store is away.
 const MAX_PENDING_EVENTS: usize = 1_000;
 /// Longest `User-Agent`, in characters.
@@ -196,7 +200,7 @@ impl Ledger {
                 self.add_visit(key, visit);
             }
             for (name, count) in findings.iter() {
-                if !self.findings.add(&name.as_found(), *count, MAX_PENDING / 4) {
+                if !self.findings.add(&name.as_found(), *count, MAX_PENDING_FINDINGS) {
                     self.tally.drop_more(1);
                 }
             }
@@ -231,7 +235,7 @@ impl Ledger {
             let told = event(EventKind::SecretKeyInBrowser, key, masked(address), at, detail, APART);
             self.keep_events(vec![told]);
         }
-        if self.visits.len() >= MAX_PENDING / 4 && !self.visits.contains_key(&key) {
+        if self.visits.len() >= MAX_PENDING_VISITS && !self.visits.contains_key(&key) {
             return self.tally.drop_more(1);
         }
         let Visit { kind, at, address, agent, networks, browser: _ } = visit;

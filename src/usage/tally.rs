@@ -17,8 +17,9 @@ use super::rules::RuleName;
 use crate::domain::{KeyId, KeyKind, Scope, Timestamp, network_of};
 use crate::store::{FoundCaller, MAX_NETWORKS, NetworkSeen, Passage};
 
-/// Most counts, and most keys, that one worker notes between two flushes.
-const MAX_PER_WORKER: usize = 65_536;
+/// Most counts, and most keys, that one worker notes between two flushes: what a table of 131,072 places takes before it
+/// grows.
+const MAX_PER_WORKER: usize = 131_072 / 8 * 7;
 /// Most findings of keys that one worker notes between two flushes, and half as many of clients without a key.
 const MAX_FINDINGS_PER_WORKER: usize = 4_096;
 /// What is kept of a `User-Agent`, in bytes as they came.
@@ -296,7 +297,8 @@ impl Tally {
     pub(super) fn is_filling(&self) -> bool {
         self.workers.iter().any(|worker| {
             let noted = worker.noted.lock();
-            noted.counts.len().max(noted.visits.len()) >= MAX_PER_WORKER / 2
+            // The fuller it is, the more requests of a key share a row.
+            noted.counts.len().max(noted.visits.len()) >= MAX_PER_WORKER / 4 * 3
                 || noted.findings.of_keys() >= MAX_FINDINGS_PER_WORKER / 2
         })
     }

@@ -260,9 +260,11 @@ async fn reloads_under_load_fail_no_request_and_decide_none_wrongly() {
         wrong.extend(task.await.unwrap());
     }
     let asked = asked.load(Ordering::SeqCst);
-    let load = format!("{asked}, {:.0}/s", asked as f64 / begun.elapsed().as_secs_f64());
+    let rate = asked as f64 / begun.elapsed().as_secs_f64();
     let attack = format!("{rounds} reloads under load");
-    figures::note(&attack, "requests", load, "", true);
+    // A short run, with a gateway that is not built as it is released, is for what goes wrong.
+    let (bound, holds) = if rounds < 100 { ("", true) } else { ("2000/s", rate >= 2_000.0) };
+    figures::note(&attack, "requests", format!("{asked}, {rate:.0}/s"), bound, holds);
     figures::note(&attack, "failed or decided wrongly", wrong.len(), "0", wrong.is_empty());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
