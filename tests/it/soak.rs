@@ -260,7 +260,8 @@ async fn a_gateway_that_works_for_long_holds_no_more_and_every_failure_has_a_rea
         seen.answers.load(Ordering::Relaxed) + report.as_ref().map_or(0, |report| report["requests"].as_u64().unwrap());
     let most = mebibytes(samples.iter().map(|sample| sample.resident).max().unwrap());
     let failures = samples.last().unwrap().failures;
-    figures::note(&attack, "requests", format!("{asked} ({rate:?}/s, {} events)", events.number), "", true);
+    let rate = rate.map_or_else(String::new, |rate| format!("{rate}/s, "));
+    figures::note(&attack, "requests", format!("{asked} ({rate}{} events)", events.number), "", true);
     figures::note(&attack, "most memory", most, "", true);
     let (bound, holds) = (format!("<= {}", mebibytes(slack)), resident <= slack);
     figures::note(&attack, "growth of the last two thirds", mebibytes(resident), &bound, holds);
