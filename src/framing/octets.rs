@@ -117,7 +117,7 @@ pub(super) fn is_path_and_query(bytes: &[u8]) -> bool {
     }
 }
 
-/// As [`is_path_and_query`], of the two apart.
+/// Whether these are a path and a query as they may stand in a request line (RFC 9112 §3.2.1), apart.
 pub fn is_target(path: &[u8], query: Option<&[u8]>) -> bool {
     class_len(path, PATH, sure_in_target) == path.len() && query.is_none_or(is_query)
 }
