@@ -163,7 +163,7 @@ routes: [{ path: "/**", upstream: far, auth: none }]
     let gateway = scene::site(config).fill("far", upstream.authority()).start().await;
     let mut numbers = BTreeSet::new();
     for _ in 0..2 {
-        let grpc = gateway.post("/").header("content-type", "application/grpc").body("x").await;
+        let grpc = gateway.post("/").h2().header("content-type", "application/grpc").body("x").await;
         assert!(!grpc.is_from_origin(), "{grpc:?}");
         assert!(upstream.heads().iter().any(|head| head.starts_with("PRI ")), "{:?}", upstream.heads());
         for _ in 0..10 {
