@@ -53,7 +53,8 @@ impl Server {
         let program = tools::find("haproxy")?;
         let (directory, port) = (place(), free_port());
         let config = format!(
-            "global\n  maxconn 300\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n  \
+            // One thread: two that log at once lose a line.
+            "global\n  maxconn 300\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n  \
              log stdout format raw daemon\n  log-format \"%HM %HU %ST\"\n  http-reuse always\n\
              frontend front\n  bind 127.0.0.1:{port}\n  {inside}\n{behind}\n"
         );
