@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::failure::Failure;
-use super::run::refused;
 use super::site::Site;
-use crate::app::{self, RunError};
+use crate::app;
 use crate::domain::{KeyId, KeyRecord};
 use crate::manage::Refused;
 use crate::store::{self, Actor, Answer, OpenMode, Store, StoreSettings};
@@ -31,21 +30,12 @@ impl Vault {
     /// written with.
     ///
     /// # Errors
-    /// As [`Self::open`]; [`Failure::Configuration`] for such a pepper.
+    /// As [`Self::open`]; [`Failure::Configuration`] for such a pepper; the store's.
     pub(super) fn open_checked(site: &Site, mode: OpenMode, verb: &str) -> Result<Self, Failure> {
         let vault = Self::open(site, mode, verb)?;
-        vault.refuse_other_secret()?;
-        Ok(vault)
-    }
-
-    /// Refuses peppers with other secrets than those that the store was written with.
-    ///
-    /// # Errors
-    /// [`Failure::Configuration`] for such a pepper; the store's.
-    pub(super) fn refuse_other_secret(&self) -> Result<(), Failure> {
-        match self.block_on(self.store.find_other_secret())? {
-            Some(other) => Err(refused(RunError::Secret(other))),
-            None => Ok(()),
+        match vault.block_on(vault.store.find_other_secret())? {
+            Some(other) => Err(Failure::Configuration(format!("error: {other}\n"))),
+            None => Ok(vault),
         }
     }
 

@@ -59,7 +59,7 @@ impl fmt::Display for OtherSecret {
             f,
             "auth.peppers: `{pepper}` has another secret here than where the store was written to: {entries} of its audit \
              trail that names it {fits}. With it every key would be refused, and what is written would break the trail. \
-             Give every gateway and command the same secret. If it is the right one, the trail was changed: `portcullis \
+             Give every gateway and command the same secret; a new one needs an id of its own. If it is the right one, the trail was changed: `portcullis \
              audit verify` says where"
         )
     }
