@@ -11,20 +11,20 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use super::key_set::KeySet;
-use crate::domain::{KeyId, Timestamp, time};
+use crate::domain::{KeyId, Timestamp, is_filling, room_per_worker, time};
 use crate::store::{Actor, Command, KeyWriter, Order, Outage, StoreError};
 
-/// Most keys that one worker notes between two flushes.
-const MAX_PER_WORKER: usize = 65_536;
-/// How often is looked whether there is room.
-const LOOK: Duration = Duration::from_secs(1);
-/// Most notes kept while the store is away.
+/// How often is looked whether there is room: what is left of it is for more keys than can come meanwhile.
+const LOOK: Duration = Duration::from_millis(250);
+/// Most notes kept while the store is away, unless workers have room for more.
 const MAX_PENDING: usize = 262_144;
 
 /// Collects the moments at which keys were used.
 pub struct LastUse {
     /// One for each worker, so that a lock is contended only at the moment of a flush.
     workers: Box<[Worker]>,
+    /// Most keys that each of them notes between two flushes.
+    room: usize,
     pending: tokio::sync::Mutex<HashMap<KeyId, Timestamp>>,
     dropped: AtomicU64,
 }
@@ -41,6 +41,7 @@ impl LastUse {
     pub fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self {
             workers: (0..workers.max(1)).map(|_| Worker::default()).collect(),
+            room: room_per_worker(workers),
             pending: tokio::sync::Mutex::default(),
             dropped: AtomicU64::new(0),
         })
@@ -52,7 +53,7 @@ impl LastUse {
         let mut noted = worker.noted.lock();
         if let Some(moment) = noted.get_mut(&id) {
             *moment = now;
-        } else if noted.len() < MAX_PER_WORKER {
+        } else if noted.len() < self.room {
             noted.insert(id, now);
         } else {
             drop(noted);
@@ -81,7 +82,8 @@ impl LastUse {
                 *moment = at.max(*moment);
             }
         }
-        self.dropped.fetch_add(drop_oldest(&mut pending, MAX_PENDING), Ordering::Relaxed);
+        self.dropped
+            .fetch_add(drop_oldest(&mut pending, MAX_PENDING.max(self.workers.len() * self.room)), Ordering::Relaxed);
         if pending.is_empty() {
             return Ok(());
         }
@@ -92,7 +94,7 @@ impl LastUse {
 
     /// Whether a worker's notes may run out of room before the next look.
     fn is_filling(&self) -> bool {
-        self.workers.iter().any(|worker| worker.noted.lock().len() >= MAX_PER_WORKER / 2)
+        self.workers.iter().any(|worker| is_filling(worker.noted.lock().len(), self.room))
     }
 
     /// Ends the grace of keys whose successors have been used, where that is what their rotation asked for. To be called

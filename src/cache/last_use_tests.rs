@@ -55,13 +55,13 @@ async fn marks_survive_while_the_store_is_away() {
 #[test]
 fn a_worker_notes_a_bounded_number_of_keys_and_counts_the_rest() {
     let last_use = LastUse::new(1);
-    let most = u32::try_from(MAX_PER_WORKER).unwrap();
+    let most = u32::try_from(last_use.room).unwrap();
     for number in 0..most + 7 {
         last_use.mark(0, key_id(number), at(1));
     }
     last_use.mark(0, key_id(0), at(2));
     assert_eq!(last_use.dropped(), 7, "a key that has its place keeps it");
-    assert_eq!(last_use.workers[0].noted.lock().len(), MAX_PER_WORKER);
+    assert_eq!(last_use.workers[0].noted.lock().len(), last_use.room);
 }
 
 #[test]

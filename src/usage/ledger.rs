@@ -9,21 +9,21 @@ use hashbrown::HashMap;
 
 use super::findings::Findings;
 use super::rules::RuleNames;
-use super::tally::{Counted, FindingCount, FindingName, Noted, Tally, Visit};
+use super::tally::{Counted, FindingCount, FindingName, Noted, Tally};
 use super::unusual::Refusals;
+use super::visit::Visit;
 use crate::domain::{KeyId, KeyKind, Timestamp, time, without_keys};
 use crate::store::{
-    AdditionId, EventKind, Finding, MAX_NETWORKS, NewEvent, NewNetwork, Outage, Passage, Sighting, StoreError, Surplus,
-    UsageBook, UsageCount, UsageEvent, UsageNotes,
+    AdditionId, EventKind, Finding, NewEvent, NewNetwork, Outage, Passage, Sighting, StoreError, Surplus, UsageBook,
+    UsageCount, UsageEvent, UsageNotes,
 };
 use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
 
 /// How often is looked whether workers have room: what they have left is for more keys than can come meanwhile.
 const LOOK: Duration = Duration::from_millis(250);
-/// Most counts kept while the store is away.
+/// Most counts kept while the store is away, and most keys of which it is kept where they came from, unless workers have
+/// room for more.
 const MAX_PENDING: usize = 262_144;
-/// Most keys of which it is kept where they came from.
-const MAX_PENDING_VISITS: usize = MAX_PENDING / 2;
 /// Most findings of keys.
 const MAX_PENDING_FINDINGS: usize = MAX_PENDING / 4;
 /// Most events kept while the store is away.
@@ -82,7 +82,7 @@ pub struct Ledger {
     masks: Arc<AtomicBool>,
     refusals: Refusals,
     counts: HashMap<Counted, u64>,
-    visits: HashMap<KeyId, (KeyKind, Sighting)>,
+    visits: HashMap<KeyId, Visit>,
     findings: Findings,
     under_way: Option<UnderWay>,
     /// What that is brought under, or the next one.
@@ -196,7 +196,7 @@ impl Ledger {
                 sum.1 += if counted.passage == Passage::Refused { requests } else { 0 };
                 self.add_count(counted, requests);
             }
-            for (key, visit) in visits {
+            for (key, visit) in visits.into_iter() {
                 self.add_visit(key, visit);
             }
             for (name, count) in findings.iter() {
@@ -209,7 +209,7 @@ impl Ledger {
         for (key, (requests, refused)) in sums {
             if let Some((requests, refused)) = self.refusals.add(key, requests, refused, now) {
                 let detail = format!("{refused} of {requests} requests of the last hour were refused");
-                let address = self.visits.get(&key).and_then(|(_, sighting)| sighting.address);
+                let address = self.visits.get(&key).and_then(|visit| self.shown(visit.address));
                 events.push(event(EventKind::ManyRefusals, key, address, now, detail, APART));
             }
         }
@@ -221,39 +221,35 @@ impl Ledger {
     }
 
     fn add_count(&mut self, counted: Counted, requests: u64) {
-        if self.counts.len() >= MAX_PENDING && !self.counts.contains_key(&counted) {
+        if self.counts.len() >= self.most_pending() && !self.counts.contains_key(&counted) {
             return self.tally.drop_more(1);
         }
         *self.counts.entry(counted).or_default() += requests;
     }
 
     fn add_visit(&mut self, key: KeyId, visit: Visit) {
-        let masks = self.masks.load(Ordering::Relaxed);
-        let masked = |address: Option<IpAddr>| if masks { address.map(mask_address) } else { address };
-        if let Some((address, at)) = visit.browser {
+        if let Some((address, at)) = visit.browser() {
             let detail = "a browser sent this secret key: whoever sees the page can read it".to_owned();
-            let told = event(EventKind::SecretKeyInBrowser, key, masked(address), at, detail, APART);
+            let told = event(EventKind::SecretKeyInBrowser, key, self.shown(address), at, detail, APART);
             self.keep_events(vec![told]);
         }
-        if self.visits.len() >= MAX_PENDING_VISITS && !self.visits.contains_key(&key) {
-            return self.tally.drop_more(1);
+        if let Some(known) = self.visits.get_mut(&key) {
+            known.add(visit);
+        } else if self.visits.len() < self.most_pending() {
+            self.visits.insert(key, visit);
+        } else {
+            self.tally.drop_more(1);
         }
-        let Visit { kind, at, address, agent, networks, browser: _ } = visit;
-        let fresh = || Sighting { key, at, address: None, agent: None, networks: Vec::new() };
-        let (_, sighting) = self.visits.entry(key).or_insert_with(|| (kind, fresh()));
-        if at >= sighting.at {
-            sighting.at = at;
-            sighting.address = masked(address);
-            sighting.agent = agent_text(&agent);
-        }
-        for seen in networks {
-            if let Some(known) = sighting.networks.iter_mut().find(|known| known.network == seen.network) {
-                known.first = known.first.min(seen.first);
-                known.last = known.last.max(seen.last);
-            } else if sighting.networks.len() < MAX_NETWORKS {
-                sighting.networks.push(seen);
-            }
-        }
+    }
+
+    fn most_pending(&self) -> usize {
+        MAX_PENDING.max(self.tally.room())
+    }
+
+    /// An address, as far as it may be kept.
+    fn shown(&self, address: Option<IpAddr>) -> Option<IpAddr> {
+        let masks = self.masks.load(Ordering::Relaxed);
+        address.map(|address| if masks { mask_address(address) } else { address })
     }
 
     fn queue(&self) -> Queue {
@@ -271,7 +267,7 @@ impl Ledger {
         if notes.is_empty() {
             return None;
         }
-        let kind = |key: &KeyId| self.visits.get(key).map(|(kind, _)| (*key, *kind));
+        let kind = |key: &KeyId| self.visits.get(key).map(|visit| (*key, visit.kind));
         let kinds = batch.visits.iter().filter_map(kind).collect();
         self.forget(&batch);
         Some(UnderWay { notes, kinds })
@@ -316,12 +312,15 @@ impl Ledger {
             first: count.first,
             last: count.last,
         };
-        let sightings = batch.visits.iter().filter_map(|key| self.visits.get(key));
-        let mut sightings: Vec<Sighting> = sightings.map(|(_, sighting)| sighting.clone()).collect();
-        for sighting in &mut sightings {
+        let sighting = |(key, visit): (&KeyId, &Visit)| {
+            let mut networks = visit.networks();
             // The first of a key's networks is no news, so their order counts.
-            sighting.networks.sort_by_key(|seen| seen.first);
-        }
+            networks.sort_by_key(|seen| seen.first);
+            let (address, agent) = (self.shown(visit.address), agent_text(visit.agent()));
+            Sighting { key: *key, at: visit.at, address, agent, networks }
+        };
+        let sightings = batch.visits.iter().filter_map(|key| self.visits.get_key_value(key));
+        let sightings = sightings.map(sighting).collect();
         let counts = batch.counts.iter().filter_map(|counted| self.counts.get_key_value(counted));
         let counts: Vec<UsageCount> = counts.map(count).collect();
         let findings = batch.findings.iter().filter_map(|name| Some((name, self.findings.get(name)?)));

@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::Scope;
 use crate::store::{AuditSeal, EventQuery, FoundCaller, KeyUsage, OpenMode, Store, StoreSettings, UsageQuery, open};
 use crate::usage::rules::RuleName;
-use crate::usage::tally::{Found, Visitor};
+use crate::usage::{Found, Visitor};
 
 const NOW: Timestamp = Timestamp::from_unix_ms(1_700_000_000_123);
 

@@ -12,10 +12,12 @@ mod rules;
 mod shown;
 mod tally;
 mod unusual;
+mod visit;
 
 pub use asked::{Period, key_usage};
 pub use ledger::Ledger;
 pub use report::{About, Breakage, Excess, Holding, MAX_ROWS, Report, ReportQuery, Trial, UNUSED_FOR, report};
 pub use rules::{RuleName, RuleNames, RuleNumbers, rule_text};
 pub use shown::report_json;
-pub use tally::{Counted, Found, Tally, Visitor};
+pub use tally::{Counted, Found, Tally};
+pub use visit::{MAX_AGENT_BYTES, Visitor};

@@ -8,22 +8,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hashbrown::{Equivalent, HashMap};
-use parking_lot::Mutex;
-use smallvec::SmallVec;
-
 use super::findings::Findings;
 use super::rules::RuleName;
-use crate::domain::{KeyId, KeyKind, Scope, Timestamp, network_of};
-use crate::store::{FoundCaller, MAX_NETWORKS, NetworkSeen, Passage};
+use super::visit::{Visitor, Visits};
+use crate::domain::{KeyId, KeyKind, Scope, Timestamp, is_filling, room_per_worker};
+use crate::store::{FoundCaller, Passage};
+use hashbrown::{Equivalent, HashMap};
+use parking_lot::Mutex;
 
-/// Most counts, and most keys, that one worker notes between two flushes: what a table of 131,072 places takes before it
-/// grows.
-const MAX_PER_WORKER: usize = 131_072 / 8 * 7;
 /// Most findings of keys that one worker notes between two flushes, and half as many of clients without a key.
 const MAX_FINDINGS_PER_WORKER: usize = 4_096;
-/// What is kept of a `User-Agent`, in bytes as they came.
-const MAX_AGENT_BYTES: usize = 256;
 /// Who comes with a key that nobody has. What is noted of it is thrown away.
 const NOBODY: KeyId = KeyId::from_bytes([0; 16]);
 
@@ -31,6 +25,9 @@ const NOBODY: KeyId = KeyId::from_bytes([0; 16]);
 pub struct Tally {
     /// One for each worker, so that a lock is contended only at the moment of a flush.
     workers: Box<[Worker]>,
+    /// Most counts, and most keys, that each of them notes between two flushes. About 30 MB for all, once so many keys are
+    /// in use.
+    room: usize,
     dropped: AtomicU64,
 }
 
@@ -45,7 +42,7 @@ struct Worker {
 #[derive(Default)]
 pub(super) struct Noted {
     pub(super) counts: HashMap<Counted, u64>,
-    pub(super) visits: HashMap<KeyId, Visit>,
+    pub(super) visits: Visits,
     pub(super) findings: Findings,
 }
 
@@ -80,71 +77,6 @@ impl Counted {
     /// A moment in the hour of its arrival.
     pub(super) fn at(&self) -> Timestamp {
         Timestamp::from_unix_seconds(i64::from(self.hour) * 3600)
-    }
-}
-
-/// Who comes with a key.
-#[derive(Clone, Copy, Debug)]
-pub struct Visitor<'a> {
-    /// The key.
-    pub key: KeyId,
-    /// Its kind.
-    pub kind: KeyKind,
-    /// The client's address; none over a Unix socket.
-    pub address: Option<IpAddr>,
-    /// Its `User-Agent`.
-    pub agent: Option<&'a [u8]>,
-    /// Whether the request was refused because a browser sent a secret key.
-    pub is_browser_leak: bool,
-    /// When it came.
-    pub at: Timestamp,
-}
-
-/// Where a key was used from since the last flush.
-pub(super) struct Visit {
-    pub(super) kind: KeyKind,
-    pub(super) at: Timestamp,
-    pub(super) address: Option<IpAddr>,
-    /// Empty: there was none.
-    pub(super) agent: Vec<u8>,
-    pub(super) networks: SmallVec<[NetworkSeen; 1]>,
-    /// The address of a browser that sent a secret key, and when.
-    pub(super) browser: Option<(Option<IpAddr>, Timestamp)>,
-}
-
-impl Visit {
-    fn first(visitor: &Visitor<'_>) -> Self {
-        let mut visit = Self {
-            kind: visitor.kind,
-            at: visitor.at,
-            address: visitor.address,
-            agent: Vec::new(),
-            networks: SmallVec::new(),
-            browser: None,
-        };
-        visit.note(visitor);
-        visit
-    }
-
-    fn note(&mut self, visitor: &Visitor<'_>) {
-        self.at = visitor.at;
-        self.address = visitor.address;
-        let agent = visitor.agent.unwrap_or_default();
-        let agent = &agent[..agent.len().min(MAX_AGENT_BYTES)];
-        if self.agent != agent {
-            self.agent.clear();
-            self.agent.extend_from_slice(agent);
-        }
-        if visitor.is_browser_leak {
-            self.browser = Some((visitor.address, visitor.at));
-        }
-        let Some(address) = visitor.address else { return };
-        let network = network_of(address);
-        if let Some(known) = self.networks.iter_mut().find(|known| known.network == network) {
-            known.last = visitor.at;
-        } else if self.networks.len() < MAX_NETWORKS {
-            self.networks.push(NetworkSeen { network, first: visitor.at, last: visitor.at });
-        }
     }
 }
 
@@ -220,8 +152,9 @@ impl FindingCount {
 impl Tally {
     /// A collector for so many workers; at least one.
     pub fn new(workers: usize) -> Arc<Self> {
+        let room = room_per_worker(workers);
         let workers = (0..workers.max(1)).map(|_| Worker::default()).collect();
-        Arc::new(Self { workers, dropped: AtomicU64::new(0) })
+        Arc::new(Self { workers, room, dropped: AtomicU64::new(0) })
     }
 
     /// Counts requests of one kind that `worker` answered. Some tens of nanoseconds.
@@ -229,7 +162,7 @@ impl Tally {
         self.with(worker, |noted| {
             if let Some(count) = noted.counts.get_mut(&counted) {
                 *count += requests;
-            } else if noted.counts.len() < MAX_PER_WORKER {
+            } else if noted.counts.len() < self.room {
                 noted.counts.insert(counted, requests);
             } else {
                 return false;
@@ -240,16 +173,7 @@ impl Tally {
 
     /// Notes who came with a key that is known. Some tens of nanoseconds.
     pub fn visit(&self, worker: usize, visitor: &Visitor<'_>) {
-        self.with(worker, |noted| {
-            if let Some(visit) = noted.visits.get_mut(&visitor.key) {
-                visit.note(visitor);
-            } else if noted.visits.len() < MAX_PER_WORKER {
-                noted.visits.insert(visitor.key, Visit::first(visitor));
-            } else {
-                return false;
-            }
-            true
-        });
+        self.with(worker, |noted| noted.visits.note(visitor, self.room));
     }
 
     /// Takes as long as [`Self::visit`]: a clock must not tell keys that are refused from keys that do not exist.
@@ -262,6 +186,11 @@ impl Tally {
     pub fn find(&self, worker: usize, found: &Found<'_>, at: Timestamp) {
         let once = FindingCount { requests: 1, first: at, last: at };
         self.with(worker, |noted| noted.findings.add(found, once, MAX_FINDINGS_PER_WORKER));
+    }
+
+    /// What all workers have room for.
+    pub(super) fn room(&self) -> usize {
+        self.workers.len() * self.room
     }
 
     /// How many notes were dropped for want of room.
@@ -284,7 +213,7 @@ impl Tally {
             // The worker gets tables that are as roomy as those taken, so that it does not grow them again on its way.
             let fresh = Noted {
                 counts: HashMap::with_capacity(room.0),
-                visits: HashMap::with_capacity(room.1),
+                visits: Visits::with_capacity(room.1),
                 findings: Findings::with_capacity(room.2),
             };
             let mut taken = std::mem::replace(&mut *worker.noted.lock(), fresh);
@@ -298,7 +227,7 @@ impl Tally {
         self.workers.iter().any(|worker| {
             let noted = worker.noted.lock();
             // The fuller it is, the more requests of a key share a row.
-            noted.counts.len().max(noted.visits.len()) >= MAX_PER_WORKER / 4 * 3
+            is_filling(noted.counts.len().max(noted.visits.len()), self.room)
                 || noted.findings.of_keys() >= MAX_FINDINGS_PER_WORKER / 2
         })
     }

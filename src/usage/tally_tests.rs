@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::store::MAX_NETWORKS;
+use crate::usage::MAX_AGENT_BYTES;
 
 const NOW: Timestamp = Timestamp::from_unix_ms(1_700_000_000_123);
 
@@ -29,7 +31,7 @@ fn visitor(number: u32, address: &str) -> Visitor<'static> {
 
 fn only(tally: &Tally) -> Noted {
     let mut noted: Vec<Noted> =
-        tally.take().filter(|noted| !noted.counts.is_empty() || !noted.visits.is_empty()).collect();
+        tally.take().filter(|noted| !noted.counts.is_empty() || noted.visits.len() > 0).collect();
     assert_eq!(noted.len(), 1);
     noted.pop().unwrap()
 }
@@ -58,17 +60,18 @@ fn the_last_client_is_kept_and_every_network() {
     tally.visit(0, &last);
     let mut noted = only(&tally);
     let visit = noted.visits.remove(&key(1)).unwrap();
-    assert_eq!((visit.at, visit.address, visit.agent.as_slice()), (later, last.address, &b""[..]));
-    assert_eq!(visit.browser, Some((last.address, later)));
-    let networks: Vec<String> = visit.networks.iter().map(|seen| seen.network.to_string()).collect();
+    assert_eq!((visit.at, visit.address, visit.agent()), (later, last.address, &b""[..]));
+    assert_eq!(visit.browser(), Some((last.address, later)));
+    let seen = visit.networks();
+    let networks: Vec<String> = seen.iter().map(|seen| seen.network.to_string()).collect();
     assert_eq!(networks, ["192.0.2.0/24", "2001:db8:1::/48"]);
-    assert_eq!((visit.networks[0].first, visit.networks[0].last), (NOW, later));
+    assert_eq!((seen[0].first, seen[0].last), (NOW, later));
 }
 
 #[test]
 fn what_finds_no_room_is_dropped_and_counted() {
     let tally = Tally::new(1);
-    for number in 0..u32::try_from(MAX_PER_WORKER).unwrap() {
+    for number in 0..u32::try_from(tally.room).unwrap() {
         tally.count(0, counted(number, 200), 1);
     }
     assert!(tally.is_filling());
@@ -80,9 +83,8 @@ fn what_finds_no_room_is_dropped_and_counted() {
     }
     let long = [b'x'; 4_000];
     tally.visit(0, &Visitor { agent: Some(&long), ..visitor(1, "192.0.2.1") });
-    let noted = only(&tally);
-    let visit = &noted.visits[&key(1)];
-    assert_eq!((visit.networks.len(), visit.agent.len()), (MAX_NETWORKS, MAX_AGENT_BYTES));
+    let visit = only(&tally).visits.remove(&key(1)).unwrap();
+    assert_eq!((visit.networks().len(), visit.agent().len()), (MAX_NETWORKS, MAX_AGENT_BYTES));
 }
 
 #[test]
