@@ -65,6 +65,13 @@ impl KeySlot {
         }
     }
 
+    /// A slot that is in no set, for whoever does with it what they would do with one that is.
+    pub fn of_nobody() -> Self {
+        let (profile, owner, environment) = (ProfileId::from_bits(0), OwnerIx::from_bits(1), EnvIx::from_bits(0));
+        let (id, never) = (KeyId::from_bytes([0; 16]), Timestamp::default());
+        Self::new(id, profile, owner, environment, KeyKind::Secret, Some(never), never)
+    }
+
     /// Whether it is accepted at `now`, and if not, why. Its owner's suspension is not looked at.
     pub fn state(&self, now: Timestamp) -> KeyState {
         if self.revoked {

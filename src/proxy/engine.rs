@@ -368,8 +368,7 @@ impl Context {
         now: Timestamp,
     ) {
         exchange.decided();
-        exchange.note_usage(&self.current, head, verdict, &told, now);
-        exchange.set_verdict(&self.current, verdict, told);
+        exchange.set_verdict(&self.current, head, verdict, told, now);
         if exchange.wants_line() {
             note_key_prefix(head, &self.current, verdict.route, exchange);
         }

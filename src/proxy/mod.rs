@@ -3,6 +3,7 @@
 //! Owns connections to upstreams, header rewriting, streaming and tunnels. Must not know configuration files, stores,
 //! or why a request was admitted. Start at `Engine::begin`.
 
+mod aftermath;
 mod answer;
 mod asked;
 mod asking;

@@ -1,9 +1,10 @@
 //! What a request leaves in the worker's tally.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::told::Told;
-use crate::authn::Rejection;
+use crate::cache::KeySlot;
 use crate::domain::{Known, Timestamp, network_of};
 use crate::gate::{Denial, RequestHead, Verdict};
 use crate::store::{FoundCaller, Passage};
@@ -17,14 +18,39 @@ pub(crate) struct WorkerTally {
     pub(crate) worker: usize,
 }
 
+/// Where somebody with a key came from.
+#[derive(Clone, Copy)]
+pub(super) struct Came<'a> {
+    /// The client's address; none over a Unix socket.
+    pub(super) client: Option<IpAddr>,
+    /// Its `User-Agent`.
+    pub(super) agent: Option<&'a [u8]>,
+    /// Whether it was a browser with a secret key.
+    pub(super) is_browser_leak: bool,
+    /// When.
+    pub(super) at: Timestamp,
+}
+
 impl WorkerTally {
     /// Counts a request that was answered.
     pub(super) fn count(&self, counted: Counted) {
         self.shared.count(self.worker, counted, 1);
     }
 
-    /// Notes who came and what report mode let pass. Answers what the request is counted by once its status is known: a
-    /// request that met a rule with a key that is known.
+    /// Notes that somebody came with this key.
+    pub(super) fn visit(&self, slot: &KeySlot, came: Came<'_>) {
+        let Came { client: address, agent, is_browser_leak, at } = came;
+        let visitor = Visitor { key: slot.id, kind: slot.kind, address, agent, is_browser_leak, at };
+        self.shared.visit(self.worker, &visitor);
+    }
+
+    /// Notes that somebody came with a key that nobody has.
+    pub(super) fn visit_of_nobody(&self, came: Came<'_>) {
+        self.shared.visit_of_nobody(self.worker, came.client, came.agent, came.at);
+    }
+
+    /// Notes who came and what report mode let pass, of a request that goes on. Answers what it is counted by once its
+    /// status is known: a request that met a rule with a key that is known.
     pub(super) fn note(
         &self,
         numbers: &RuleNumbers,
@@ -48,22 +74,10 @@ impl WorkerTally {
             };
             self.shared.find(self.worker, &Found { rule, reason: denial.reason(), caller, missing }, now);
         }
+        let slot = slot?;
+        let is_browser_leak = matches!(denial, Some(Denial::SecretKeyInBrowser));
         let agent = head.fields.first(Known::UserAgent);
-        let Some(slot) = slot else {
-            if let Some(Denial::InvalidKey(Rejection::Unknown)) = denial {
-                self.shared.visit_of_nobody(self.worker, head.client, agent, now);
-            }
-            return None;
-        };
-        let visitor = Visitor {
-            key: slot.id,
-            kind: slot.kind,
-            address: head.client,
-            agent,
-            is_browser_leak: matches!(denial, Some(Denial::SecretKeyInBrowser)),
-            at: now,
-        };
-        self.shared.visit(self.worker, &visitor);
+        self.visit(slot, Came { client: head.client, agent, is_browser_leak, at: now });
         if passage == Passage::Allowed {
             // Rules for other readings of the path let the key in as well: without their scopes it would be refused.
             for also in &verdict.also {

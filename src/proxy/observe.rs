@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Version};
 
+use super::aftermath::{Aftermath, RefusedCaller};
 use super::asked::Asked;
 use super::body::{BodyError, UploadProgress};
 use super::client::ClientConnection;
-use super::live::Current;
+use super::live::CurrentRef;
 use super::noting::WorkerTally;
 use super::request_id::{Digits, RequestId};
 use super::self_service::ApiRefusal;
 use super::standing::{Change, InFlight};
 use super::target::{Target, Upstream};
-use super::told::{Told, limit_label};
+use super::told::{Told, limit_label, limited_by};
 use crate::domain::redact::path_without_keys;
 use crate::domain::time::{self, monotonic_now};
 use crate::domain::{KeyId, Known, OwnerId, Timestamp};
@@ -100,7 +101,8 @@ impl Observer {
             ticket: None,
             counted: None,
             load: None,
-            refused: None,
+            mode: DecisionMode::Enforce,
+            aftermath: None,
             whole: None,
             over: false,
         }
@@ -236,8 +238,10 @@ pub(crate) struct Exchange {
     counted: Option<Counted>,
     /// The target that it is under way at, where requests are balanced by how many are.
     load: Option<InFlight>,
-    /// Why it was refused, to be counted behind the answer.
-    refused: Option<(EnvironmentLabel, DecisionMode, &'static str)>,
+    /// Whether its route enforces or reports.
+    mode: DecisionMode,
+    /// What is to be written down of a refusal behind the answer.
+    aftermath: Option<Box<Aftermath>>,
     /// How long the body of our own answer is, once there is one: nothing is missing but that it goes out.
     whole: Option<u64>,
     over: bool,
@@ -267,56 +271,74 @@ impl Exchange {
         self.observer.metrics.auth_duration(self.decided.get() - self.begun);
     }
 
-    /// Notes who came with a key, and what for.
-    pub(super) fn note_usage(
+    /// Notes what was decided, for metrics, for usage and for the log. Of a refusal nothing is looked up yet that depends
+    /// on the key.
+    pub(super) fn set_verdict(
         &mut self,
-        current: &Current,
+        current: &CurrentRef,
         head: &RequestHead<'_>,
         verdict: &Verdict<'_>,
-        told: &Told<'_>,
+        told: Told<'_>,
         now: Timestamp,
     ) {
-        self.counted = self.observer.tally.note(&current.plan.rule_numbers, head, verdict, told, now);
-    }
-
-    /// Notes what was decided.
-    pub(super) fn set_verdict(&mut self, current: &Current, verdict: &Verdict<'_>, told: Told<'_>) {
-        let rules = &current.gate.rules;
-        let slot = verdict.caller.slot();
-        let environment = slot.and_then(|slot| current.gate.environment(slot.environment));
-        let mode = match verdict.route.map(|route| rules.route(route).settings.mode) {
-            Some(Mode::Report) => DecisionMode::Report,
-            Some(Mode::Enforce) | None => DecisionMode::Enforce,
-        };
         if let Some(route) = verdict.route {
             self.route = current.plan.labels[route.0 as usize];
         }
-        let Told { result, reason, denial } = told;
-        let label = environment.map_or(EnvironmentLabel::NONE, |e| self.observer.environment(&e.name));
-        match result {
-            // Each reason has a counter of its own, and none is found as fast as another.
-            DecisionResult::Refused => self.refused = Some((label, mode, reason)),
-            DecisionResult::Allowed | DecisionResult::Reported => {
-                self.observer.metrics.decision(self.route, label, mode, result, reason);
+        let route = verdict.route.map(|route| &current.gate.rules.route(route).settings);
+        self.mode = match route.map(|route| route.mode) {
+            Some(Mode::Report) => DecisionMode::Report,
+            Some(Mode::Enforce) | None => DecisionMode::Enforce,
+        };
+        if let Some(line) = &mut self.line {
+            line.mode = route.map(|_| self.mode);
+            line.route = route.map(|route| route.label.clone());
+            line.reason = told.denial.map(Denial::reason);
+            if let Some(Denial::InsufficientScope { missing, .. }) = told.denial {
+                line.missing.clone_from(missing);
             }
         }
-        let policy = match denial {
-            Some(Denial::RateLimited { policy, .. } | Denial::QuotaExceeded { policy, .. }) => Some(*policy),
-            Some(Denial::TooManyFailures { .. }) => Some(Policy::Failures),
-            _ => None,
-        };
-        if let Some(policy) = policy {
-            self.observer.metrics.rate_limited(self.route, label, limit_label(policy));
+        if told.is_refused() {
+            self.aftermath = Some(Box::new(Aftermath::of(current, head, verdict, told, now)));
+            return;
         }
-        let Some(line) = &mut self.line else { return };
-        line.mode = verdict.route.map(|_| mode);
-        line.route = verdict.route.map(|route| rules.route(route).settings.label.clone());
-        line.key_id = slot.map(|slot| slot.id);
-        line.owner = slot.and_then(|slot| slot.owner).and_then(|ix| current.gate.directory.owner(ix)).map(|o| o.id);
-        line.environment = environment.map(|environment| Arc::clone(&environment.name));
-        line.reason = denial.map(Denial::reason);
-        if let Some(Denial::InsufficientScope { missing, .. }) = denial {
-            line.missing.clone_from(missing);
+        self.counted = self.observer.tally.note(&current.plan.rule_numbers, head, verdict, &told, now);
+        let slot = verdict.caller.slot();
+        let environment = slot.and_then(|slot| current.gate.environment(slot.environment)).map(|it| &it.name);
+        self.count_decision(environment, told.result, told.reason, told.denial.and_then(limited_by));
+        if let Some(line) = &mut self.line {
+            line.key_id = slot.map(|slot| slot.id);
+            line.owner = slot.and_then(|slot| slot.owner).and_then(|ix| current.gate.directory.owner(ix)).map(|o| o.id);
+            line.environment = environment.cloned();
+        }
+    }
+
+    fn count_decision(
+        &self,
+        environment: Option<&Arc<str>>,
+        result: DecisionResult,
+        reason: &'static str,
+        limit: Option<Policy>,
+    ) {
+        let observer = &self.observer;
+        let environment = environment.map_or(EnvironmentLabel::NONE, |name| observer.environment(name));
+        observer.metrics.decision(self.route, environment, self.mode, result, reason);
+        if let Some(limit) = limit {
+            observer.metrics.rate_limited(self.route, environment, limit_label(limit));
+        }
+    }
+
+    /// Writes down a refusal.
+    fn write_down(&mut self, aftermath: &Aftermath) {
+        self.counted = aftermath.note_in(&self.observer.tally);
+        let caller = aftermath.caller();
+        let environment = caller.as_ref().and_then(|caller| caller.environment);
+        self.count_decision(environment, DecisionResult::Refused, aftermath.reason, aftermath.limit);
+        let Some(RefusedCaller { key_id, owner, environment }) = caller else { return };
+        if let Some(ticket) = self.ticket {
+            self.observer.recall.came_with(ticket, key_id, owner, environment.map(|name| &**name));
+        }
+        if let Some(line) = &mut self.line {
+            (line.key_id, line.owner, line.environment) = (Some(key_id), owner, environment.cloned());
         }
     }
 
@@ -431,11 +453,12 @@ impl Exchange {
         let in_flight = &self.connection.in_flight;
         in_flight.set(in_flight.get().saturating_sub(1));
         observer.metrics.request(self.connection.listener, self.route, &self.method, self.status, duration);
+        if let Some(aftermath) = self.aftermath.take() {
+            self.write_down(&aftermath);
+        }
+        let observer = &self.observer;
         if let Some(ticket) = self.ticket {
             observer.recall.ended(ticket, self.status.as_u16(), broken, duration);
-        }
-        if let Some((environment, mode, reason)) = self.refused {
-            observer.metrics.decision(self.route, environment, mode, DecisionResult::Refused, reason);
         }
         if let Some(counted) = self.counted {
             observer.tally.count(counted.answered(self.status.as_u16()));

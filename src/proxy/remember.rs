@@ -69,7 +69,8 @@ impl Exchange {
         let route = verdict.route.map(|route| &rules.route(route).settings);
         let rule = verdict.rule.map(|rule| &rules.route(rule.route).settings.methods[usize::from(rule.method)].source);
         let source = rule.or_else(|| route.map(|route| &route.source));
-        let slot = verdict.caller.slot();
+        // Who was refused is looked up behind the answer.
+        let slot = verdict.caller.slot().filter(|_| !told.is_refused());
         let environment = slot.and_then(|slot| current.gate.environment(slot.environment));
         let owner = slot.and_then(|slot| slot.owner).and_then(|owner| current.gate.directory.owner(owner));
         let noted = Noted {

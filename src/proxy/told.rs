@@ -71,7 +71,16 @@ impl<'a> Told<'a> {
     }
 }
 
-/// The limit that it ran into.
+/// The limit that a request ran into, if it did.
+pub(super) const fn limited_by(denial: &Denial) -> Option<Policy> {
+    match denial {
+        Denial::RateLimited { policy, .. } | Denial::QuotaExceeded { policy, .. } => Some(*policy),
+        Denial::TooManyFailures { .. } => Some(Policy::Failures),
+        _ => None,
+    }
+}
+
+/// The word for a limit.
 pub(super) const fn limit_label(policy: Policy) -> LimitLabel {
     match policy {
         Policy::Key => LimitLabel::Key,

@@ -117,7 +117,7 @@ async fn answer(
         }
         step
     };
-    let answer = match step {
+    let mut answer = match step {
         Ok(Step::Answered(answer)) => answer,
         // Whoever waits has been waited for.
         Ok(Step::Wait(_)) => engine.internal_error(),
@@ -128,6 +128,13 @@ async fn answer(
         Err(_) => engine.internal_error(),
     };
     begun.answered();
+    if let Some(exchange) = answer.exchange.take() {
+        // Its turn comes when all who are ready have had theirs, the one who writes the answer among them.
+        tokio::task::spawn_local(async move {
+            tokio::task::yield_now().await;
+            drop(exchange);
+        });
+    }
     Ok(answer.into_h2())
 }
 

@@ -29,9 +29,10 @@ enum Text {
     Path,
     Route,
     File,
-    Environment,
     /// Scopes, between spaces (RFC 6749 §3.3 allows none within).
     Missing,
+    /// The last, as it may be said later.
+    Environment,
 }
 
 const TEXTS: usize = 9;
@@ -105,7 +106,6 @@ impl Entry {
         self.push(Text::Path, &kept_path);
         self.push(Text::Route, noted.route.unwrap_or_default());
         self.push(Text::File, file);
-        self.push(Text::Environment, noted.environment.unwrap_or_default());
         let start = self.texts.len();
         for scope in noted.missing_scopes {
             let gap = usize::from(self.texts.len() > start);
@@ -116,6 +116,14 @@ impl Entry {
             }
         }
         self.close(Text::Missing);
+        self.push(Text::Environment, noted.environment.unwrap_or_default());
+    }
+
+    /// Adds the key.
+    pub(super) fn came_with(&mut self, key_id: KeyId, owner: Option<OwnerId>, environment: Option<&str>) {
+        (self.key_id, self.owner) = (Some(key_id), owner);
+        self.texts.truncate(usize::from(self.ends[Text::Missing as usize]));
+        self.push(Text::Environment, environment.unwrap_or_default());
     }
 
     fn push(&mut self, which: Text, text: &str) {

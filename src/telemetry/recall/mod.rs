@@ -213,6 +213,13 @@ impl WorkerRecall {
         }
     }
 
+    /// Notes the key that it came with.
+    pub fn came_with(&self, ticket: Ticket, key_id: KeyId, owner: Option<OwnerId>, environment: Option<&str>) {
+        if let Some(entry) = self.rings().lock().of(ticket.kind).still(ticket.number) {
+            entry.came_with(key_id, owner, environment);
+        }
+    }
+
     /// Notes its end, and why it broke off where it did.
     pub fn ended(&self, ticket: Ticket, status: u16, broken: Option<&'static str>, duration: Duration) {
         if let Some(entry) = self.rings().lock().of(ticket.kind).still(ticket.number) {

@@ -66,6 +66,29 @@ fn a_request_is_found_by_its_id_with_everything_that_was_noted() {
 }
 
 #[test]
+fn the_key_that_a_request_came_with_may_be_noted_later() {
+    let recall = Recall::new(1);
+    let worker = recall.worker(0);
+    let scopes: Vec<Scope> = vec!["read:orders".parse().unwrap()];
+    let nobody = Noted { environment: None, missing_scopes: &scopes, ..noted("abc", "/v1/orders") };
+    let ticket = worker.note(Kind::Refusal, &nobody);
+    assert_eq!(recall.find("abc").unwrap().environment, None);
+    let (key, owner) = (KeyId::from_bytes([1; 16]), OwnerId::from_bytes([2; 16]));
+    worker.came_with(ticket, key, Some(owner), Some("test"));
+    worker.ended(ticket, 401, None, Duration::ZERO);
+    let found = recall.find("abc").unwrap();
+    assert_eq!((found.key_id, found.owner, found.environment.as_deref()), (Some(key), Some(owner), Some("test")));
+    assert_eq!((found.missing_scopes, found.status), (vec!["read:orders".to_owned()], Some(401)));
+    // What stands there next has no part of it.
+    for id in 0..REFUSALS_KEPT {
+        worker.note(Kind::Refusal, &Noted { request_id: &id.to_string(), ..nobody });
+    }
+    worker.came_with(ticket, key, Some(owner), Some("test"));
+    let last = recall.find(&(REFUSALS_KEPT - 1).to_string()).unwrap();
+    assert_eq!((last.key_id, last.environment), (None, None));
+}
+
+#[test]
 fn a_ring_is_bounded_and_forgets_the_oldest_first() {
     let recall = Recall::new(1);
     let worker = recall.worker(0);
