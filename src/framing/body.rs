@@ -38,6 +38,16 @@ impl Body {
         }
     }
 
+    /// Follows a body of known length past data that nobody looks at, at most as much as is left of it.
+    pub fn skip(&mut self, len: u64) {
+        if let Self::Counted(left) = self {
+            *left = left.saturating_sub(len);
+            if *left == 0 {
+                *self = Self::Empty;
+            }
+        }
+    }
+
     /// Follows the body through `bytes`, as far as the end of the first run of data.
     ///
     /// Of [`Taken::len`] zero, or without data while the body is not over, more bytes are needed.

@@ -374,7 +374,12 @@ impl Writing {
             self.is_over = true;
             return Poll::Ready(Ok(()));
         };
-        let Poll::Ready(data) = download.poll_data(cx) else {
+        let polled = if !self.is_chunked && wire.takes_pipes() {
+            download.poll_data_to_pass(cx)
+        } else {
+            download.poll_data(cx)
+        };
+        let Poll::Ready(data) = polled else {
             // Whatever TLS holds back must go before the upstream is waited for.
             if wire.poll_flush(cx).map_err(|_| Cut)?.is_ready() {
                 ready!(wire.poll_gone(cx));
@@ -385,11 +390,7 @@ impl Writing {
         match data.map_err(|_| Cut)? {
             Some(_) if self.is_chunked => add_data(self.out.tail(), download, true),
             Some(_) => {
-                let written = download.take(|data, taken| {
-                    let written = ready!(wire.poll_write_some(cx, data))?;
-                    *taken = written;
-                    Poll::Ready(Ok::<_, std::io::Error>(written))
-                });
+                let written = download.poll_pass(cx, wire);
                 if written.is_pending() {
                     let _sent = download.poll_sending(cx);
                 }

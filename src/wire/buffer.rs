@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::memory::MemorySum;
+use super::pipe::{Pipe, Pipes};
 use crate::domain::fields::FieldTable;
 
 /// What a connection reads into: large enough for nearly every message whole.
@@ -129,6 +130,11 @@ impl Inbox {
         }
     }
 
+    /// A pipe for what does not have to be looked at, while the worker has any.
+    pub(super) fn borrow_pipe(&self) -> Option<Pipe> {
+        self.buffers.pipes.lend()
+    }
+
     /// Gives the memory back if there is nothing in it.
     #[inline]
     pub(super) fn release_if_empty(&mut self) {
@@ -187,6 +193,7 @@ pub struct Buffers {
     large: RefCell<Large>,
     tables: RefCell<Vec<FieldTable>>,
     out: RefCell<Vec<Vec<u8>>>,
+    pipes: Rc<Pipes>,
 }
 
 #[derive(Debug, Default)]
@@ -198,7 +205,7 @@ struct Large {
 impl Buffers {
     /// Buffers that count as held by `memory` while they are lent.
     pub fn counted_in(memory: MemorySum) -> Self {
-        Self { memory, ..Self::default() }
+        Self { pipes: Rc::new(Pipes::counted_in(memory.clone())), memory, ..Self::default() }
     }
 
     /// What they are counted in.

@@ -12,6 +12,7 @@ use super::buffer::{self, Buffers, Inbox};
 use super::closing::Closing;
 use super::cursor::{Cursor, Held};
 use super::outbox::Outbox;
+use super::pipe::Pipe;
 use super::progress::{Phase, Progress};
 use super::stream::Stream;
 use crate::domain::fields::Fields;
@@ -309,6 +310,22 @@ impl ClientWire {
     /// As [`ClientWire::poll_write`].
     pub fn poll_write_some(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.noting(cx, |cx, stream| Pin::new(stream).poll_write(cx, data))
+    }
+
+    /// Whether bytes can go to it out of a pipe.
+    pub fn takes_pipes(&self) -> bool {
+        self.stream.borrow().plain_tcp().is_some()
+    }
+
+    /// Writes some of what is in a pipe; how much of it.
+    ///
+    /// # Errors
+    /// As [`ClientWire::poll_write`].
+    pub(super) fn poll_write_pipe(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        self.noting(cx, |cx, stream| match stream.plain_tcp() {
+            Some(socket) => pipe.poll_drain(cx, socket),
+            None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        })
     }
 
     /// Sends what TLS holds back.

@@ -56,6 +56,19 @@ impl Cursor {
         Ok(self.run)
     }
 
+    /// How much is left of a body of known length of which nothing was read and not used.
+    pub(super) fn untouched_len(&self) -> Option<u64> {
+        match self.body {
+            Body::Counted(left) if self.run == 0 => Some(left),
+            _ => None,
+        }
+    }
+
+    /// So much of it went another way.
+    pub(super) fn skip(&mut self, len: usize) {
+        self.body.skip(len as u64);
+    }
+
     /// Whether its last byte was read, used or not.
     pub(super) fn is_whole(&self) -> bool {
         self.body.is_finished()

@@ -14,6 +14,7 @@ mod descriptors;
 mod memory;
 mod outbox;
 mod pace;
+mod pipe;
 mod progress;
 mod stream;
 mod upstream;

@@ -33,6 +33,14 @@ impl Stream {
         matches!(self, Self::Served(_) | Self::Asked(_))
     }
 
+    /// The TCP connection, if nothing else stands between it and us.
+    pub(super) const fn plain_tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(Socket::Tcp(stream)) => Some(stream),
+            Self::Plain(Socket::Unix(_)) | Self::Served(_) | Self::Asked(_) => None,
+        }
+    }
+
     /// Ready when reading is likely to find something: bytes, the end, or an error. Costs no system call.
     ///
     /// Inside TLS that means that something came from the peer, not that there is anything in it for us.

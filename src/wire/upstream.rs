@@ -3,13 +3,15 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::buffer::{Buffers, Inbox};
+use super::client::ClientWire;
 use super::cursor::{Cursor, Held};
 use super::outbox::Outbox;
+use super::pipe::{self, Pipe};
 use super::stream::Stream;
 use crate::domain::fields::Fields;
 use crate::framing::{AnswerHeads, AnswerLimits, AnswerRead, AnswerStep, Asked, Fault};
@@ -29,6 +31,8 @@ pub struct UpstreamWire {
     is_last: bool,
     /// Whether any byte came since the request was begun.
     has_begun: bool,
+    /// What a large body goes through without being looked at.
+    pipe: Option<Box<Pipe>>,
 }
 
 /// The head of an answer.
@@ -63,6 +67,7 @@ impl UpstreamWire {
             asked: None,
             is_last: false,
             has_begun: false,
+            pipe: None,
         }
     }
 
@@ -170,6 +175,9 @@ impl UpstreamWire {
     /// # Errors
     /// Why there will be no more of it. The connection cannot be used again.
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, AnswerFault>> {
+        if self.is_piped() {
+            return Poll::Ready(Ok(Some(self.piped())));
+        }
         loop {
             match self.cursor.look(&mut self.inbox.buffer).map_err(AnswerFault::Fault)? {
                 Held::Data(len) => return Poll::Ready(Ok(Some(len))),
@@ -191,7 +199,57 @@ impl UpstreamWire {
         }
     }
 
-    /// The data that [`UpstreamWire::poll_body`] found.
+    /// As [`UpstreamWire::poll_body`], for somebody who takes the data with [`UpstreamWire::poll_pass`] where
+    /// [`UpstreamWire::is_piped`] says so: much of it, of which nothing was read yet, stays in the kernel.
+    ///
+    /// # Errors
+    /// As [`UpstreamWire::poll_body`].
+    pub fn poll_body_piped(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, AnswerFault>> {
+        let Some((left, socket)) = self.cursor.untouched_len().zip(self.stream.plain_tcp()) else {
+            return self.poll_body(cx);
+        };
+        if self.is_piped() || !self.inbox.buffer.is_empty() {
+            return self.poll_body(cx);
+        }
+        if self.pipe.is_none() && left >= pipe::LEAST {
+            self.pipe = self.inbox.borrow_pipe().map(Box::new);
+        }
+        let Some(pipe) = &mut self.pipe else { return self.poll_body(cx) };
+        self.inbox.release_if_empty();
+        match ready!(pipe.poll_fill(cx, socket, left)) {
+            Ok(Some(len)) if len > 0 => {
+                self.cursor.skip(len);
+                Poll::Ready(Ok(Some(len)))
+            }
+            Ok(Some(_)) | Err(_) => Poll::Ready(Err(AnswerFault::Ended { has_begun: true })),
+            Ok(None) => {
+                self.pipe = None;
+                self.poll_body(cx)
+            }
+        }
+    }
+
+    /// Whether the data at hand is in a pipe.
+    pub fn is_piped(&self) -> bool {
+        self.piped() > 0
+    }
+
+    fn piped(&self) -> usize {
+        self.pipe.as_ref().map_or(0, |pipe| pipe.len())
+    }
+
+    /// Gives data that is in a pipe to a client; how much of it.
+    ///
+    /// # Errors
+    /// The client's.
+    pub fn poll_pass(&mut self, cx: &mut Context<'_>, client: &ClientWire) -> Poll<io::Result<usize>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(0)) };
+        let passed = ready!(client.poll_write_pipe(cx, pipe))?;
+        self.settle();
+        Poll::Ready(Ok(passed))
+    }
+
+    /// The data that [`UpstreamWire::poll_body`] found, where it is not in a pipe.
     #[inline]
     pub fn data(&mut self) -> &[u8] {
         match self.cursor.look(&mut self.inbox.buffer) {
@@ -212,12 +270,12 @@ impl UpstreamWire {
     /// Whether the body was read to its end.
     #[inline]
     pub fn is_body_over(&self) -> bool {
-        self.cursor.is_over()
+        self.cursor.is_over() && !self.is_piped()
     }
 
     /// How many bytes of the body are left, when that is known.
     pub fn body_len(&self) -> Option<u64> {
-        self.cursor.exact_len()
+        self.cursor.exact_len().map(|len| len + self.piped() as u64)
     }
 
     /// The trailer section of a body that is over.
@@ -228,7 +286,7 @@ impl UpstreamWire {
     /// Whether the connection can serve another request: the answer was read to its end, nothing came behind it, and the
     /// upstream did not say that it was the last.
     pub fn is_reusable(&self) -> bool {
-        self.asked.is_none() && self.cursor.is_over() && !self.is_last && self.inbox.buffer.is_empty()
+        self.asked.is_none() && self.is_body_over() && !self.is_last && self.inbox.buffer.is_empty()
     }
 
     /// Gives up the stream and what was read behind the head of a 101: the beginning of a tunnel.
@@ -239,8 +297,9 @@ impl UpstreamWire {
 
     /// Once the answer is over, holds nothing for the next.
     fn settle(&mut self) {
-        if self.cursor.is_over() {
+        if self.is_body_over() {
             self.asked = None;
+            self.pipe = None;
             self.inbox.rest();
         }
     }

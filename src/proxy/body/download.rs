@@ -22,7 +22,7 @@ use crate::proxy::timer::{Timer, Timers};
 use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
-use crate::wire::{HELD_UP_MS, MemorySum, Pace, takes_one};
+use crate::wire::{ClientWire, HELD_UP_MS, MemorySum, Pace, takes_one};
 
 /// Answers over HTTP/2 under way. HTTP/2 asks for the next piece only when the client has room for it, so a client that
 /// gives none would hold an upstream connection for ever, and a key that is gone would not be noticed.
@@ -330,6 +330,18 @@ impl Download {
     /// # Errors
     /// Why there will be no more.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
+        self.poll_data_by(cx, false)
+    }
+
+    /// As [`Download::poll_data`], for somebody who only takes it with [`Download::poll_pass`].
+    ///
+    /// # Errors
+    /// As [`Download::poll_data`].
+    pub(crate) fn poll_data_to_pass(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, BodyError>> {
+        self.poll_data_by(cx, true)
+    }
+
+    fn poll_data_by(&mut self, cx: &mut Context<'_>, passes: bool) -> Poll<Result<Option<usize>, BodyError>> {
         let now = self.timers.now_ms();
         if self.is_watched && self.waiting_since_ms.is_none() {
             self.taking.moved(now.saturating_sub(self.asked_ms), 0);
@@ -354,7 +366,7 @@ impl Download {
         if !self.is_watched {
             let _sent = self.poll_sending(cx);
         }
-        match self.poll_source(cx) {
+        match self.poll_source(cx, passes) {
             Poll::Ready(found) => {
                 if self.waiting_since_ms.take().is_some()
                     && let Some(idle) = &self.idle
@@ -395,10 +407,12 @@ impl Download {
         }
     }
 
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, ()>> {
+    fn poll_source(&mut self, cx: &mut Context<'_>, passes: bool) -> Poll<Result<Option<usize>, ()>> {
         let Some(h2) = &mut self.incoming else {
             let Some(Lease::H1(lease)) = &mut self.lease else { return Poll::Ready(Err(())) };
-            return lease.connection.wire.poll_body(cx).map_err(drop);
+            let wire = &mut lease.connection.wire;
+            let polled = if passes { wire.poll_body_piped(cx) } else { wire.poll_body(cx) };
+            return polled.map_err(drop);
         };
         loop {
             if !h2.at_hand.is_empty() {
@@ -437,11 +451,34 @@ impl Download {
             }
             (None, Some(Lease::H2(_)) | None) => look(&[], &mut taken),
         };
-        self.counted -= taken.min(self.counted);
+        self.took(taken);
+        looked
+    }
+
+    fn took(&mut self, len: usize) {
+        self.counted -= len.min(self.counted);
         if self.state == State::Running && self.counted == 0 && self.is_at_end() {
             self.end(None);
         }
-        looked
+    }
+
+    /// Gives some of the data that was found to the client; how much of it.
+    ///
+    /// # Errors
+    /// The client's.
+    pub(crate) fn poll_pass(&mut self, cx: &mut Context<'_>, client: &ClientWire) -> Poll<std::io::Result<usize>> {
+        if let (None, Some(Lease::H1(lease))) = (&self.incoming, &mut self.lease)
+            && lease.connection.wire.is_piped()
+        {
+            let passed = ready!(lease.connection.wire.poll_pass(cx, client))?;
+            self.took(passed);
+            return Poll::Ready(Ok(passed));
+        }
+        self.take(|data, taken| {
+            let written = ready!(client.poll_write_some(cx, data))?;
+            *taken = written;
+            Poll::Ready(Ok(written))
+        })
     }
 
     /// All the data at hand, as a piece of its own.

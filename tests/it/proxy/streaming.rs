@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use portcullis_testkit::{Answer, Connection, ScriptedOrigin, eventually, patient};
 
 use crate::scene;
@@ -295,4 +296,56 @@ async fn the_whole_body_arrives_behind(head: &'static str, status: u16) {
     let mut h2 = Connection::h2(gateway.data()).await;
     h2.send(gateway.post("/").body(vec![b'x'; 200_000])).await.expect(status);
     eventually!("the upstream has the whole body over HTTP/2", whole.load(Ordering::Relaxed) == 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_large_answers_at_once_arrive_byte_for_byte_and_their_connections_are_used_again() {
+    let (gateway, origin) = scene::shop_with("", "workers: 1").await;
+    origin.answer(Answer::pattern(4 * MIB));
+    // More than a worker keeps out of its own memory: the others go through buffers.
+    let streams = join_all((0..40).map(|_| gateway.get("/open/x").stream())).await;
+    let counted = streams.into_iter().map(|mut stream| async move { stream.count_pattern().await });
+    assert_eq!(join_all(counted).await, [4 * MIB; 40]);
+    let before = origin.connections();
+    let mut connection = Connection::h1(gateway.data()).await;
+    for length in [4 * MIB, 1, 256 * 1024, 4 * MIB + 1] {
+        origin.answer(Answer::pattern(length));
+        assert_eq!(connection.send(gateway.get("/open/x")).await.expect(200).body.len() as u64, length);
+    }
+    assert_eq!(origin.connections(), before);
+    eventually!("nothing is held", gateway.metrics().await.sum("portcullis_memory_held_bytes", &[]) < MIB as f64);
+}
+
+/// A large answer that says it has a million bytes, and so many of them; then the upstream ends the connection.
+async fn a_large_answer_that_is_wrong_about_its_length(sent: usize) -> Vec<u8> {
+    let upstream = ScriptedOrigin::start(move |mut peer| async move {
+        if peer.head().await.is_some() {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").await;
+            peer.send(vec![b'x'; sent]).await;
+        }
+    })
+    .await;
+    let gateway = scene::open_door(&upstream.authority(), "workers: 1").await;
+    let mut raw = gateway.raw().await;
+    raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let received = if sent < 1_000_000 {
+        raw.rest().await
+    } else {
+        let answer = raw.response().await.expect(200);
+        // What follows on either connection is no part of it.
+        raw.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let next = String::from_utf8_lossy(&raw.rest().await).into_owned();
+        assert!(next.starts_with("HTTP/1.1 200 OK\r\n") && next.ends_with("xxx"), "{} bytes", next.len());
+        return answer.body.to_vec();
+    };
+    let end_of_head = received.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    received[end_of_head + 4..].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_answer_is_neither_longer_than_it_says_nor_whole_when_it_is_not() {
+    for (sent, arrives) in [(700_001, 700_001), (1_000_003, 1_000_000)] {
+        let received = a_large_answer_that_is_wrong_about_its_length(sent).await;
+        assert!(received.len() == arrives && received.iter().all(|byte| *byte == b'x'), "{} bytes", received.len());
+    }
 }
