@@ -104,6 +104,7 @@ impl Observer {
             mode: DecisionMode::Enforce,
             aftermath: None,
             whole: None,
+            is_in_flight: true,
             over: false,
         }
     }
@@ -244,6 +245,8 @@ pub(crate) struct Exchange {
     aftermath: Option<Box<Aftermath>>,
     /// How long the body of our own answer is, once there is one: nothing is missing but that it goes out.
     whole: Option<u64>,
+    /// Whether its connection counts it as under way.
+    is_in_flight: bool,
     over: bool,
 }
 
@@ -444,19 +447,25 @@ impl Exchange {
         self.end(body_bytes, broken.map(BodyError::reason));
     }
 
+    /// Its connection no longer waits for it, although it is observed a little longer.
+    pub(crate) fn land(&mut self) {
+        if std::mem::replace(&mut self.is_in_flight, false) {
+            let in_flight = &self.connection.in_flight;
+            in_flight.set(in_flight.get().saturating_sub(1));
+        }
+    }
+
     fn end(&mut self, bytes_out: u64, broken: Option<&'static str>) {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
         let duration = self.arrived.map_or_else(|| self.begun.elapsed(), |arrived| arrived - self.begun);
-        let observer = &self.observer;
-        let in_flight = &self.connection.in_flight;
-        in_flight.set(in_flight.get().saturating_sub(1));
-        observer.metrics.request(self.connection.listener, self.route, &self.method, self.status, duration);
+        self.land();
         if let Some(aftermath) = self.aftermath.take() {
             self.write_down(&aftermath);
         }
         let observer = &self.observer;
+        observer.metrics.request(self.connection.listener, self.route, &self.method, self.status, duration);
         if let Some(ticket) = self.ticket {
             observer.recall.ended(ticket, self.status.as_u16(), broken, duration);
         }

@@ -53,9 +53,10 @@ pub(super) async fn serve<S>(
     };
     let in_flight = Rc::clone(&entry.in_flight);
     let client = Rc::new(listener.client(peer, is_tls, Some(bounds), in_flight, &worker.draining));
+    let fates = Rc::new(Fates::default());
     let service = {
         let (client, worker, entry) = (Rc::clone(&client), Rc::clone(worker), Rc::clone(&entry));
-        let fates = Rc::new(Fates::default());
+        let fates = Rc::clone(&fates);
         service_fn(move |request| {
             let begun = Begun::new(Rc::clone(&fates), Rc::clone(&entry), Rc::clone(&worker.engine.timers));
             answer(Rc::clone(&worker), Rc::clone(&client), request, begun)
@@ -81,8 +82,9 @@ pub(super) async fn serve<S>(
         }
         *entry.waker.borrow_mut() = Some(cx.waker().clone());
         let polled = Pin::new(&mut connection).poll(cx);
-        // Requests may have begun just now.
-        gauge.set(if entry.in_flight.get() == 0 { ConnectionState::Idle } else { ConnectionState::Active });
+        // Requests may have begun just now; the tasks of some may not have run yet.
+        let is_idle = entry.in_flight.get() == 0 && Rc::strong_count(&fates) == FATES_AT_REST;
+        gauge.set(if is_idle { ConnectionState::Idle } else { ConnectionState::Active });
         polled
     })
     .await;
@@ -128,7 +130,8 @@ async fn answer(
         Err(_) => engine.internal_error(),
     };
     begun.answered();
-    if let Some(exchange) = answer.exchange.take() {
+    if let Some(mut exchange) = answer.exchange.take() {
+        exchange.land();
         // Its turn comes when all who are ready have had theirs, the one who writes the answer among them.
         tokio::task::spawn_local(async move {
             tokio::task::yield_now().await;
@@ -137,6 +140,9 @@ async fn answer(
     }
     Ok(answer.into_h2())
 }
+
+/// Who holds [`Fates`] while no request is under way: the connection's loop, and its service.
+const FATES_AT_REST: usize = 2;
 
 /// What became of the requests of one connection.
 #[derive(Default)]
@@ -171,6 +177,10 @@ impl Begun {
 
 impl Drop for Begun {
     fn drop(&mut self) {
+        if !self.is_answered {
+            // Whether it is idle now, the connection has to see.
+            self.entry.wake();
+        }
         if self.is_answered || self.timers.now_ms().saturating_sub(self.since_ms) > PREMATURE_MS {
             return;
         }

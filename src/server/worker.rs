@@ -154,16 +154,17 @@ impl Entry {
         } else if now_ms.saturating_sub(self.asked_ms.get()) > GOODBYE_MS {
             self.cut.set(true);
         }
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
+        self.wake();
     }
-}
 
-impl Entry {
     /// The connection ends at its next turn, whatever is under way.
     pub(crate) fn cut_now(&self) {
         self.cut.set(true);
+        self.wake();
+    }
+
+    /// The connection gets a turn.
+    pub(crate) fn wake(&self) {
         // Taken out first: a waker may run code that comes back here.
         let waker = self.waker.borrow_mut().take();
         if let Some(waker) = waker {

@@ -63,8 +63,9 @@ fn a_key_that_moves_is_seen_in_each_network_by_its_own_time() {
 fn what_several_workers_noted_is_one() {
     let a = |first, last| ("192.0.2.0/24".to_owned(), first, last);
     let b = |first, last| ("198.51.100.0/24".to_owned(), first, last);
-    type Visits<'a> = &'a [(u64, Option<&'a str>)];
-    let cases: &[(Visits<'_>, Visits<'_>, &[(String, u64, u64)])] = &[
+    type Walk<'a> = &'a [(u64, Option<&'a str>)];
+    type Seen<'a> = &'a [(String, u64, u64)];
+    let cases: &[(Walk<'_>, Walk<'_>, Seen<'_>)] = &[
         (&[(1, A), (5, A)], &[(3, A), (9, A_TOO)], &[a(1, 9)]),
         (&[(5, A), (6, A)], &[(1, A), (2, A)], &[a(1, 6)]),
         (&[(1, A)], &[(2, B)], &[a(1, 1), b(2, 2)]),
