@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::live::Current;
 use crate::domain::{FieldLines, Fields, KeyKind, Known};
-use crate::gate::{Cors, MethodSelector, Outcome, RouteSettings, Snapshot, Verdict};
+use crate::gate::{Caller, Cors, MethodSelector, Outcome, RouteSettings, Snapshot, Verdict};
 use crate::route::RouteIx;
 
 const WILDCARD_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -36,7 +36,11 @@ impl PageOfKey {
         if !may_ask(method) && !may_ask(&Method::GET) {
             return Self::Nothing;
         }
-        let is_publishable = verdict.caller.slot().map(|slot| slot.kind == KeyKind::Publishable);
+        // A key that is not accepted is like one that nobody has, whatever it was.
+        let is_publishable = match &verdict.caller {
+            Caller::Key(authenticated) => Some(authenticated.slot().kind == KeyKind::Publishable),
+            Caller::Refused(_) | Caller::Anonymous => None,
+        };
         match (&verdict.outcome, is_publishable) {
             (_, Some(false)) => Self::Nothing,
             (Outcome::Pass(_), Some(true)) => Self::Everything,

@@ -1,5 +1,7 @@
 //! Preflights are answered before authentication where a route says so, and nowhere else.
 
+use portcullis_testkit::eventually;
+
 use crate::scene;
 
 const PAGES: &str = r#"
@@ -120,6 +122,27 @@ async fn pages_that_a_publishable_key_names_are_answered_where_such_keys_may_ask
     // A public route is for its own `cors` to share.
     let public = gateway.get("/open/7").header("origin", SHOP_PAGE).await.expect(200);
     assert_eq!(allowed(&public), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_reads_as_much_of_a_key_that_was_revoked_as_of_one_that_nobody_has() {
+    let (gateway, origin) = scene::shop().await;
+    let _page = page_key(&gateway).await;
+    let revoked = gateway.key("revoked", "read:orders").await;
+    let _ = gateway.cli(&["keys", "revoke", &revoked.id]).await.success();
+    let ask = |key: &str| {
+        gateway.get("/v1/orders/7").header("origin", SHOP_PAGE).header("authorization", &format!("Bearer {key}"))
+    };
+    eventually!("it is refused", ask(&revoked.text).await.status == 401);
+    let told = |answer: &portcullis_testkit::Response| {
+        let fields = ["access-control-allow-origin", "access-control-expose-headers", "vary", "www-authenticate"];
+        fields.map(|name| answer.header(name).map(str::to_owned))
+    };
+    let (revoked, unknown) =
+        (ask(&revoked.text).await.expect(401), ask("a-key-that-nobody-has-0123456789").await.expect(401));
+    assert_eq!(told(&revoked), told(&unknown));
+    assert_eq!(unknown.header("access-control-allow-origin"), Some(SHOP_PAGE));
+    origin.untouched();
 }
 
 #[tokio::test(flavor = "multi_thread")]
