@@ -317,15 +317,20 @@ impl ClientWire {
         self.stream.borrow().plain_tcp().is_some()
     }
 
-    /// Writes some of what is in a pipe; how much of it.
+    /// Writes some of what is in a pipe; how much of it, or none where the kernel does not do that.
     ///
     /// # Errors
     /// As [`ClientWire::poll_write`].
-    pub(super) fn poll_write_pipe(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
-        self.noting(cx, |cx, stream| match stream.plain_tcp() {
-            Some(socket) => pipe.poll_drain(cx, socket),
+    pub(super) fn poll_write_pipe(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<Option<usize>>> {
+        let mut is_able = true;
+        let written = self.noting(cx, |cx, stream| match stream.plain_tcp() {
+            Some(socket) => pipe.poll_drain(cx, socket).map_ok(|len| {
+                is_able = len.is_some();
+                len.unwrap_or_default()
+            }),
             None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
-        })
+        });
+        written.map_ok(|len| is_able.then_some(len))
     }
 
     /// Sends what TLS holds back.

@@ -69,6 +69,11 @@ impl Cursor {
         self.body.skip(len as u64);
     }
 
+    /// So much of what went another way came back, to the front of the buffer.
+    pub(super) fn put_back(&mut self, len: usize) {
+        self.run += len;
+    }
+
     /// Whether its last byte was read, used or not.
     pub(super) fn is_whole(&self) -> bool {
         self.body.is_finished()

@@ -31,6 +31,11 @@ impl SocketPlace {
         Self::within(room - UPSTREAMS.min(room / 4))
     }
 
+    /// One that can be done without; none while a half of the room is taken.
+    pub fn to_spare() -> Option<Self> {
+        Self::within(ROOM.load(Ordering::Relaxed) / 2)
+    }
+
     /// An upstream's.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -20,8 +20,13 @@ use super::memory::MemorySum;
 
 /// The least of a body that is worth a pipe, bytes.
 pub(super) const LEAST: u64 = 256 * 1024;
-/// What a pipe holds, bytes, where the kernel grants it; otherwise 64 KiB (pipe(7)).
+/// What a pipe should hold, bytes.
 const ROOM: usize = 256 * 1024;
+/// A pipe with less is worse than a buffer: a kernel grants two pages where the pipes of this user hold much already
+/// (`pipe-user-pages-soft`, pipe(7)).
+const LEAST_ROOM: usize = 64 * 1024;
+/// After a pipe was refused, so many bodies go through buffers before the next one is asked for.
+const PAUSE: usize = 256;
 /// Most pipes of a worker, in use or waiting. Bodies beyond that go through buffers.
 const MOST: usize = 32;
 /// Most of them that wait for use.
@@ -33,6 +38,8 @@ pub(super) struct Pipes {
     /// Empty ones.
     free: RefCell<Vec<Ends>>,
     made: Cell<usize>,
+    /// For how many bodies no pipe is asked for.
+    pause: Cell<usize>,
     /// Whether the kernel does not do it.
     is_unable: Cell<bool>,
     memory: MemorySum,
@@ -42,6 +49,7 @@ pub(super) struct Pipes {
 struct Ends {
     reader: OwnedFd,
     writer: OwnedFd,
+    room: usize,
     /// Its descriptors could be those of clients.
     _places: [SocketPlace; 2],
 }
@@ -61,6 +69,12 @@ impl Pipes {
         Self { memory, ..Self::default() }
     }
 
+    /// The kernel does not do it.
+    fn give_up(&self) {
+        self.is_unable.set(true);
+        self.free.borrow_mut().clear();
+    }
+
     /// A pipe, while there are any.
     pub(super) fn lend(self: &Rc<Self>) -> Option<Pipe> {
         if self.is_unable.get() {
@@ -69,26 +83,32 @@ impl Pipes {
         let free = self.free.borrow_mut().pop();
         let ends = match free {
             Some(ends) => ends,
+            None if self.pause.get() > 0 => {
+                self.pause.set(self.pause.get() - 1);
+                return None;
+            }
             None if self.made.get() < MOST => {
-                let ends = Ends::open()?;
+                let Some(ends) = Ends::open() else {
+                    self.pause.set(PAUSE);
+                    return None;
+                };
                 self.made.set(self.made.get() + 1);
                 ends
             }
             None => return None,
         };
-        self.memory.add(ROOM);
+        self.memory.add(ends.room);
         Some(Pipe { ends: Some(ends), len: 0, pipes: Rc::clone(self) })
     }
 }
 
 impl Ends {
-    /// None where descriptors are short: buffers need none.
+    /// None where descriptors or room for pipes are short: buffers need neither.
     fn open() -> Option<Self> {
-        let places = [SocketPlace::for_client()?, SocketPlace::for_client()?];
+        let places = [SocketPlace::to_spare()?, SocketPlace::to_spare()?];
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        // Refused where the pipes of this user hold much already; it works with less.
-        let _granted = fcntl_setpipe_size(&writer, ROOM);
-        Some(Self { reader, writer, _places: places })
+        let room = fcntl_setpipe_size(&writer, ROOM).or_else(|_| fcntl_getpipe_size(&writer)).ok()?;
+        (room >= LEAST_ROOM).then_some(Self { reader, writer, room, _places: places })
     }
 }
 
@@ -110,8 +130,8 @@ impl Pipe {
         most: u64,
     ) -> Poll<io::Result<Option<usize>>> {
         let Some(ends) = self.ends.as_ref().filter(|_| self.len == 0) else { return Poll::Ready(Ok(None)) };
-        // No more than a pipe has room for, so it fits.
-        let most = most.min(ROOM as u64) as usize;
+        // No more than the pipe has room for, so it fits.
+        let most = most.min(ends.room as u64) as usize;
         loop {
             ready!(from.poll_read_ready(cx))?;
             match from.try_io(Interest::READABLE, || moved(from, &ends.writer, most)) {
@@ -121,7 +141,7 @@ impl Pipe {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if is_inability(&error) => {
-                    self.pipes.is_unable.set(true);
+                    self.pipes.give_up();
                     return Poll::Ready(Ok(None));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
@@ -129,23 +149,46 @@ impl Pipe {
         }
     }
 
-    /// Gives what is in it to a socket: how many bytes of it.
+    /// Gives what is in it to a socket: how many bytes of it; none where the kernel does not do that: see [`Pipe::rest`].
     ///
     /// # Errors
     /// The socket's.
-    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, to: &TcpStream) -> Poll<io::Result<usize>> {
-        let Some(ends) = self.ends.as_ref().filter(|_| self.len > 0) else { return Poll::Ready(Ok(0)) };
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, to: &TcpStream) -> Poll<io::Result<Option<usize>>> {
+        let Some(ends) = self.ends.as_ref().filter(|_| self.len > 0) else { return Poll::Ready(Ok(Some(0))) };
         loop {
             ready!(to.poll_write_ready(cx))?;
             match to.try_io(Interest::WRITABLE, || moved(&ends.reader, to, self.len)) {
                 Ok(len) => {
                     self.len -= len.min(self.len);
-                    return Poll::Ready(Ok(len));
+                    return Poll::Ready(Ok(Some(len)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_inability(&error) => {
+                    self.pipes.give_up();
+                    return Poll::Ready(Ok(None));
+                }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+}
+
+impl Pipe {
+    /// Takes out what is in it.
+    ///
+    /// # Errors
+    /// When the kernel does not give it back.
+    pub(super) fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = vec![0; self.len];
+        let mut read = 0;
+        while let Some(ends) = self.ends.as_ref().filter(|_| read < rest.len()) {
+            match rustix::io::read(&ends.reader, &mut rest[read..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                len => read += len,
+            }
+        }
+        self.len = 0;
+        Ok(rest)
     }
 }
 
@@ -153,8 +196,9 @@ impl Drop for Pipe {
     /// An empty pipe may be used again; what is left in another goes with it.
     fn drop(&mut self) {
         let Some(ends) = self.ends.take() else { return };
-        self.pipes.memory.remove(ROOM);
-        if self.len == 0 && self.pipes.free.borrow().len() < KEPT {
+        self.pipes.memory.remove(ends.room);
+        let is_wanted = self.pipes.free.borrow().len() < KEPT && !self.pipes.is_unable.get();
+        if self.len == 0 && is_wanted {
             self.pipes.free.borrow_mut().push(ends);
         } else {
             self.pipes.made.set(self.pipes.made.get().saturating_sub(1));
@@ -173,7 +217,7 @@ fn moved(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<usize> {
 
 /// Whether the kernel says that it does not move bytes between these at all: sandboxes that filter system calls do.
 fn is_inability(error: &io::Error) -> bool {
-    let codes = [Errno::INVAL, Errno::NOSYS, Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP];
+    let codes = [Errno::INVAL, Errno::NOSYS, Errno::PERM, Errno::OPNOTSUPP];
     codes.iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
 }
 

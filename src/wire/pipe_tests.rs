@@ -45,7 +45,7 @@ async fn everything_arrives_as_it_was_and_no_more_is_taken_than_was_said() {
         assert!(len > 0 && len as u64 <= left && pipe.len() == len);
         left -= len as u64;
         while pipe.len() > 0 {
-            poll_fn(|cx| pipe.poll_drain(cx, &to)).await.unwrap();
+            poll_fn(|cx| pipe.poll_drain(cx, &to)).await.unwrap().unwrap();
         }
     }
     let (upstream, _client) = (writes.await.unwrap(), reads.await.unwrap());
@@ -69,6 +69,11 @@ async fn an_empty_pipe_is_used_again_and_another_is_not() {
     poll_fn(|cx| pipe.poll_fill(cx, &from, 100)).await.unwrap();
     drop(pipe);
     assert_eq!((pipes.free.borrow().len(), pipes.made.get(), pipes.memory.bytes()), (0, 0, 0));
+    // What cannot go on as it is comes back.
+    let mut pipe = pipes.lend().unwrap();
+    upstream.write_all(b"comes back").await.unwrap();
+    poll_fn(|cx| pipe.poll_fill(cx, &from, 100)).await.unwrap();
+    assert_eq!((pipe.rest().unwrap().as_slice(), pipe.len()), (&b"comes back"[..], 0));
 }
 
 #[tokio::test]
@@ -78,10 +83,14 @@ async fn pipes_are_bounded_and_do_without_where_the_kernel_does() {
     assert!(pipes.lend().is_none());
     drop(lent);
     assert_eq!((pipes.free.borrow().len(), pipes.made.get()), (KEPT, KEPT));
+    pipes.pause.set(2);
+    let waiting: Vec<Pipe> = (0..KEPT).map(|_| pipes.lend().unwrap()).collect();
+    assert_eq!([(); 3].map(|()| pipes.lend().is_some()), [false, false, true]);
+    drop(waiting);
     assert!(pipes.lend().is_some());
     // A pipe is no socket to take from: what is refused was not taken, and nobody tries again.
     let inability = io::Error::from(Errno::INVAL);
     assert!(is_inability(&inability) && !is_inability(&Errno::CONNRESET.into()) && !is_inability(&Errno::PIPE.into()));
-    pipes.is_unable.set(true);
-    assert!(pipes.lend().is_none());
+    pipes.give_up();
+    assert!(pipes.lend().is_none() && pipes.free.borrow().is_empty());
 }

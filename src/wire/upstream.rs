@@ -238,13 +238,22 @@ impl UpstreamWire {
         self.pipe.as_ref().map_or(0, |pipe| pipe.len())
     }
 
-    /// Gives data that is in a pipe to a client; how much of it.
+    /// Gives data that is in a pipe to a client; how much of it. None where the kernel does not do that: then the data is in
+    /// a pipe no more.
     ///
     /// # Errors
     /// The client's.
-    pub fn poll_pass(&mut self, cx: &mut Context<'_>, client: &ClientWire) -> Poll<io::Result<usize>> {
-        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(0)) };
+    pub fn poll_pass(&mut self, cx: &mut Context<'_>, client: &ClientWire) -> Poll<io::Result<Option<usize>>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(None)) };
         let passed = ready!(client.poll_write_pipe(cx, pipe))?;
+        if passed.is_none() {
+            let rest = pipe.rest()?;
+            self.inbox.borrow_memory();
+            self.inbox.buffer.push(&rest);
+            self.inbox.recount();
+            self.cursor.put_back(rest.len());
+            self.pipe = None;
+        }
         self.settle();
         Poll::Ready(Ok(passed))
     }

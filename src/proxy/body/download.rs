@@ -469,8 +469,8 @@ impl Download {
     pub(crate) fn poll_pass(&mut self, cx: &mut Context<'_>, client: &ClientWire) -> Poll<std::io::Result<usize>> {
         if let (None, Some(Lease::H1(lease))) = (&self.incoming, &mut self.lease)
             && lease.connection.wire.is_piped()
+            && let Some(passed) = ready!(lease.connection.wire.poll_pass(cx, client))?
         {
-            let passed = ready!(lease.connection.wire.poll_pass(cx, client))?;
             self.took(passed);
             return Poll::Ready(Ok(passed));
         }
