@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::findings::Findings;
 use super::rules::RuleName;
-use super::visit::{Visitor, Visits};
+use super::visit::{NOBODY, Visitor, Visits};
 use crate::domain::{KeyId, KeyKind, Scope, Timestamp, is_filling, room_per_worker};
 use crate::store::{FoundCaller, Passage};
 use hashbrown::{Equivalent, HashMap};
@@ -18,15 +18,11 @@ use parking_lot::Mutex;
 
 /// Most findings of keys that one worker notes between two flushes, and half as many of clients without a key.
 const MAX_FINDINGS_PER_WORKER: usize = 4_096;
-/// Who comes with a key that nobody has. What is noted of it is thrown away.
-const NOBODY: KeyId = KeyId::from_bytes([0; 16]);
-
 /// Collects what is noted of requests.
 pub struct Tally {
     /// One for each worker, so that a lock is contended only at the moment of a flush.
     workers: Box<[Worker]>,
-    /// Most counts, and most keys, that each of them notes between two flushes. About 30 MB for all, once so many keys are
-    /// in use.
+    /// Most counts, and most keys, that each of them notes between two flushes. About 120 bytes for each.
     room: usize,
     dropped: AtomicU64,
 }

@@ -14,6 +14,8 @@ use crate::store::{MAX_NETWORKS, NetworkSeen};
 pub const MAX_AGENT_BYTES: usize = 256;
 /// Most texts that are shared among keys. Beyond it each key has a copy of its own: then texts tell clients apart.
 const MAX_SHARED_AGENTS: usize = 1_024;
+/// Who comes with a key that nobody has. What is noted of it is thrown away.
+pub(super) const NOBODY: KeyId = KeyId::from_bytes([0; 16]);
 
 /// Who comes with a key.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +47,13 @@ impl Visitor<'_> {
 pub(super) struct Visits {
     by_key: HashMap<KeyId, Visit>,
     agents: HashSet<Agent>,
+    /// Those of nobody, so that strangers do not take the room of the others.
+    agents_of_nobody: HashSet<Agent>,
 }
 
 impl Visits {
     pub(super) fn with_capacity(keys: usize) -> Self {
-        Self { by_key: HashMap::with_capacity(keys), agents: HashSet::new() }
+        Self { by_key: HashMap::with_capacity(keys), ..Self::default() }
     }
 
     /// How many keys there are.
@@ -59,7 +63,8 @@ impl Visits {
 
     /// Notes a visit; false where there is no room for another of `most` keys.
     pub(super) fn note(&mut self, visitor: &Visitor<'_>, most: usize) -> bool {
-        let Self { by_key, agents } = self;
+        let Self { by_key, agents, agents_of_nobody } = self;
+        let agents = if visitor.key == NOBODY { agents_of_nobody } else { agents };
         if let Some(visit) = by_key.get_mut(&visitor.key) {
             visit.note(visitor, agents);
         } else if by_key.len() < most {
@@ -118,10 +123,13 @@ impl Visit {
                 network.into_iter().for_each(|network| self.see(NetworkSeen { network, first: at, last: at }));
             }
         }
-        (self.at, self.address) = (at, address);
-        let agent = visitor.kept_agent();
-        if self.agent() != agent {
-            self.agent = Agent::of(agent, agents);
+        // A refusal is noted when its answer is out: a later request may have been noted before it.
+        if self.at <= at {
+            (self.at, self.address) = (at, address);
+            let agent = visitor.kept_agent();
+            if self.agent() != agent {
+                self.agent = Agent::of(agent, agents);
+            }
         }
         if visitor.is_browser_leak {
             self.more.get_or_insert_default().browser = Some((address, at));
