@@ -2,9 +2,10 @@
 //!
 //! Owns [`Authenticated`], which only this room can make. Must not know what the key may do.
 
+use std::hint::black_box;
 use std::time::Duration;
 
-use crate::cache::{Directory, KeySet, KeySlot};
+use crate::cache::{Directory, KeySet, KeySlot, OwnerIx};
 use crate::credential::{Credential, Located, Malformed};
 use crate::domain::key_text::{Brand, KeyTextForm};
 use crate::domain::{KeyHash, KeyHasher, PresentedKey, Timestamp};
@@ -127,13 +128,22 @@ pub fn examine(key: &PresentedKey<'_>, evidence: Evidence<'_>, now: Timestamp) -
         KeyTextForm::BadChecksum => return Attempt::Rejected(Rejection::Checksum, None),
         KeyTextForm::Ours { .. } | KeyTextForm::Foreign => {}
     }
-    let found = evidence.hasher.candidates(key).find_map(|hash| evidence.keys.find(&hash).map(|slot| (hash, slot)));
+    let mut candidates = evidence.hasher.candidates(key);
+    let found = candidates.find_map(|hash| evidence.keys.find(&hash).map(|slot| (hash, slot)));
     let slot = found.map_or_else(KeySlot::of_nobody, |(_, slot)| slot);
     // The compiler would leave out what nobody asks for.
-    match (found, std::hint::black_box(rejection_of(&slot, evidence, now))) {
-        (None, _) => Attempt::Rejected(Rejection::Unknown, None),
-        (Some((_, slot)), Some(rejection)) => Attempt::Rejected(rejection, Some(slot)),
+    match (found, black_box(rejection_of(&slot, evidence, now))) {
         (Some((hash, slot)), None) => Attempt::Verified(Authenticated { slot, hash }),
+        (found, rejection) => {
+            // A key that nobody has was looked for under every hash.
+            for hash in candidates {
+                let _looked_for = black_box(evidence.keys.find(&hash));
+            }
+            match (found, rejection) {
+                (Some((_, slot)), Some(rejection)) => Attempt::Rejected(rejection, Some(slot)),
+                (None, _) | (_, None) => Attempt::Rejected(Rejection::Unknown, None),
+            }
+        }
     }
 }
 
@@ -145,8 +155,9 @@ pub fn still_holds(authenticated: &Authenticated, evidence: Evidence<'_>, now: T
 fn rejection_of(slot: &KeySlot, evidence: Evidence<'_>, now: Timestamp) -> Option<Rejection> {
     let too_old = evidence.ages.max_age(slot).is_some_and(|age| slot.created_at().plus(age) <= now);
     let expired = slot.is_past_its_time(now) || too_old;
-    // An owner that the directory does not know never grants.
-    let suspended = slot.owner.is_some_and(|owner| evidence.directory.owner(owner).is_none_or(|known| known.suspended));
+    // An owner that the directory does not know never grants. Who has none is looked up all the same.
+    let owner = black_box(evidence.directory.owner(slot.owner.unwrap_or(OwnerIx::FIRST)));
+    let suspended = slot.owner.is_some() && owner.is_none_or(|known| known.suspended);
     Blemishes { revoked: slot.revoked, disabled: !slot.active, expired, owner_suspended: suspended }.rejection()
 }
 

@@ -43,6 +43,9 @@ impl ProfileId {
 pub struct OwnerIx(NonZeroU32);
 
 impl OwnerIx {
+    /// The one with the lowest number, if there is any.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
     /// The number as an index, from 0.
     pub const fn index(self) -> usize {
         self.0.get() as usize - 1

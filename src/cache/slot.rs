@@ -67,7 +67,7 @@ impl KeySlot {
 
     /// A slot that is in no set, for whoever does with it what they would do with one that is.
     pub fn of_nobody() -> Self {
-        let (profile, owner, environment) = (ProfileId::from_bits(0), OwnerIx::from_bits(1), EnvIx::from_bits(0));
+        let (profile, owner, environment) = (ProfileId::from_bits(0), Some(OwnerIx::FIRST), EnvIx::from_bits(0));
         let (id, never) = (KeyId::from_bytes([0; 16]), Timestamp::default());
         Self::new(id, profile, owner, environment, KeyKind::Secret, Some(never), never)
     }

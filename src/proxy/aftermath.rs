@@ -1,35 +1,72 @@
-//! What is written down of a refusal, behind its answer.
+//! What is written down of a refusal, once its answer is out and others had their turn.
 //!
 //! Counters, names and tables depend on the key that was shown, and to look them up takes time that the one who shows it
-//! can measure. So what is noted before the answer is the same for every key, and all else waits for [`Exchange`]'s end.
-//! What is taken along for then is copied, as the request is gone by that time.
-//!
-//! [`Exchange`]: super::observe::Exchange
+//! can measure. So what is noted before the answer is the same for every key, and all else waits for the end of its
+//! [`Exchange`], which comes when the worker has nothing more urgent to do: a client that sends several requests in one
+//! piece gets all answers first. What is taken along for then is copied, as the request is gone by that time.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use tokio::sync::Notify;
 
-use super::live::CurrentRef;
+use super::live::Current;
 use super::noting::{Came, WorkerTally};
+use super::observe::Exchange;
 use super::told::{Told, limited_by};
 use crate::authn::Rejection;
 use crate::cache::KeySlot;
 use crate::domain::{KeyId, Known, OwnerId, Timestamp};
-use crate::gate::{Denial, RequestHead, Verdict};
+use crate::gate::{Denial, RequestHead, Snapshot, Verdict};
 use crate::limit::Policy;
-use crate::route::RuleRef;
 use crate::store::Passage;
-use crate::usage::{Counted, MAX_AGENT_BYTES};
+use crate::usage::{Counted, MAX_AGENT_BYTES, RuleName};
+
+/// Refusals of one worker whose answers are out. There are no more than it can answer in one turn.
+#[derive(Default)]
+pub(crate) struct Afterwards {
+    waiting: RefCell<Vec<Box<Exchange>>>,
+    some: Notify,
+}
+
+impl Afterwards {
+    /// Ends the observation of a refusal whose answer is out, or on its way, when there is time.
+    pub(crate) fn end(&self, mut exchange: Box<Exchange>) {
+        exchange.is_answered();
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.push(exchange);
+        if waiting.len() == 1 {
+            self.some.notify_one();
+        }
+    }
+
+    /// Ends what waits whenever all who are ready have had their turn. For ever.
+    pub(crate) async fn run(&self) {
+        loop {
+            self.some.notified().await;
+            // HTTP/2 answers are written by their connection, in a turn of its own.
+            tokio::task::yield_now().await;
+            self.end_all();
+        }
+    }
+
+    /// Ends what waits now.
+    pub(crate) fn end_all(&self) {
+        for exchange in self.waiting.borrow_mut().drain(..) {
+            // A panic costs what is written down of this one.
+            let _ended = std::panic::catch_unwind(AssertUnwindSafe(|| drop(exchange)));
+        }
+    }
+}
 
 /// A refusal that is not written down yet.
 pub(super) struct Aftermath {
-    /// What the key's names are looked up in.
-    current: CurrentRef,
     /// The key, if it is known.
     slot: Option<KeySlot>,
-    rule: Option<RuleRef>,
+    rule: Option<RuleName>,
     is_of_nobody: bool,
     is_browser_leak: bool,
     client: Option<IpAddr>,
@@ -55,7 +92,7 @@ pub(super) struct RefusedCaller<'a> {
 impl Aftermath {
     /// Of a verdict by which a request is refused.
     pub(super) fn of(
-        current: &CurrentRef,
+        current: &Current,
         head: &RequestHead<'_>,
         verdict: &Verdict<'_>,
         told: Told<'_>,
@@ -63,9 +100,8 @@ impl Aftermath {
     ) -> Self {
         let agent = head.fields.first(Known::UserAgent);
         Self {
-            current: current.clone(),
             slot: verdict.caller.slot().copied(),
-            rule: verdict.rule,
+            rule: verdict.rule.map(|rule| current.plan.rule_numbers.of(rule)),
             is_of_nobody: matches!(told.denial, Some(Denial::InvalidKey(Rejection::Unknown))),
             is_browser_leak: matches!(told.denial, Some(Denial::SecretKeyInBrowser)),
             client: head.client,
@@ -76,10 +112,10 @@ impl Aftermath {
         }
     }
 
-    /// The names of the key, if it is known.
-    pub(super) fn caller(&self) -> Option<RefusedCaller<'_>> {
+    /// The names of the key, if it is known, where they are looked up when it is written down: no generation of the
+    /// configuration lives for as long as a refusal is on its way to somebody slow. Numbers mean the same in all of them.
+    pub(super) fn caller<'a>(&self, gate: &'a Snapshot) -> Option<RefusedCaller<'a>> {
         let slot = self.slot.as_ref()?;
-        let gate = &self.current.gate;
         Some(RefusedCaller {
             key_id: slot.id,
             owner: slot.owner.and_then(|owner| gate.directory.owner(owner)).map(|owner| owner.id),
@@ -89,7 +125,7 @@ impl Aftermath {
 
     /// Notes who came. Answers what the request is counted by: one that met a rule with a key that is known.
     pub(super) fn note_in(&self, tally: &WorkerTally) -> Option<Counted> {
-        let rule = self.current.plan.rule_numbers.of(self.rule?);
+        let rule = self.rule?;
         let came = Came {
             client: self.client,
             agent: self.agent.as_deref(),

@@ -26,7 +26,7 @@ pub(crate) struct Answer {
     pub(crate) body: ReplyBody,
     /// What the connection becomes behind a 101.
     pub(crate) tunnel: Option<Box<PendingTunnel>>,
-    /// What is noted of a refusal when this is dropped: behind its last byte.
+    /// What is noted of a refusal behind it.
     pub(crate) exchange: Option<Box<Exchange>>,
 }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::Method;
 
+use super::aftermath::Afterwards;
 use super::answer::Answer;
 use super::asked::Asked;
 use super::balance::Turns;
@@ -59,6 +60,8 @@ pub(crate) struct Engine {
     pub(super) meters: Arc<Meters>,
     /// Where requests to the management API go that a route lets in.
     pub(super) inquiries: Inquiries,
+    /// Refusals that are still to be written down.
+    pub(crate) afterwards: Afterwards,
     /// Answers over HTTP/2 under way.
     pub(super) watched: Watched,
     /// When draining began, on the coarse clock.
@@ -120,7 +123,7 @@ enum Way {
 impl Engine {
     /// An engine for the thread it is made on.
     pub(crate) fn new(
-        live: LiveReader,
+        live: Rc<LiveReader>,
         timers: Rc<Timers>,
         observer: Rc<Observer>,
         last_use: WorkerLastUse,
@@ -134,7 +137,8 @@ impl Engine {
             timers,
             buffers,
             observer,
-            live: Rc::new(live),
+            live,
+            afterwards: Afterwards::default(),
             last_use,
             meters,
             inquiries,

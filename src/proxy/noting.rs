@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::told::Told;
+use crate::authn::Rejection;
 use crate::cache::KeySlot;
 use crate::domain::{Known, Timestamp, network_of};
 use crate::gate::{Denial, RequestHead, Verdict};
@@ -74,10 +75,16 @@ impl WorkerTally {
             };
             self.shared.find(self.worker, &Found { rule, reason: denial.reason(), caller, missing }, now);
         }
-        let slot = slot?;
         let is_browser_leak = matches!(denial, Some(Denial::SecretKeyInBrowser));
         let agent = head.fields.first(Known::UserAgent);
-        self.visit(slot, Came { client: head.client, agent, is_browser_leak, at: now });
+        let came = Came { client: head.client, agent, is_browser_leak, at: now };
+        let Some(slot) = slot else {
+            if let Some(Denial::InvalidKey(Rejection::Unknown)) = denial {
+                self.visit_of_nobody(came);
+            }
+            return None;
+        };
+        self.visit(slot, came);
         if passage == Passage::Allowed {
             // Rules for other readings of the path let the key in as well: without their scopes it would be refused.
             for also in &verdict.also {

@@ -12,7 +12,7 @@ use super::aftermath::{Aftermath, RefusedCaller};
 use super::asked::Asked;
 use super::body::{BodyError, UploadProgress};
 use super::client::ClientConnection;
-use super::live::CurrentRef;
+use super::live::{Current, LiveReader};
 use super::noting::WorkerTally;
 use super::request_id::{Digits, RequestId};
 use super::self_service::ApiRefusal;
@@ -43,6 +43,7 @@ pub(crate) struct Observer {
     pub(super) admissions: Cell<u32>,
     /// Where this worker notes usage.
     tally: WorkerTally,
+    live: Rc<LiveReader>,
     shared: Arc<Metrics>,
     environments: std::cell::RefCell<Vec<(Arc<str>, EnvironmentLabel)>>,
     upstreams: std::cell::RefCell<Vec<(String, UpstreamLabel)>>,
@@ -50,13 +51,20 @@ pub(crate) struct Observer {
 
 impl Observer {
     /// An observer for the thread that will use it.
-    pub(crate) fn new(shared: &Arc<Metrics>, access: AccessLog, recall: WorkerRecall, tally: WorkerTally) -> Rc<Self> {
+    pub(crate) fn new(
+        shared: &Arc<Metrics>,
+        access: AccessLog,
+        recall: WorkerRecall,
+        tally: WorkerTally,
+        live: Rc<LiveReader>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             metrics: shared.worker(),
             access,
             recall,
             admissions: Cell::new(0),
             tally,
+            live,
             environments: std::cell::RefCell::default(),
             upstreams: std::cell::RefCell::default(),
             shared: Arc::clone(shared),
@@ -225,7 +233,7 @@ pub(crate) struct Exchange {
     pub(super) version: Version,
     begun: Instant,
     decided: Cell<Instant>,
-    /// When the head of the upstream's answer came, for as long as nothing was waited for since.
+    /// When the head of the upstream's answer came, for as long as nothing was waited for since, or our own was out.
     arrived: Option<Instant>,
     asks_upstream: bool,
     upstream_duration: Option<Duration>,
@@ -278,7 +286,7 @@ impl Exchange {
     /// on the key.
     pub(super) fn set_verdict(
         &mut self,
-        current: &CurrentRef,
+        current: &Current,
         head: &RequestHead<'_>,
         verdict: &Verdict<'_>,
         told: Told<'_>,
@@ -333,7 +341,8 @@ impl Exchange {
     /// Writes down a refusal.
     fn write_down(&mut self, aftermath: &Aftermath) {
         self.counted = aftermath.note_in(&self.observer.tally);
-        let caller = aftermath.caller();
+        let current = self.observer.live.current();
+        let caller = aftermath.caller(&current.gate);
         let environment = caller.as_ref().and_then(|caller| caller.environment);
         self.count_decision(environment, DecisionResult::Refused, aftermath.reason, aftermath.limit);
         let Some(RefusedCaller { key_id, owner, environment }) = caller else { return };
@@ -435,8 +444,8 @@ impl Exchange {
         self.end(body_bytes, None);
     }
 
-    /// Notes our answer. The observation ends when it is dropped, which whoever writes the answer does behind it: what is
-    /// written down of a refusal depends on the key, and nobody may learn from a clock which it was.
+    /// Notes our answer. The observation ends when it is dropped, behind the answer (`Afterwards`): what is written down of
+    /// a refusal depends on the key, and nobody may learn from a clock which it was.
     pub(crate) fn answered_with(&mut self, status: StatusCode, body_bytes: u64) {
         self.status = status;
         self.whole = Some(body_bytes);
@@ -447,8 +456,14 @@ impl Exchange {
         self.end(body_bytes, broken.map(BodyError::reason));
     }
 
-    /// Its connection no longer waits for it, although it is observed a little longer.
-    pub(crate) fn land(&mut self) {
+    /// Notes that its answer is out, although it is observed a little longer.
+    pub(super) fn is_answered(&mut self) {
+        self.arrived = Some(monotonic_now());
+        self.land();
+    }
+
+    /// Its connection no longer waits for it.
+    fn land(&mut self) {
         if std::mem::replace(&mut self.is_in_flight, false) {
             let in_flight = &self.connection.in_flight;
             in_flight.set(in_flight.get().saturating_sub(1));

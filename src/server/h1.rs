@@ -246,7 +246,9 @@ impl Connection<'_> {
         {
             std::future::poll_fn(|cx| download.poll_rest(cx)).await;
         }
-        drop(exchange);
+        if let Some(exchange) = exchange {
+            self.engine.afterwards.end(exchange);
+        }
         self.engine.buffers.take_back_out(writing.out.into_memory());
         if let ReplyBody::Whole(bytes) = writing.body {
             self.engine.buffers.take_back_out(bytes);

@@ -130,13 +130,8 @@ async fn answer(
         Err(_) => engine.internal_error(),
     };
     begun.answered();
-    if let Some(mut exchange) = answer.exchange.take() {
-        exchange.land();
-        // Its turn comes when all who are ready have had theirs, the one who writes the answer among them.
-        tokio::task::spawn_local(async move {
-            tokio::task::yield_now().await;
-            drop(exchange);
-        });
+    if let Some(exchange) = answer.exchange.take() {
+        engine.afterwards.end(exchange);
     }
     Ok(answer.into_h2())
 }

@@ -248,8 +248,8 @@ pub(super) fn patience(limits: &Limits) -> Patience {
 
 async fn run(number: usize, parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let timers = Timers::new();
-    let observer = Observer::new(&parts.metrics, parts.access, parts.recall, parts.tally);
-    let live = LiveReader::new(parts.live);
+    let live = Rc::new(LiveReader::new(parts.live));
+    let observer = Observer::new(&parts.metrics, parts.access, parts.recall, parts.tally, Rc::clone(&live));
     let memory = parts.memory.worker(number);
     let state = Rc::new(WorkerState {
         engine: Engine::new(
@@ -268,6 +268,8 @@ async fn run(number: usize, parts: WorkerParts, mut inbox: mpsc::UnboundedReceiv
         entries: RefCell::default(),
     });
     let ticker = tokio::task::spawn_local(tick(Rc::clone(&state)));
+    let engine = Rc::clone(&state.engine);
+    let writer = tokio::task::spawn_local(async move { engine.afterwards.run().await });
     while let Some(command) = inbox.recv().await {
         match command {
             Command::Serve(accepted) => {
@@ -278,6 +280,8 @@ async fn run(number: usize, parts: WorkerParts, mut inbox: mpsc::UnboundedReceiv
         }
     }
     ticker.abort();
+    writer.abort();
+    state.engine.afterwards.end_all();
     state.engine.observer.access.flush();
 }
 

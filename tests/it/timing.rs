@@ -179,10 +179,20 @@ fn differences(times: &[Vec<f64>]) -> Vec<Difference> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_that_a_refusal_takes_does_not_tell_what_is_wrong_with_a_key() {
+    time_tells_nothing("").await;
+}
+
+/// A key that nobody has is looked for under each pepper, and without any.
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_it_where_keys_are_hashed_with_a_pepper() {
+    time_tells_nothing("auth: { peppers: [{ id: one, secret: \"pepper-one-of-thirty-two-letters\" }] }").await;
+}
+
+async fn time_tells_nothing(auth: &str) {
     let samples = scaled("PORTCULLIS_TEST_TIMINGS", 4_000);
     // The line of a request is written behind its answer, and here there would be a million of them.
-    let sections = "workers: 1\nlogging: { format: json, access: { enabled: false } }";
-    let (gateway, _origin) = scene::shop_with("", sections).await;
+    let sections = format!("workers: 1\nlogging: {{ format: json, access: {{ enabled: false }} }}\n{auth}");
+    let (gateway, _origin) = scene::shop_with("", &sections).await;
     let kinds = keys_of_every_kind(&gateway).await;
     let requests: Vec<Vec<Vec<u8>>> = kinds
         .iter()
@@ -213,7 +223,8 @@ async fn the_time_that_a_refusal_takes_does_not_tell_what_is_wrong_with_a_key() 
         }
     }
     for (kind, name) in KINDS.iter().enumerate().skip(1) {
-        let attack = format!("timing of {samples} refusals: {name}");
+        let peppered = if auth.is_empty() { "" } else { ", with a pepper" };
+        let attack = format!("timing of {samples} refusals{peppered}: {name}");
         let t = format!("{:.2}", smallest[kind]);
         figures::note(&attack, "Welch's |t| against unknown", t, "< 4.5", !suspected[kind]);
     }
