@@ -5,6 +5,7 @@
 //! table of a power of two is half empty right after it has grown, and empty places are better small.
 
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::hint::black_box;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -30,6 +31,8 @@ pub struct KeyMap {
     /// Fingerprint to slot number. Slots are read and written under the lock of the shard that leads to them.
     index: DashMap<Fingerprint, u32, AsItIs>,
     slots: Slots,
+    /// Under a hash that is no key's.
+    of_nobody: StoredSlot,
     /// Keys whose fingerprint was taken by another key's when they came. Practically always empty.
     collided: RwLock<HashMap<KeyHash, KeySlot>>,
     any_collided: AtomicBool,
@@ -51,6 +54,7 @@ impl KeyMap {
             mixer,
             index: DashMap::with_capacity_and_hasher_and_shard_amount(keys, AsItIs, SHARDS),
             slots: Slots::default(),
+            of_nobody: StoredSlot::of(&KeyHash::from_bytes([0; 32]), &KeySlot::of_nobody()),
             collided: RwLock::default(),
             any_collided: AtomicBool::new(false),
             lineages: DashMap::new(),
@@ -67,6 +71,10 @@ impl KeyMap {
             let slot = self.slots.at(*number)?;
             if slot.holds(hash) { slot.read() } else { None }
         });
+        if found.is_none() {
+            // To compare a slot and to read it takes a moment, which shall not tell that there was one.
+            let _no_slot = black_box((self.of_nobody.holds(hash), self.of_nobody.read()));
+        }
         found.flatten().or_else(|| self.get_collided(hash))
     }
 

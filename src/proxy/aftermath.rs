@@ -28,6 +28,7 @@ use crate::usage::{Counted, MAX_AGENT_BYTES, RuleName};
 /// Refusals of one worker whose answers are out. There are no more than it can answer in one turn.
 #[derive(Default)]
 pub(crate) struct Afterwards {
+    #[expect(clippy::vec_box, reason = "they come boxed, and are large")]
     waiting: RefCell<Vec<Box<Exchange>>>,
     some: Notify,
 }
