@@ -142,6 +142,14 @@ async fn what_a_release_is_tuned_for_is_answered_as_it_should_be() {
 }
 
 #[test]
+fn image_and_unit_ask_for_large_pages_as_the_documentation_says() {
+    let setting = "GLIBC_TUNABLES=glibc.malloc.hugetlb=1";
+    assert!(text("deploy/Dockerfile").contains(&format!("\nENV {setting}\n")));
+    assert!(text("deploy/systemd/portcullis.service").contains(&format!("\nEnvironment={setting}\n")));
+    assert!(text("docs/sizing.md").contains(&format!("`{setting}`")));
+}
+
+#[test]
 fn every_yaml_file_can_be_read() {
     let is_yaml = |name: &String| name.ends_with(".yaml") && !name.contains("/templates/");
     let found: Vec<_> = files("deploy").into_iter().filter(is_yaml).collect();
