@@ -75,6 +75,20 @@ impl Pipes {
         self.free.borrow_mut().clear();
     }
 
+    /// What came of moving bytes: how many were, or none where the kernel does not do it. Nothing at all where the socket
+    /// was not ready.
+    fn outcome(&self, moved: io::Result<usize>) -> Option<io::Result<Option<usize>>> {
+        match moved {
+            Ok(len) => Some(Ok(Some(len))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) if is_inability(&error) => {
+                self.give_up();
+                Some(Ok(None))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     /// A pipe, while there are any.
     pub(super) fn lend(self: &Rc<Self>) -> Option<Pipe> {
         if self.is_unable.get() {
@@ -134,17 +148,10 @@ impl Pipe {
         let most = most.min(ends.room as u64) as usize;
         loop {
             ready!(from.poll_read_ready(cx))?;
-            match from.try_io(Interest::READABLE, || moved(from, &ends.writer, most)) {
-                Ok(len) => {
-                    self.len = len;
-                    return Poll::Ready(Ok(Some(len)));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if is_inability(&error) => {
-                    self.pipes.give_up();
-                    return Poll::Ready(Ok(None));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
+            let moved = from.try_io(Interest::READABLE, || moved(from, &ends.writer, most));
+            if let Some(outcome) = self.pipes.outcome(moved) {
+                self.len = outcome.as_ref().ok().copied().flatten().unwrap_or_default();
+                return Poll::Ready(outcome);
             }
         }
     }
@@ -157,17 +164,10 @@ impl Pipe {
         let Some(ends) = self.ends.as_ref().filter(|_| self.len > 0) else { return Poll::Ready(Ok(Some(0))) };
         loop {
             ready!(to.poll_write_ready(cx))?;
-            match to.try_io(Interest::WRITABLE, || moved(&ends.reader, to, self.len)) {
-                Ok(len) => {
-                    self.len -= len.min(self.len);
-                    return Poll::Ready(Ok(Some(len)));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if is_inability(&error) => {
-                    self.pipes.give_up();
-                    return Poll::Ready(Ok(None));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
+            let moved = to.try_io(Interest::WRITABLE, || moved(&ends.reader, to, self.len));
+            if let Some(outcome) = self.pipes.outcome(moved) {
+                self.len -= outcome.as_ref().ok().copied().flatten().unwrap_or_default().min(self.len);
+                return Poll::Ready(outcome);
             }
         }
     }
