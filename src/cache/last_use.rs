@@ -82,8 +82,8 @@ impl LastUse {
                 *moment = at.max(*moment);
             }
         }
-        self.dropped
-            .fetch_add(drop_oldest(&mut pending, MAX_PENDING.max(self.workers.len() * self.room)), Ordering::Relaxed);
+        let most = MAX_PENDING.max(self.workers.len() * self.room);
+        self.dropped.fetch_add(drop_oldest(&mut pending, most), Ordering::Relaxed);
         if pending.is_empty() {
             return Ok(());
         }
@@ -127,8 +127,12 @@ impl LastUse {
             let step = LOOK.min(every);
             tokio::time::sleep(step).await;
             waited += step;
-            self.end_graces(&keys, writer.as_ref()).await;
-            if waited < every && !self.is_filling() {
+            let is_time = waited >= every || self.is_filling();
+            // Every second: there may be many of them.
+            if is_time || waited.subsec_millis() == 0 {
+                self.end_graces(&keys, writer.as_ref()).await;
+            }
+            if !is_time {
                 continue;
             }
             waited = Duration::ZERO;

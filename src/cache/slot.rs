@@ -65,11 +65,11 @@ impl KeySlot {
         }
     }
 
-    /// A slot that is in no set, for whoever does with it what they would do with one that is.
+    /// A slot that is in no set, of a key that has expired, for whoever does with it what they would do with one that is.
     pub fn of_nobody() -> Self {
         let (profile, owner, environment) = (ProfileId::from_bits(0), Some(OwnerIx::FIRST), EnvIx::from_bits(0));
-        let (id, never) = (KeyId::from_bytes([0; 16]), Timestamp::default());
-        Self::new(id, profile, owner, environment, KeyKind::Secret, Some(never), never)
+        let (id, long_ago) = (KeyId::from_bytes([0; 16]), Timestamp::default());
+        Self::new(id, profile, owner, environment, KeyKind::Secret, Some(long_ago), long_ago)
     }
 
     /// Whether it is accepted at `now`, and if not, why. Its owner's suspension is not looked at.
