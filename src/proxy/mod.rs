@@ -19,6 +19,7 @@ mod engine;
 mod exchange;
 mod exec;
 mod headers;
+mod line_facts;
 mod live;
 mod names;
 mod noting;

@@ -12,16 +12,17 @@ use super::aftermath::{Aftermath, RefusedCaller};
 use super::asked::Asked;
 use super::body::{BodyError, UploadProgress};
 use super::client::ClientConnection;
+use super::line_facts::LineFacts;
 use super::live::{Current, LiveReader};
 use super::noting::WorkerTally;
-use super::request_id::{Digits, RequestId};
+use super::request_id::RequestId;
 use super::self_service::ApiRefusal;
 use super::standing::{Change, InFlight};
 use super::target::{Target, Upstream};
 use super::told::{Told, limit_label, limited_by};
 use crate::domain::redact::path_without_keys;
 use crate::domain::time::{self, monotonic_now};
-use crate::domain::{KeyId, Known, OwnerId, Timestamp};
+use crate::domain::{Known, Timestamp};
 use crate::gate::{Denial, Mode, RequestHead, RouteSettings, Verdict};
 use crate::limit::Policy;
 use crate::reply::Refusal;
@@ -180,49 +181,6 @@ pub(super) fn tell_change(metrics: &Metrics, upstream: &Upstream, target: &Targe
     // Asked while nobody else says it, so that what is said last is what holds.
     let is_healthy = || target.standing.is_healthy(&upstream.settings.ejection);
     metrics.set_upstream_healthy(metrics.upstream(name), url, is_healthy);
-}
-
-/// What only an access line needs.
-struct LineFacts {
-    ts: Timestamp,
-    request_id: RequestId,
-    client_request_id: Option<String>,
-    host: Option<String>,
-    path: String,
-    route: Option<String>,
-    upstream: Option<String>,
-    code: Option<&'static str>,
-    reason: Option<&'static str>,
-    missing: Vec<crate::domain::Scope>,
-    mode: Option<DecisionMode>,
-    key_id: Option<KeyId>,
-    key_prefix: Option<String>,
-    owner: Option<OwnerId>,
-    environment: Option<Arc<str>>,
-    client_ip: Option<IpAddr>,
-}
-
-impl LineFacts {
-    fn empty() -> Self {
-        Self {
-            ts: Timestamp::default(),
-            request_id: RequestId::Ours(Digits([b'0'; 32])),
-            client_request_id: None,
-            host: None,
-            path: String::new(),
-            route: None,
-            upstream: None,
-            code: None,
-            reason: None,
-            missing: Vec::new(),
-            mode: None,
-            key_id: None,
-            key_prefix: None,
-            owner: None,
-            environment: None,
-            client_ip: None,
-        }
-    }
 }
 
 /// One request under observation. It is counted exactly once, at the latest when dropped.

@@ -1,9 +1,9 @@
 //! Answer bodies on their way down, from either HTTP.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use hyper::body::{Body, Frame, Incoming};
 use super::lent::Lender;
 use super::rest::{Rest, Way};
 use super::sending::Sending;
-use super::{BodyError, BodyPatience, ReplyBody, as_ms, next_recheck};
+use super::{BodyError, BodyPatience, as_ms, next_recheck};
 use crate::proxy::asked::trailers_of;
 use crate::proxy::observe::Exchange;
 use crate::proxy::pool::Lease;
@@ -23,56 +23,6 @@ use crate::proxy::tripwire::Tripwire;
 use crate::proxy::watch::KeyWatch;
 use crate::reply::Failure;
 use crate::wire::{ClientWire, HELD_UP_MS, MemorySum, Pace, takes_one};
-
-/// Answers over HTTP/2 under way. HTTP/2 asks for the next piece only when the client has room for it, so a client that
-/// gives none would hold an upstream connection for ever, and a key that is gone would not be noticed.
-pub(crate) struct Watched {
-    answers: RefCell<Vec<Weak<RefCell<Download>>>>,
-    /// Where what is sent counts until it has been.
-    memory: MemorySum,
-}
-
-impl Watched {
-    /// No answer is under way; what is sent of those to come counts in `memory` until it has been.
-    pub(crate) fn new(memory: MemorySum) -> Self {
-        Self { answers: RefCell::default(), memory }
-    }
-
-    /// Watches an answer. What is left of its request is sent by a task of its own, because nobody asks for an answer
-    /// whose client has no room.
-    pub(crate) fn watch(&self, mut download: Download) -> ReplyBody {
-        // Whether the client has room is not known yet.
-        download.waits();
-        download.memory = Some(self.memory.clone());
-        let is_sending = download.sending.is_some();
-        let shared = Rc::new(RefCell::new(download));
-        self.answers.borrow_mut().push(Rc::downgrade(&shared));
-        if is_sending {
-            let answer = Rc::downgrade(&shared);
-            let task = tokio::task::spawn_local(std::future::poll_fn(move |cx| match answer.upgrade() {
-                Some(answer) => answer.borrow_mut().poll_sending(cx),
-                None => Poll::Ready(()),
-            }));
-            // With the answer the connection goes, and then nothing would ever wake the task.
-            shared.borrow_mut().sending_task = Some(task.abort_handle());
-        }
-        ReplyBody::Watched(shared)
-    }
-
-    /// Gives up answers that nobody has asked for in time, and those whose key no longer holds. Their upstream
-    /// connections are closed; their streams end in an error once the client listens again.
-    pub(crate) fn sweep(&self, patience: &BodyPatience) {
-        self.answers.borrow_mut().retain(|entry| {
-            let Some(download) = entry.upgrade() else { return false };
-            let mut download = download.borrow_mut();
-            if download.state != State::Running {
-                return false;
-            }
-            download.sweep(patience);
-            true
-        });
-    }
-}
 
 /// An answer body that streams.
 pub(crate) struct Download {
@@ -192,6 +142,28 @@ impl Download {
         download
     }
 
+    /// Has what it hands to HTTP/2 count in `memory` until it was sent. Whether the client has room is not known yet.
+    pub(super) fn watched_in(mut self, memory: MemorySum) -> Self {
+        self.waits();
+        self.memory = Some(memory);
+        self
+    }
+
+    /// Whether something is left of the request, and nobody has been told to send it.
+    pub(super) const fn is_sending(&self) -> bool {
+        self.sending.is_some()
+    }
+
+    /// Names the task that sends it. It ends with the answer: the connection goes then, and nothing would ever wake it.
+    pub(super) fn is_sent_by(&mut self, task: tokio::task::AbortHandle) {
+        self.sending_task = Some(task);
+    }
+
+    /// Whether data may follow.
+    pub(super) fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+
     /// Whoever takes it may be as slow as it likes, as long as it takes something.
     pub(crate) fn at_any_pace(&self) {
         self.taking.exempt();
@@ -261,7 +233,7 @@ impl Download {
     }
 
     /// Looks at an answer that may not be asked for.
-    fn sweep(&mut self, patience: &BodyPatience) {
+    pub(super) fn sweep(&mut self, patience: &BodyPatience) {
         let now = self.timers.now_ms();
         // While it waits for the upstream, it was asked and its own timer runs.
         let is_stalled = self.waiting_since_ms.is_none() && {

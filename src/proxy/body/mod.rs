@@ -5,6 +5,7 @@ mod lent;
 mod rest;
 mod sending;
 mod upload;
+mod watched;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -16,10 +17,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-pub(crate) use self::download::{Download, DownloadParts, Watched};
+pub(crate) use self::download::{Download, DownloadParts};
 pub(crate) use self::lent::{Lender, RequestBody, spawn_sending};
 pub(crate) use self::sending::{SendError, Sending};
 pub(crate) use self::upload::{Upload, UploadProgress};
+pub(crate) use self::watched::Watched;
 use super::timer::Timers;
 use super::watch::KeyWatch;
 use crate::framing::Fault;
