@@ -17,7 +17,7 @@ use super::profile::ApiProfile;
 use super::table::{Effect, Name, Needs};
 use super::turns::Turns;
 use crate::authn::{Authenticated, Rejection};
-use crate::cache::{KeySet, LastUse, SyncHandle};
+use crate::cache::{KeySet, SyncHandle};
 use crate::domain::clock::deciding_now;
 use crate::domain::time::monotonic_now;
 use crate::domain::{KeyState, Timestamp};
@@ -29,6 +29,7 @@ use crate::limit::{Meters, Moment};
 use crate::manage::{Authority, Caller};
 use crate::reply::{self, Audience, ErrorProfile, Refusal};
 use crate::store::{Actor, Store};
+use crate::usage::Tally;
 
 /// What the API is configured with at this moment.
 #[derive(Clone)]
@@ -71,7 +72,7 @@ pub struct Api {
     pub(super) waiting: Waiting,
     meters: Arc<Meters>,
     settings: Box<dyn Fn() -> ApiSettings + Send + Sync>,
-    last_use: Arc<LastUse>,
+    tally: Arc<Tally>,
     doors: Mutex<Option<Doors>>,
 }
 
@@ -82,13 +83,13 @@ impl Api {
         keys: Arc<KeySet>,
         sync: SyncHandle,
         meters: Arc<Meters>,
-        last_use: Arc<LastUse>,
+        tally: Arc<Tally>,
         gateway: Arc<dyn Operations>,
         settings: impl Fn() -> ApiSettings + Send + Sync + 'static,
     ) -> Self {
         let (imports, waiting) = (Turns::default(), Waiting::default());
         let (settings, doors) = (Box::new(settings), Mutex::new(None));
-        Self { store, keys, sync, gateway, imports, waiting, meters, settings, last_use, doors }
+        Self { store, keys, sync, gateway, imports, waiting, meters, settings, tally, doors }
     }
 
     /// Answers a request.
@@ -165,7 +166,7 @@ impl Api {
                 };
                 match admitted.identity() {
                     Identity::Key(authenticated) => {
-                        self.last_use.mark(0, authenticated.slot().id, now);
+                        self.tally.mark(0, authenticated.slot().id, now);
                         Some(*authenticated)
                     }
                     Identity::Anonymous | Identity::Reported { .. } => None,

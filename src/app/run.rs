@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -27,12 +27,12 @@ use super::supervisor::{Signals, be_nice, notify_supervisor};
 use super::tasks::keep;
 use super::vitals::{Effects, Health};
 use crate::admin::{Api, ApiSettings};
-use crate::cache::{KeySet, LastUse, SnapshotClaim, SnapshotSeal, SyncTask, holds_snapshot};
+use crate::cache::{KeySet, SnapshotClaim, SnapshotSeal, SyncTask, holds_snapshot};
 use crate::config::Settings;
 use crate::domain::{NodeId, time};
 use crate::lending::Lender;
 use crate::limit::{LimitSettings, Meters};
-use crate::proxy::{Inquiries, Live, Upkeep, WorkerLastUse, WorkerTally};
+use crate::proxy::{Inquiries, Live, Upkeep, WorkerTally};
 use crate::server::{Acceptor, Bind, EdgeTls, Inherited, Listener, Memory, Worker, WorkerParts, listen};
 use crate::store::{self, AuditSettings, OpenMode, Opening, Store, StoreError, StoreSettings, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
@@ -142,7 +142,6 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let keys = KeySet::new();
     let live = Arc::new(Live::new(Arc::clone(&generation.rules), Arc::clone(&generation.plan), Arc::clone(&keys)));
     let worker_count = settings.workers.count();
-    let last_use = LastUse::new(worker_count);
     let recall = Recall::new(worker_count);
     let tally = Tally::new(worker_count);
     let limits = Arc::new(ArcSwap::from_pointee(settings.limits.clone()));
@@ -158,7 +157,6 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
                 limits: Arc::clone(&limits),
                 access: logging.access_log(),
                 recall: recall.worker(worker),
-                last_use: WorkerLastUse { shared: Arc::clone(&last_use), worker },
                 tally: WorkerTally { shared: Arc::clone(&tally), worker },
                 meters: Arc::clone(&meters),
                 inquiries: inquiries.clone(),
@@ -199,11 +197,6 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     place.take(standing.clone(), Arc::clone(store.nodes()), parting).await;
     let syncing = tokio::spawn(sync.run());
     let opening = opening.map(|opening| tokio::spawn(open_in_the_end(opening)));
-    let flushing = {
-        let (last_use, keys, writer) = (Arc::clone(&last_use), Arc::clone(&keys), Arc::clone(store.writer()));
-        let every = settings.sync.last_used_flush;
-        keep("last use", move || Arc::clone(&last_use).run(Arc::clone(&keys), Arc::clone(&writer), every))
-    };
     let (audit, usage) = (watch::Sender::new(settings.audit), watch::Sender::new(settings.usage));
     let forgetting = {
         let (store, audit, usage) = (Arc::clone(&store), audit.subscribe(), usage.subscribe());
@@ -217,9 +210,10 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let counting = tokio::spawn(quota_counts.run(Arc::clone(&limit_settings), told_to_stop));
     let masks_addresses = Arc::new(AtomicBool::new(settings.logging.mask_addresses));
     let ledger = Ledger::new(
-        tally,
+        Arc::clone(&tally),
+        Arc::clone(&keys),
         Arc::clone(&rule_names),
-        Arc::clone(store.usage()),
+        &store,
         Metrics::clone(&metrics),
         Arc::clone(&masks_addresses),
     );
@@ -236,8 +230,6 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
         metrics: Arc::clone(&metrics),
         keys: Arc::clone(&keys),
         sync: sync_handle.clone(),
-        last_use: Arc::clone(&last_use),
-        counted_drops: AtomicU64::new(0),
         meters: Arc::clone(&meters),
         lending: lender.as_ref().map(Lender::status),
         draining: Arc::clone(&draining),
@@ -264,7 +256,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
         Arc::clone(&keys),
         sync_handle.clone(),
         Arc::clone(&meters),
-        Arc::clone(&last_use),
+        tally,
         Arc::clone(&process) as _,
         move || (**current.load()).clone(),
     );
@@ -347,10 +339,6 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     leave(gateway, reloader, shutdown, &mut signals).await;
     if let Some(lender) = lender {
         lender.stop();
-    }
-    flushing.abort();
-    if let Err(error) = last_use.flush(store.writer().as_ref()).await {
-        tracing::warn!(%error, "the last uses of keys could not be written");
     }
     // The workers are gone: what they counted and noted is all there.
     drop((stop_counting, stop_noting));

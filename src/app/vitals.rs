@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use tokio::sync::watch;
 
-use crate::cache::{Directory, KeySet, LastUse, Publish, SyncHandle};
+use crate::cache::{Directory, KeySet, Publish, SyncHandle};
 use crate::domain::KeyState;
 use crate::domain::clock::deciding_now;
 use crate::domain::time::{self, monotonic_now};
@@ -39,8 +39,6 @@ pub(super) struct Health {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) keys: Arc<KeySet>,
     pub(crate) sync: SyncHandle,
-    pub(crate) last_use: Arc<LastUse>,
-    pub(crate) counted_drops: AtomicU64,
     pub(crate) meters: Arc<Meters>,
     /// Where limits are shared: how that goes.
     pub(crate) lending: Option<Arc<LendingStatus>>,
@@ -94,9 +92,6 @@ impl Health {
             }
             self.metrics.sync_succeeded(at, now.checked_sub(age).unwrap_or(now));
         }
-        let dropped = self.last_use.dropped();
-        let counted = self.counted_drops.swap(dropped, Ordering::Relaxed);
-        self.metrics.last_use_marks_dropped().add(dropped.saturating_sub(counted));
         self.metrics.set_memory(self.memory.held(), self.memory.limit(&self.limits.load()));
         self.metrics.set_rate_meters(self.meters.len(), self.meters.evicted());
         if let (Some(lending), Some(sharing)) = (&self.lending, self.meters.sharing()) {

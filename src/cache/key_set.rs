@@ -53,12 +53,12 @@ impl KeySet {
     }
 
     /// Keys whose first use ends the grace of another, and that other.
-    pub(super) fn ends_on_use(&self) -> Vec<(KeyId, KeyId)> {
+    pub fn ends_on_use(&self) -> Vec<(KeyId, KeyId)> {
         self.map.load().ends_on_use()
     }
 
     /// The grace that the first use of this key ends has ended.
-    pub(super) fn note_ended(&self, id: KeyId) {
+    pub fn note_ended(&self, id: KeyId) {
         self.map.load().note_ended(id);
     }
 

@@ -1,7 +1,7 @@
 //! The whole key set in memory, and the one task that keeps it like the store.
 //!
-//! Owns what a request reads ([`KeySet`]: [`KeyMap`] and [`Directory`]), the writer of it ([`SyncTask`]), and the way
-//! back: when keys were last used ([`LastUse`]). A copy on disk (`snapshot`) lets a gateway start without its store. Must not know routes, scopes that routes demand, or HTTP.
+//! Owns what a request reads ([`KeySet`]: [`KeyMap`] and [`Directory`]) and the writer of it ([`SyncTask`]). A copy on disk
+//! (`snapshot`) lets a gateway start without its store. Must not know routes, scopes that routes demand, or HTTP.
 //! A request never waits here: no lock is held while it reads, but for the few nanoseconds of copying one slot.
 
 mod apply;
@@ -9,7 +9,6 @@ mod chunked;
 mod directory;
 mod key_map;
 mod key_set;
-mod last_use;
 mod slot;
 mod snapshot;
 mod sync;
@@ -26,7 +25,6 @@ pub use chunked::ChunkedTable;
 pub use directory::{Directory, EnvIx, OwnerIx, OwnerState, ProfileId};
 pub use key_map::KeyMap;
 pub use key_set::{Census, KeySet};
-pub use last_use::LastUse;
 pub use slot::KeySlot;
 pub use snapshot::{Farewell, SnapshotClaim, SnapshotSeal, SnapshotStatus, holds_snapshot};
 pub use sync::{Publish, SyncHandle, SyncStatus, SyncStopped, SyncTask};

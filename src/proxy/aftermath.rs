@@ -131,6 +131,7 @@ impl Aftermath {
             client: self.client,
             agent: self.agent.as_deref(),
             is_browser_leak: self.is_browser_leak,
+            is_accepted: false,
             at: self.at,
         };
         match &self.slot {

@@ -31,12 +31,11 @@ use super::timer::Timers;
 use super::told::Told;
 use super::tripwire::Tripwire;
 use super::waiting::Waiting;
-use crate::cache::LastUse;
 use crate::credential::{self, Located};
 use crate::domain::key_text::KeyTextForm;
 use crate::domain::time::monotonic_now;
 use crate::domain::{Known, Timestamp};
-use crate::gate::{self, Admission, Caller, Decided, Freshness, Identity, Keys, Outcome, RequestHead, Verdict};
+use crate::gate::{self, Admission, Decided, Freshness, Keys, Outcome, RequestHead, Verdict};
 use crate::limit::{Meters, Moment, Patience, Standings};
 use crate::reply::{self, Failure, Refusal};
 use crate::route::RouteIx;
@@ -54,8 +53,6 @@ pub(crate) struct Engine {
     /// Metrics and the access log.
     pub(crate) observer: Rc<Observer>,
     pub(super) live: Rc<LiveReader>,
-    /// Where this worker notes which keys were used.
-    pub(super) last_use: WorkerLastUse,
     /// What requests take from, shared by all workers.
     pub(super) meters: Arc<Meters>,
     /// Where requests to the management API go that a route lets in.
@@ -126,7 +123,6 @@ impl Engine {
         live: Rc<LiveReader>,
         timers: Rc<Timers>,
         observer: Rc<Observer>,
-        last_use: WorkerLastUse,
         meters: Arc<Meters>,
         inquiries: Inquiries,
         buffers: Rc<Buffers>,
@@ -139,7 +135,6 @@ impl Engine {
             observer,
             live,
             afterwards: Afterwards::default(),
-            last_use,
             meters,
             inquiries,
             watched,
@@ -289,9 +284,6 @@ impl Context {
             self.note(&mut exchange, &head, &verdict, told, now);
             let kind = RecallKind::Refusal;
             exchange.remember_as(kind, &self.request_id, &head, &self.current, &verdict, told, now);
-            if let (Outcome::Pass(_), Caller::Key(authenticated)) = (&verdict.outcome, &verdict.caller) {
-                self.engine.last_use.mark(authenticated.slot().id, now);
-            }
             return Step::Answered(self.refuse(Refusal::Failed(failure), route, exchange));
         }
         let monotonic = if self.waits_until.is_some() { monotonic_now() } else { exchange.begun() };
@@ -323,9 +315,6 @@ impl Context {
                 return Step::Answered(self.refuse(Refusal::Failed(Failure::Internal), None, exchange));
             }
         };
-        if let Identity::Key(authenticated) = admitted.identity() {
-            self.engine.last_use.mark(authenticated.slot().id, now);
-        }
         let settings = &self.current.gate.rules.route(route).settings;
         let wants_tunnel = protocol.and_then(|protocol| {
             let allowed = &settings.forward.upgrade;
@@ -446,19 +435,5 @@ fn path_and_query(asked: &Asked<'_>) -> String {
     match asked.query {
         Some(query) => format!("{}?{query}", asked.path),
         None => asked.path.to_owned(),
-    }
-}
-
-/// One worker's place to note last use.
-pub(crate) struct WorkerLastUse {
-    /// Of all workers.
-    pub(crate) shared: Arc<LastUse>,
-    /// Which of them.
-    pub(crate) worker: usize,
-}
-
-impl WorkerLastUse {
-    fn mark(&self, id: crate::domain::KeyId, now: Timestamp) {
-        self.shared.mark(self.worker, id, now);
     }
 }

@@ -55,7 +55,7 @@ pub(crate) use body::{BodyPatience, Download, ReplyBody, failure_of};
 pub use certificate::TlsError;
 pub(crate) use certificate::{authorities_fault, pair_fault};
 pub(crate) use client::{ClientConnection, HeadBounds};
-pub(crate) use engine::{Engine, Forward, Step, WorkerLastUse};
+pub(crate) use engine::{Engine, Forward, Step};
 pub(crate) use exec::LocalExecutor;
 pub(crate) use headers::HeaderRules;
 pub(crate) use live::{Live, LiveReader, Plan};

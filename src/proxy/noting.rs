@@ -7,7 +7,7 @@ use super::told::Told;
 use crate::authn::Rejection;
 use crate::cache::KeySlot;
 use crate::domain::{Known, Timestamp, network_of};
-use crate::gate::{Denial, RequestHead, Verdict};
+use crate::gate::{Caller, Denial, RequestHead, Verdict};
 use crate::store::{FoundCaller, Passage};
 use crate::usage::{Counted, Found, RuleNumbers, Tally, Visitor};
 
@@ -28,6 +28,8 @@ pub(super) struct Came<'a> {
     pub(super) agent: Option<&'a [u8]>,
     /// Whether it was a browser with a secret key.
     pub(super) is_browser_leak: bool,
+    /// Whether the key was accepted.
+    pub(super) is_accepted: bool,
     /// When.
     pub(super) at: Timestamp,
 }
@@ -40,8 +42,8 @@ impl WorkerTally {
 
     /// Notes that somebody came with this key.
     pub(super) fn visit(&self, slot: &KeySlot, came: Came<'_>) {
-        let Came { client: address, agent, is_browser_leak, at } = came;
-        let visitor = Visitor { key: slot.id, kind: slot.kind, address, agent, is_browser_leak, at };
+        let Came { client: address, agent, is_browser_leak, is_accepted, at } = came;
+        let visitor = Visitor { key: slot.id, kind: slot.kind, address, agent, is_browser_leak, is_accepted, at };
         self.shared.visit(self.worker, &visitor);
     }
 
@@ -76,8 +78,9 @@ impl WorkerTally {
             self.shared.find(self.worker, &Found { rule, reason: denial.reason(), caller, missing }, now);
         }
         let is_browser_leak = matches!(denial, Some(Denial::SecretKeyInBrowser));
+        let is_accepted = told.is_by_key() && matches!(verdict.caller, Caller::Key(_));
         let agent = head.fields.first(Known::UserAgent);
-        let came = Came { client: head.client, agent, is_browser_leak, at: now };
+        let came = Came { client: head.client, agent, is_browser_leak, is_accepted, at: now };
         let Some(slot) = slot else {
             if let Some(Denial::InvalidKey(Rejection::Unknown)) = denial {
                 self.visit_of_nobody(came);

@@ -18,7 +18,7 @@ use super::handshake::Handshakes;
 use super::memory::{Memory, WorkerMemory};
 use super::settings::Limits;
 use crate::limit::Meters;
-use crate::proxy::{Engine, Inquiries, Live, LiveReader, Observer, TICK, Timers, WorkerLastUse, WorkerTally};
+use crate::proxy::{Engine, Inquiries, Live, LiveReader, Observer, TICK, Timers, WorkerTally};
 use crate::telemetry::{AccessLog, Metrics, WorkerRecall};
 use crate::wire::{Buffers, Floor, Patience, Progress};
 
@@ -44,8 +44,6 @@ pub(crate) struct WorkerParts {
     pub(crate) access: AccessLog,
     /// Its memory of recent requests.
     pub(crate) recall: WorkerRecall,
-    /// Its collector of last use.
-    pub(crate) last_use: WorkerLastUse,
     /// What requests take from.
     pub(crate) meters: Arc<Meters>,
     /// Where requests to the management API go that a route lets in.
@@ -256,7 +254,6 @@ async fn run(number: usize, parts: WorkerParts, mut inbox: mpsc::UnboundedReceiv
             live,
             Rc::clone(&timers),
             observer,
-            parts.last_use,
             parts.meters,
             parts.inquiries,
             Rc::new(Buffers::counted_in(memory.own.clone())),

@@ -8,21 +8,25 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::findings::Findings;
+use super::graces::Graces;
+use super::key_notes::KeyNote;
+use super::last_use::LastUse;
 use super::rules::RuleNames;
 use super::tally::{Counted, FindingCount, FindingName, Noted, Tally};
 use super::unusual::Refusals;
 use super::visit::Visit;
+use crate::cache::KeySet;
 use crate::domain::{KeyId, KeyKind, Timestamp, time, without_keys};
 use crate::store::{
-    AdditionId, EventKind, Finding, NewEvent, NewNetwork, Outage, Passage, Sighting, StoreError, Surplus, UsageBook,
-    UsageCount, UsageEvent, UsageNotes,
+    AdditionId, EventKind, Finding, NewEvent, NewNetwork, Outage, Passage, Sighting, Store, StoreError, Surplus,
+    UsageBook, UsageCount, UsageEvent, UsageNotes,
 };
 use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
 
 /// How often is looked whether workers have room: what they have left is for more keys than can come meanwhile.
 const LOOK: Duration = Duration::from_millis(250);
-/// Most counts kept while the store is away, and most keys of which it is kept where they came from, unless workers have
-/// room for more.
+/// Most counts kept while the store is away, and most keys of which it is kept when they were used and where they came from,
+/// unless workers have room for more.
 const MAX_PENDING: usize = 262_144;
 /// Most findings of keys.
 const MAX_PENDING_FINDINGS: usize = MAX_PENDING / 4;
@@ -80,6 +84,8 @@ pub struct Ledger {
     metrics: Metrics,
     /// Whether addresses are to be masked.
     masks: Arc<AtomicBool>,
+    last_use: LastUse,
+    graces: Graces,
     refusals: Refusals,
     counts: HashMap<Counted, u64>,
     visits: HashMap<KeyId, Visit>,
@@ -92,23 +98,27 @@ pub struct Ledger {
     telling: Vec<NewEvent>,
     telling_id: AdditionId,
     told_dropped: u64,
+    told_dropped_marks: u64,
 }
 
 impl Ledger {
-    /// What is noted in `tally` goes to `book`. While `masks` is true, addresses are kept without their last part.
+    /// What is noted in `tally` of `keys` goes to `store`. While `masks` is true, addresses are kept without their last part.
     pub fn new(
         tally: Arc<Tally>,
+        keys: Arc<KeySet>,
         names: Arc<RuleNames>,
-        book: Arc<dyn UsageBook>,
+        store: &Store,
         metrics: Metrics,
         masks: Arc<AtomicBool>,
     ) -> Self {
         Self {
             tally,
             names,
-            book,
+            book: Arc::clone(store.usage()),
             metrics,
             masks,
+            last_use: LastUse::new(Arc::clone(store.writer())),
+            graces: Graces::new(keys, Arc::clone(store.writer())),
             refusals: Refusals::default(),
             counts: HashMap::new(),
             visits: HashMap::new(),
@@ -119,6 +129,7 @@ impl Ledger {
             telling: Vec::new(),
             telling_id: AdditionId::first(),
             told_dropped: 0,
+            told_dropped_marks: 0,
         }
     }
 
@@ -165,7 +176,7 @@ impl Ledger {
     /// Flushes at every interval until told to stop, and once more then; sooner when much is noted. Says once when the
     /// store goes away, and when it is back.
     pub async fn run(mut self, every: Duration, mut stop: tokio::sync::oneshot::Receiver<()>) {
-        let mut outage = Outage::of("usage");
+        let [mut graces, mut usage, mut last_use] = ["ends of graces", "usage", "last use"].map(Outage::of);
         let mut waited = Duration::ZERO;
         loop {
             let step = LOOK.min(every);
@@ -174,11 +185,18 @@ impl Ledger {
                 _ = &mut stop => true,
             };
             waited += step;
-            if waited < every && !told && !self.tally.is_filling() {
+            let is_time = waited >= every || told || self.tally.is_filling();
+            // Every second: there may be many of them. And before each flush, which forgets who was used.
+            if is_time || waited.subsec_millis() == 0 {
+                let Self { graces: held, last_use, tally, .. } = &self;
+                graces.attempt(held.end(|key| tally.was_used(key) || last_use.holds(key)), false).await;
+            }
+            if !is_time {
                 continue;
             }
             waited = Duration::ZERO;
-            outage.attempt(self.flush(time::now()), told).await;
+            usage.attempt(self.flush(time::now()), told).await;
+            last_use.attempt(self.last_use.flush(), told).await;
             if told {
                 return;
             }
@@ -189,15 +207,15 @@ impl Ledger {
     fn gather(&mut self, now: Timestamp) {
         let tally = Arc::clone(&self.tally);
         let mut sums: HashMap<KeyId, (u64, u64)> = HashMap::new();
-        for Noted { counts, visits, findings } in tally.take() {
-            for (counted, requests) in counts {
-                let sum = sums.entry(counted.key).or_default();
-                sum.0 += requests;
-                sum.1 += if counted.passage == Passage::Refused { requests } else { 0 };
-                self.add_count(counted, requests);
+        for Noted { keys, counts, findings } in tally.take() {
+            for (key, note) in keys.into_iter() {
+                if let Some((row, requests)) = note.counted {
+                    self.add_count(Counted { key, row }, requests.into(), &mut sums);
+                }
+                self.add_use(key, note);
             }
-            for (key, visit) in visits.into_iter() {
-                self.add_visit(key, visit);
+            for (counted, requests) in counts {
+                self.add_count(counted, requests, &mut sums);
             }
             for (name, count) in findings.iter() {
                 if !self.findings.add(&name.as_found(), *count, MAX_PENDING_FINDINGS) {
@@ -205,6 +223,7 @@ impl Ledger {
                 }
             }
         }
+        tally.drop_marks(self.last_use.keep(self.most_pending()));
         let mut events = Vec::new();
         for (key, (requests, refused)) in sums {
             if let Some((requests, refused)) = self.refusals.add(key, requests, refused, now) {
@@ -215,16 +234,30 @@ impl Ledger {
         }
         self.keep_events(events);
         self.refusals.sweep(now);
-        let dropped = self.tally.dropped();
+        let (dropped, dropped_marks) = (tally.dropped(), tally.dropped_marks());
         self.metrics.usage_notes_dropped().add(dropped.saturating_sub(self.told_dropped));
-        self.told_dropped = dropped;
+        self.metrics.last_use_marks_dropped().add(dropped_marks.saturating_sub(self.told_dropped_marks));
+        (self.told_dropped, self.told_dropped_marks) = (dropped, dropped_marks);
     }
 
-    fn add_count(&mut self, counted: Counted, requests: u64) {
+    /// Takes over a count, and adds it to the requests and refusals of its key.
+    fn add_count(&mut self, counted: Counted, requests: u64, sums: &mut HashMap<KeyId, (u64, u64)>) {
+        let sum = sums.entry(counted.key).or_default();
+        sum.0 += requests;
+        sum.1 += if counted.row.passage == Passage::Refused { requests } else { 0 };
         if self.counts.len() >= self.most_pending() && !self.counts.contains_key(&counted) {
             return self.tally.drop_more(1);
         }
         *self.counts.entry(counted).or_default() += requests;
+    }
+
+    fn add_use(&mut self, key: KeyId, note: KeyNote) {
+        if let Some(at) = note.used_at() {
+            self.last_use.add(key, at);
+        }
+        if let Some(visit) = note.visit {
+            self.add_visit(key, visit);
+        }
     }
 
     fn add_visit(&mut self, key: KeyId, visit: Visit) {
@@ -254,7 +287,7 @@ impl Ledger {
 
     fn queue(&self) -> Queue {
         let mut counts: Vec<Counted> = self.counts.keys().copied().collect();
-        counts.sort_unstable_by_key(|counted| (counted.key, counted.at()));
+        counts.sort_unstable();
         let mut visits: Vec<KeyId> = self.visits.keys().copied().collect();
         visits.sort_unstable();
         Queue { counts: counts.into_iter(), visits: visits.into_iter() }
@@ -297,10 +330,10 @@ impl Ledger {
     fn notes(&self, batch: &Batch) -> UsageNotes {
         let count = |(counted, requests): (&Counted, &u64)| UsageCount {
             key: counted.key,
-            rule: self.names.text(counted.rule),
-            status: counted.status,
-            passage: counted.passage,
-            at: counted.at(),
+            rule: self.names.text(counted.row.rule),
+            status: counted.row.status,
+            passage: counted.row.passage,
+            at: counted.row.at(),
             requests: *requests,
         };
         let finding = |(name, count): (&FindingName, &FindingCount)| Finding {

@@ -24,19 +24,18 @@ impl Desk {
         let (tally, masks) = (Tally::new(2), Arc::<AtomicBool>::default());
         let metrics = Metrics::new(10, time::monotonic_now());
         let names = Arc::<RuleNames>::default();
-        let book = Arc::clone(store.usage());
-        let ledger = Ledger::new(Arc::clone(&tally), names, book, metrics.clone(), Arc::clone(&masks));
+        let ledger = Ledger::new(Arc::clone(&tally), KeySet::new(), names, &store, metrics.clone(), Arc::clone(&masks));
         Self { tally, ledger, store, masks, metrics }
     }
 
     fn visit(&self, worker: usize, kind: KeyKind, address: &str, at: Timestamp) {
         let address = Some(address.parse().unwrap());
         let agent = Some(&b"curl/8\n pc_live_sk_0123456789abcdefghijklmnopqrstuv012345"[..]);
-        let visitor = Visitor { key: key(), kind, address, agent, is_browser_leak: false, at };
+        let visitor = Visitor { key: key(), kind, address, agent, is_browser_leak: false, is_accepted: true, at };
         self.tally.visit(worker, &visitor);
     }
 
-    fn count(&self, passage: Passage, requests: u64) {
+    fn count(&self, passage: Passage, requests: u32) {
         let counted = Counted::new(key(), RuleName::OTHER, passage, NOW);
         self.tally.count(0, counted.answered(200), requests);
     }
@@ -126,6 +125,7 @@ async fn many_refusals_and_a_browser_are_told_of_once_an_hour() {
         address: Some("192.0.2.9".parse().unwrap()),
         agent: None,
         is_browser_leak: true,
+        is_accepted: false,
         at,
     };
     for minute in 0..3u32 {
@@ -172,8 +172,9 @@ async fn what_is_written_at_once_are_neighbours() {
         bytes[..4].copy_from_slice(&number.wrapping_mul(2_654_435_769).to_be_bytes());
         let key = KeyId::from_bytes(bytes);
         desk.tally.count(number as usize, Counted::new(key, RuleName::OTHER, Passage::Allowed, NOW).answered(200), 1);
-        let (kind, is_browser_leak) = (KeyKind::Secret, false);
-        desk.tally.visit(number as usize, &Visitor { key, kind, address: None, agent: None, is_browser_leak, at: NOW });
+        let (kind, address, agent) = (KeyKind::Secret, None, None);
+        let visitor = Visitor { key, kind, address, agent, is_browser_leak: false, is_accepted: true, at: NOW };
+        desk.tally.visit(number as usize, &visitor);
     }
     desk.ledger.gather(NOW);
     let mut queue = desk.ledger.queue();

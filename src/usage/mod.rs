@@ -1,13 +1,18 @@
 //! What is seen of the use of keys: counted where requests pass, kept in the store's book, told in reports.
 //!
-//! Owns the names of rules, what workers note of a request, what is unusual, and the report. Must not know how requests
-//! are decided or who may read about whom. Nothing waits for it, and nothing decides by it.
+//! Owns the names of rules, what workers note of a request, when keys were last used, what is unusual, and the report.
+//! Must not know how requests are decided or who may read about whom. Nothing waits for it, and nothing decides by it, but
+//! for graces that end when a successor is used.
 //! Start at [`Tally`] for what a request notes, [`Ledger`] for what becomes of it.
 
 mod asked;
 mod findings;
+mod graces;
+mod key_notes;
+mod last_use;
 mod ledger;
 mod report;
+mod room;
 mod rules;
 mod shown;
 mod tally;

@@ -1,5 +1,5 @@
-//! What requests note: counts, where keys are used from, what report mode let pass. For next to nothing: each worker has a
-//! table of its own, which allocates while it grows and when it meets a new key, not for each request.
+//! What requests note: counts, when and where keys are used, what report mode let pass. For next to nothing: each worker has
+//! tables of its own, which allocate while they grow and when they meet a new key, not for each request.
 //!
 //! Everything is bounded. What finds no room is dropped and counted.
 
@@ -9,22 +9,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::findings::Findings;
+use super::key_notes::{KeyNotes, NOBODY};
+use super::room::{is_filling, room_per_worker};
 use super::rules::RuleName;
-use super::visit::{NOBODY, Visitor, Visits};
-use crate::domain::{KeyId, KeyKind, Scope, Timestamp, is_filling, room_per_worker};
+use super::visit::Visitor;
+use crate::domain::{KeyId, KeyKind, Scope, Timestamp};
 use crate::store::{FoundCaller, Passage};
+use hashbrown::hash_map::Entry;
 use hashbrown::{Equivalent, HashMap};
 use parking_lot::Mutex;
 
 /// Most findings of keys that one worker notes between two flushes, and half as many of clients without a key.
 const MAX_FINDINGS_PER_WORKER: usize = 4_096;
+
 /// Collects what is noted of requests.
 pub struct Tally {
     /// One for each worker, so that a lock is contended only at the moment of a flush.
     workers: Box<[Worker]>,
-    /// Most counts, and most keys, that each of them notes between two flushes. About 120 bytes for each.
+    /// Most keys that each of them notes between two flushes, and most counts that have no place beside their key.
     room: usize,
     dropped: AtomicU64,
+    dropped_marks: AtomicU64,
 }
 
 /// On cache lines of its own, so that workers do not slow each other down.
@@ -37,23 +42,47 @@ struct Worker {
 /// What a worker noted.
 #[derive(Default)]
 pub(super) struct Noted {
+    pub(super) keys: KeyNotes,
+    /// Counts of keys that ask for more than one thing: all but the first of each.
     pub(super) counts: HashMap<Counted, u64>,
-    pub(super) visits: Visits,
     pub(super) findings: Findings,
 }
 
+impl Noted {
+    /// False where there is no room for another of `most` counts.
+    fn count(&mut self, counted: Counted, requests: u32, most: usize) -> bool {
+        let Counted { key, row } = counted;
+        if self.keys.count(key, row, requests, most) {
+            return true;
+        }
+        let is_full = self.counts.len() >= most;
+        match self.counts.entry(counted) {
+            Entry::Vacant(_) if is_full => return false,
+            entry => *entry.or_default() += u64::from(requests),
+        }
+        true
+    }
+}
+
 /// What requests are counted by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Counted {
     /// The key.
     pub(super) key: KeyId,
-    /// The rule it met.
-    pub(super) rule: RuleName,
-    /// When it came.
+    /// What it asked for, and what came of it.
+    pub(super) row: Row,
+}
+
+/// What requests of one key are counted by. In order of their time first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Row {
+    /// When they came, in hours since 1970.
     hour: i32,
+    /// The rule they met.
+    pub(super) rule: RuleName,
     /// The HTTP status.
     pub(super) status: u16,
-    /// What became of it.
+    /// What became of them.
     pub(super) passage: Passage,
 }
 
@@ -61,16 +90,18 @@ impl Counted {
     /// A request that came at `at`; its status is not known yet.
     pub fn new(key: KeyId, rule: RuleName, passage: Passage, at: Timestamp) -> Self {
         let hour = i32::try_from(at.unix_seconds().div_euclid(3600)).unwrap_or(0);
-        Self { key, rule, hour, status: 0, passage }
+        Self { key, row: Row { hour, rule, status: 0, passage } }
     }
 
     /// The same, answered with this status.
     #[must_use]
     pub const fn answered(self, status: u16) -> Self {
-        Self { status, ..self }
+        Self { row: Row { status, ..self.row }, ..self }
     }
+}
 
-    /// A moment in the hour of its arrival.
+impl Row {
+    /// A moment in the hour of their arrival.
     pub(super) fn at(&self) -> Timestamp {
         Timestamp::from_unix_seconds(i64::from(self.hour) * 3600)
     }
@@ -150,38 +181,51 @@ impl Tally {
     pub fn new(workers: usize) -> Arc<Self> {
         let room = room_per_worker(workers);
         let workers = (0..workers.max(1)).map(|_| Worker::default()).collect();
-        Arc::new(Self { workers, room, dropped: AtomicU64::new(0) })
+        Arc::new(Self { workers, room, dropped: AtomicU64::new(0), dropped_marks: AtomicU64::new(0) })
     }
 
     /// Counts requests of one kind that `worker` answered. Some tens of nanoseconds.
-    pub fn count(&self, worker: usize, counted: Counted, requests: u64) {
-        self.with(worker, |noted| {
-            if let Some(count) = noted.counts.get_mut(&counted) {
-                *count += requests;
-            } else if noted.counts.len() < self.room {
-                noted.counts.insert(counted, requests);
-            } else {
-                return false;
-            }
-            true
-        });
+    pub fn count(&self, worker: usize, counted: Counted, requests: u32) {
+        if !self.with(worker, |noted| noted.count(counted, requests, self.room)) {
+            self.drop_more(1);
+        }
     }
 
     /// Notes who came with a key that is known. Some tens of nanoseconds.
     pub fn visit(&self, worker: usize, visitor: &Visitor<'_>) {
-        self.with(worker, |noted| noted.visits.note(visitor, self.room));
+        if !self.with(worker, |noted| noted.keys.visit(visitor, self.room)) {
+            self.drop_more(1);
+            self.drop_marks(visitor.is_accepted.into());
+        }
+    }
+
+    /// Notes that a key was accepted, where it is of no interest who came with it.
+    pub fn mark(&self, worker: usize, key: KeyId, at: Timestamp) {
+        if !self.with(worker, |noted| noted.keys.mark(key, at, self.room)) {
+            self.drop_marks(1);
+        }
+    }
+
+    /// Whether a key was accepted since notes were last taken.
+    pub(super) fn was_used(&self, key: &KeyId) -> bool {
+        self.workers.iter().any(|worker| worker.noted.lock().keys.was_used(key))
     }
 
     /// Takes as long as [`Self::visit`]: a clock must not tell keys that are refused from keys that do not exist.
     pub fn visit_of_nobody(&self, worker: usize, address: Option<IpAddr>, agent: Option<&[u8]>, at: Timestamp) {
         let kind = KeyKind::Secret;
-        self.visit(worker, &Visitor { key: NOBODY, kind, address, agent, is_browser_leak: false, at });
+        self.visit(
+            worker,
+            &Visitor { key: NOBODY, kind, address, agent, is_browser_leak: false, is_accepted: false, at },
+        );
     }
 
     /// Notes a request that report mode let pass.
     pub fn find(&self, worker: usize, found: &Found<'_>, at: Timestamp) {
         let once = FindingCount { requests: 1, first: at, last: at };
-        self.with(worker, |noted| noted.findings.add(found, once, MAX_FINDINGS_PER_WORKER));
+        if !self.with(worker, |noted| noted.findings.add(found, once, MAX_FINDINGS_PER_WORKER)) {
+            self.drop_more(1);
+        }
     }
 
     /// What all workers have room for.
@@ -194,6 +238,16 @@ impl Tally {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// How many moments of last use were dropped for want of room.
+    pub fn dropped_marks(&self) -> u64 {
+        self.dropped_marks.load(Ordering::Relaxed)
+    }
+
+    /// Counts moments of last use that were dropped later.
+    pub(super) fn drop_marks(&self, marks: u64) {
+        self.dropped_marks.fetch_add(marks, Ordering::Relaxed);
+    }
+
     /// Counts notes that were dropped later.
     pub(super) fn drop_more(&self, notes: u64) {
         self.dropped.fetch_add(notes, Ordering::Relaxed);
@@ -204,16 +258,16 @@ impl Tally {
         self.workers.iter().map(|worker| {
             let room = {
                 let noted = worker.noted.lock();
-                (noted.counts.len(), noted.visits.len(), noted.findings.len())
+                (noted.keys.len(), noted.counts.len(), noted.findings.len())
             };
             // The worker gets tables that are as roomy as those taken, so that it does not grow them again on its way.
             let fresh = Noted {
-                counts: HashMap::with_capacity(room.0),
-                visits: Visits::with_capacity(room.1),
+                keys: KeyNotes::with_capacity(room.0),
+                counts: HashMap::with_capacity(room.1),
                 findings: Findings::with_capacity(room.2),
             };
             let mut taken = std::mem::replace(&mut *worker.noted.lock(), fresh);
-            taken.visits.remove(&NOBODY);
+            taken.keys.forget_nobody();
             taken
         })
     }
@@ -223,16 +277,14 @@ impl Tally {
         self.workers.iter().any(|worker| {
             let noted = worker.noted.lock();
             // The fuller it is, the more requests of a key share a row.
-            is_filling(noted.counts.len().max(noted.visits.len()), self.room)
+            is_filling(noted.keys.len().max(noted.counts.len()), self.room)
                 || noted.findings.of_keys() >= MAX_FINDINGS_PER_WORKER / 2
         })
     }
 
-    fn with(&self, worker: usize, note: impl FnOnce(&mut Noted) -> bool) {
-        let Some(worker) = self.workers.get(worker % self.workers.len()) else { return };
-        if !note(&mut worker.noted.lock()) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+    fn with(&self, worker: usize, note: impl FnOnce(&mut Noted) -> bool) -> bool {
+        // There is at least one.
+        self.workers.get(worker % self.workers.len()).is_some_and(|worker| note(&mut worker.noted.lock()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::store::MAX_NETWORKS;
 use crate::usage::MAX_AGENT_BYTES;
+use crate::usage::key_notes::KeyNote;
 
 const NOW: Timestamp = Timestamp::from_unix_ms(1_700_000_000_123);
 
@@ -25,15 +26,22 @@ fn visitor(number: u32, address: &str) -> Visitor<'static> {
         address: Some(address.parse().unwrap()),
         agent: Some(b"curl/8.0"),
         is_browser_leak: false,
+        is_accepted: true,
         at: NOW,
     }
 }
 
 fn only(tally: &Tally) -> Noted {
-    let mut noted: Vec<Noted> =
-        tally.take().filter(|noted| !noted.counts.is_empty() || noted.visits.len() > 0).collect();
+    let mut noted: Vec<Noted> = tally.take().filter(|noted| noted.keys.len() > 0).collect();
     assert_eq!(noted.len(), 1);
     noted.pop().unwrap()
+}
+
+fn only_key(noted: Noted) -> KeyNote {
+    let mut keys = noted.keys.into_iter();
+    let (_, note) = keys.next().unwrap();
+    assert!(keys.next().is_none());
+    note
 }
 
 #[test]
@@ -44,10 +52,10 @@ fn requests_add_up_until_they_are_taken() {
     }
     tally.count(1, counted(1, 200), 0);
     let noted = only(&tally);
-    assert_eq!(noted.counts[&counted(1, 200)], 2);
     assert_eq!(noted.counts[&counted(1, 404)], 1);
-    assert_eq!(counted(1, 200).at(), Timestamp::from_unix_seconds(1_699_999_200));
-    assert!(tally.take().all(|noted| noted.counts.is_empty()));
+    assert_eq!(only_key(noted).counted, Some((counted(1, 200).row, 2)));
+    assert_eq!(counted(1, 200).row.at(), Timestamp::from_unix_seconds(1_699_999_200));
+    assert!(tally.take().all(|noted| noted.keys.len() == 0 && noted.counts.is_empty()));
 }
 
 #[test]
@@ -58,8 +66,7 @@ fn the_last_client_is_kept_and_every_network() {
     let later = NOW.plus(Duration::from_secs(5));
     let last = Visitor { agent: None, is_browser_leak: true, at: later, ..visitor(1, "192.0.2.9") };
     tally.visit(0, &last);
-    let mut noted = only(&tally);
-    let visit = noted.visits.remove(&key(1)).unwrap();
+    let visit = only_key(only(&tally)).visit.unwrap();
     assert_eq!((visit.at, visit.address, visit.agent()), (later, last.address, &b""[..]));
     assert_eq!(visit.browser(), Some((last.address, later)));
     let seen = visit.networks();
@@ -71,20 +78,41 @@ fn the_last_client_is_kept_and_every_network() {
 #[test]
 fn what_finds_no_room_is_dropped_and_counted() {
     let tally = Tally::new(1);
-    for number in 0..u32::try_from(tally.room).unwrap() {
-        tally.count(0, counted(number, 200), 1);
+    let room = u32::try_from(tally.room).unwrap();
+    for number in 0..room {
+        tally.mark(0, key(number), NOW);
     }
     assert!(tally.is_filling());
-    tally.count(0, counted(u32::MAX, 200), 1);
+    tally.mark(0, key(u32::MAX), NOW);
+    tally.visit(0, &visitor(u32::MAX, "192.0.2.1"));
+    tally.visit(0, &Visitor { is_accepted: false, ..visitor(u32::MAX, "192.0.2.1") });
+    assert_eq!((tally.dropped(), tally.dropped_marks()), (2, 2));
+    // Counts have a room of their own besides.
+    for number in 0..=room {
+        tally.count(0, counted(u32::MAX - number, 200), 1);
+    }
     tally.count(0, counted(0, 200), 1);
-    assert_eq!(tally.dropped(), 1);
+    tally.mark(0, key(0), NOW);
+    assert_eq!((tally.dropped(), tally.dropped_marks()), (3, 2), "what has its place keeps it");
+}
+
+#[test]
+fn of_one_key_not_everything_is_kept() {
+    let tally = Tally::new(1);
     for number in 0..100u8 {
         tally.visit(0, &visitor(1, &format!("192.0.{number}.1")));
     }
     let long = [b'x'; 4_000];
     tally.visit(0, &Visitor { agent: Some(&long), ..visitor(1, "192.0.2.1") });
-    let visit = only(&tally).visits.remove(&key(1)).unwrap();
+    let visit = only_key(only(&tally)).visit.unwrap();
     assert_eq!((visit.networks().len(), visit.agent().len()), (MAX_NETWORKS, MAX_AGENT_BYTES));
+}
+
+#[test]
+fn a_worker_that_does_not_exist_notes_with_one_that_does() {
+    let tally = Tally::new(0);
+    tally.mark(5, key(1), NOW);
+    assert!(tally.was_used(&key(1)) && !tally.was_used(&key(2)));
 }
 
 #[test]

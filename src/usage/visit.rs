@@ -1,11 +1,10 @@
-//! Where keys were used from since the last flush, in little memory: there is one note for each key in use, and many keys
-//! may be.
+//! Where a key was used from since the last flush, in little memory: many keys may be in use.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::{Equivalent, HashMap, HashSet};
+use hashbrown::{Equivalent, HashSet};
 
 use crate::domain::{KeyId, KeyKind, Timestamp, network_of};
 use crate::store::{MAX_NETWORKS, NetworkSeen};
@@ -14,8 +13,6 @@ use crate::store::{MAX_NETWORKS, NetworkSeen};
 pub const MAX_AGENT_BYTES: usize = 256;
 /// Most texts that are shared among keys. Beyond it each key has a copy of its own: then texts tell clients apart.
 const MAX_SHARED_AGENTS: usize = 1_024;
-/// Who comes with a key that nobody has. What is noted of it is thrown away.
-pub(super) const NOBODY: KeyId = KeyId::from_bytes([0; 16]);
 
 /// Who comes with a key.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +27,8 @@ pub struct Visitor<'a> {
     pub agent: Option<&'a [u8]>,
     /// Whether the request was refused because a browser sent a secret key.
     pub is_browser_leak: bool,
+    /// Whether the key was accepted: then it was used.
+    pub is_accepted: bool,
     /// When it came.
     pub at: Timestamp,
 }
@@ -39,48 +38,6 @@ impl Visitor<'_> {
     fn kept_agent(&self) -> &[u8] {
         let agent = self.agent.unwrap_or_default();
         &agent[..agent.len().min(MAX_AGENT_BYTES)]
-    }
-}
-
-/// The visits of many keys.
-#[derive(Default)]
-pub(super) struct Visits {
-    by_key: HashMap<KeyId, Visit>,
-    agents: HashSet<Agent>,
-    /// Those of nobody, so that strangers do not take the room of the others.
-    agents_of_nobody: HashSet<Agent>,
-}
-
-impl Visits {
-    pub(super) fn with_capacity(keys: usize) -> Self {
-        Self { by_key: HashMap::with_capacity(keys), ..Self::default() }
-    }
-
-    /// How many keys there are.
-    pub(super) fn len(&self) -> usize {
-        self.by_key.len()
-    }
-
-    /// Notes a visit; false where there is no room for another of `most` keys.
-    pub(super) fn note(&mut self, visitor: &Visitor<'_>, most: usize) -> bool {
-        let Self { by_key, agents, agents_of_nobody } = self;
-        let agents = if visitor.key == NOBODY { agents_of_nobody } else { agents };
-        if let Some(visit) = by_key.get_mut(&visitor.key) {
-            visit.note(visitor, agents);
-        } else if by_key.len() < most {
-            by_key.insert(visitor.key, Visit::first(visitor, agents));
-        } else {
-            return false;
-        }
-        true
-    }
-
-    pub(super) fn remove(&mut self, key: &KeyId) -> Option<Visit> {
-        self.by_key.remove(key)
-    }
-
-    pub(super) fn into_iter(self) -> impl Iterator<Item = (KeyId, Visit)> {
-        self.by_key.into_iter()
     }
 }
 
@@ -95,8 +52,6 @@ pub(super) struct Visit {
     pub(super) kind: KeyKind,
 }
 
-const _: () = assert!(size_of::<(KeyId, Visit)>() <= 72, "a note of each key in use");
-
 /// What few keys have.
 #[derive(Default)]
 struct More {
@@ -106,14 +61,14 @@ struct More {
 }
 
 impl Visit {
-    fn first(visitor: &Visitor<'_>, agents: &mut HashSet<Agent>) -> Self {
+    pub(super) fn first(visitor: &Visitor<'_>, agents: &mut HashSet<Agent>) -> Self {
         let Visitor { kind, address, at, .. } = *visitor;
         let mut visit = Self { at, first: at, agent: None, more: None, address, kind };
         visit.note(visitor, agents);
         visit
     }
 
-    fn note(&mut self, visitor: &Visitor<'_>, agents: &mut HashSet<Agent>) {
+    pub(super) fn note(&mut self, visitor: &Visitor<'_>, agents: &mut HashSet<Agent>) {
         let Visitor { address, at, .. } = *visitor;
         if address != self.address || self.has_networks() || at < self.at {
             let network = address.map(network_of);
@@ -202,7 +157,7 @@ impl Visit {
 
 /// A `User-Agent`, shared by the keys that come with it. One pointer wide.
 #[derive(Clone, PartialEq, Eq)]
-struct Agent(Arc<Box<[u8]>>);
+pub(super) struct Agent(Arc<Box<[u8]>>);
 
 impl Agent {
     fn of(text: &[u8], shared: &mut HashSet<Self>) -> Option<Self> {

@@ -13,16 +13,16 @@ fn after(seconds: u64) -> Timestamp {
 fn visitor(seconds: u64, address: Option<&str>) -> Visitor<'static> {
     let address = address.map(|address| address.parse().unwrap());
     let (key, kind, agent) = (KeyId::from_bytes([1; 16]), KeyKind::Secret, Some(&b"curl/8.0"[..]));
-    Visitor { key, kind, address, agent, is_browser_leak: false, at: after(seconds) }
+    Visitor { key, kind, address, agent, is_browser_leak: false, is_accepted: true, at: after(seconds) }
 }
 
 /// Visits of one key.
 fn visit(visitors: &[(u64, Option<&str>)]) -> Visit {
-    let mut visits = Visits::default();
-    for (seconds, address) in visitors {
-        assert!(visits.note(&visitor(*seconds, *address), 1));
-    }
-    visits.remove(&KeyId::from_bytes([1; 16])).unwrap()
+    let mut agents = HashSet::new();
+    let mut visitors = visitors.iter().map(|(seconds, address)| visitor(*seconds, *address));
+    let mut visit = Visit::first(&visitors.next().unwrap(), &mut agents);
+    visitors.for_each(|visitor| visit.note(&visitor, &mut agents));
+    visit
 }
 
 /// Networks with the seconds in which they were seen first and last.

@@ -29,7 +29,7 @@ const TABLE: &[(u8, &str, May)] = &[
     (3, "gate", Know(&["route", "credential", "cache", "authn", "authz", "limit"])),
     (4, "manage", Know(&["store", "gate"])),
     (4, "audit", Know(&["store"])),
-    (4, "usage", Know(&["route", "store", "telemetry", "gate"])),
+    (4, "usage", Know(&["route", "store", "telemetry", "cache", "gate"])),
     // Challenges name the schemes a route accepts.
     (4, "reply", Know(&["gate", "credential"])),
     // It shows decisions: with the words of refusals, about keys that are looked up or named, today and a moment ago.

@@ -19,49 +19,36 @@ async fn last_used(store: &Store, number: u32) -> Option<Timestamp> {
 }
 
 #[tokio::test]
-async fn the_latest_mark_of_all_workers_is_written() {
+async fn the_latest_use_is_written() {
     let store = store_with_keys(&StoreSettings::Memory).await;
-    let last_use = LastUse::new(2);
-    last_use.mark(0, key_id(0), at(10));
-    last_use.mark(1, key_id(0), at(12));
-    last_use.mark(0, key_id(0), at(11));
-    last_use.mark(1, key_id(1), at(5));
-    last_use.flush(store.writer().as_ref()).await.unwrap();
+    let mut last_use = LastUse::new(Arc::clone(store.writer()));
+    for (number, seconds) in [(0, 10), (0, 12), (0, 11), (1, 5)] {
+        last_use.add(key_id(number), at(seconds));
+    }
+    assert!(last_use.holds(&key_id(0)) && !last_use.holds(&key_id(2)));
+    last_use.flush().await.unwrap();
     let used = [last_used(&store, 0).await, last_used(&store, 1).await, last_used(&store, 2).await];
     assert_eq!(used, [Some(at(12)), Some(at(5)), None]);
 
-    last_use.mark(0, key_id(2), at(20));
-    last_use.flush(store.writer().as_ref()).await.unwrap();
+    last_use.add(key_id(2), at(20));
+    last_use.flush().await.unwrap();
     assert_eq!(last_used(&store, 2).await, Some(at(20)));
-    assert_eq!(last_use.dropped(), 0);
 }
 
 #[tokio::test]
-async fn marks_survive_while_the_store_is_away() {
+async fn uses_are_kept_while_the_store_is_away() {
     let directory = tempfile::tempdir().unwrap();
     let store = store_with_keys(&StoreSettings::Sqlite { path: directory.path().join("keys.db") }).await;
     let in_the_way = directory.path().join("keys.usage.db");
     std::fs::create_dir(&in_the_way).unwrap();
-    let last_use = LastUse::new(1);
-    last_use.mark(0, key_id(0), at(10));
-    last_use.flush(store.writer().as_ref()).await.unwrap_err();
-    last_use.mark(0, key_id(1), at(11));
-    last_use.flush(store.writer().as_ref()).await.unwrap_err();
+    let mut last_use = LastUse::new(Arc::clone(store.writer()));
+    last_use.add(key_id(0), at(10));
+    last_use.flush().await.unwrap_err();
+    last_use.add(key_id(1), at(11));
+    last_use.flush().await.unwrap_err();
     std::fs::remove_dir(&in_the_way).unwrap();
-    last_use.flush(store.writer().as_ref()).await.unwrap();
+    last_use.flush().await.unwrap();
     assert_eq!([last_used(&store, 0).await, last_used(&store, 1).await], [Some(at(10)), Some(at(11))]);
-}
-
-#[test]
-fn a_worker_notes_a_bounded_number_of_keys_and_counts_the_rest() {
-    let last_use = LastUse::new(1);
-    let most = u32::try_from(last_use.room).unwrap();
-    for number in 0..most + 7 {
-        last_use.mark(0, key_id(number), at(1));
-    }
-    last_use.mark(0, key_id(0), at(2));
-    assert_eq!(last_use.dropped(), 7, "a key that has its place keeps it");
-    assert_eq!(last_use.workers[0].noted.lock().len(), last_use.room);
 }
 
 #[test]
@@ -82,11 +69,4 @@ fn the_oldest_notes_go_first() {
         left.sort_unstable();
         assert_eq!(left, kept.iter().map(|seconds| at(*seconds)).collect::<Vec<_>>(), "{given:?} to {most}");
     }
-}
-
-#[test]
-fn a_worker_that_does_not_exist_is_counted_with_one_that_does() {
-    let last_use = LastUse::new(0);
-    last_use.mark(5, key_id(1), at(1));
-    assert_eq!(last_use.workers[0].noted.lock().len(), 1);
 }

@@ -1,6 +1,6 @@
-//! How much workers note of keys in use before it is written down.
+//! How much workers note before it is written down.
 
-/// Notes of one kind that a worker makes room for: as many as a table of 131,072 places takes before it grows.
+/// Keys of which a worker makes room to note something: as many as a table of 131,072 places takes before it grows.
 const FOR_EACH: usize = 131_072 / 8 * 7;
 /// The same for the only one.
 const FOR_ONE: usize = 2 * FOR_EACH;
@@ -8,12 +8,12 @@ const FOR_ONE: usize = 2 * FOR_EACH;
 /// How many keys each of so many workers may note between two flushes.
 ///
 /// While the keys in use fit in, a flush is a matter of its interval; beyond that it comes sooner.
-pub const fn room_per_worker(workers: usize) -> usize {
+pub(super) const fn room_per_worker(workers: usize) -> usize {
     if workers <= 1 { FOR_ONE } else { FOR_EACH }
 }
 
 /// Whether a worker with that room may run out of it before the next look.
-pub const fn is_filling(noted: usize, room: usize) -> bool {
+pub(super) const fn is_filling(noted: usize, room: usize) -> bool {
     noted >= room / 4 * 3
 }
 
