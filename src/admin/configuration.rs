@@ -12,7 +12,7 @@ use super::api::Api;
 use super::call::Call;
 use super::exchange::{ApiAnswer, ApiError};
 use crate::domain::{KeyId, KeyKind};
-use crate::explain::{Account, Past, Supposition, TypedRequest, rules_json};
+use crate::explain::{Account, KeySources, Past, Supposition, TypedRequest, rules_json};
 use crate::gate;
 use crate::manage::KindWord;
 
@@ -89,8 +89,7 @@ impl Api {
             detail: "no request of this id is remembered: the last refusals are, and a sample of what was let in"
                 .to_owned(),
         };
-        let reader = self.store.reader();
-        let past = Past::of(found.ok_or_else(gone)?, &call.settings.rules, reader.as_ref(), call.now).await?;
+        let past = Past::of(found.ok_or_else(gone)?, &call.settings.rules, self.key_sources(), call.now).await?;
         Ok(call.json(StatusCode::OK, past.json(), None))
     }
 
@@ -117,6 +116,10 @@ impl Api {
         Ok(call.json(StatusCode::OK, account.json(), None))
     }
 
+    fn key_sources(&self) -> KeySources<'_> {
+        KeySources { reader: self.store.reader().as_ref(), keys: &self.keys }
+    }
+
     async fn supposed(&self, call: &Call<'_>, question: &Question) -> Result<Supposition, ApiError> {
         let rules = &call.settings.rules;
         match (&question.key_id, &question.scopes) {
@@ -128,7 +131,7 @@ impl Api {
             (Some(text), None) => {
                 let gone = || unacceptable("key_id")("there is no key of this id".to_owned());
                 let id: KeyId = text.parse().map_err(|_| gone())?;
-                Supposition::key_of_id(id, self.store.reader().as_ref(), rules, call.now).await?.ok_or_else(gone)
+                Supposition::key_of_id(id, self.key_sources(), rules, call.now).await?.ok_or_else(gone)
             }
             (None, Some(scopes)) => {
                 let kind = question.kind.map_or(KeyKind::Secret, KeyKind::from);

@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::nodes::Standing;
 use super::reload::Trigger;
 use crate::admin::{ApiSettings, Operations, ReloadReport};
+use crate::cache::KeySet;
 use crate::domain::time;
-use crate::explain::Past;
+use crate::explain::{KeySources, Past};
 use crate::manage::{ThisNode, nodes_json};
 use crate::store::{Actor, Store};
 use crate::telemetry::{ADMISSIONS_SAMPLED, REFUSALS_KEPT, Recall, Remembered};
@@ -23,6 +24,7 @@ pub(super) struct Process {
     pub(crate) recall: Arc<Recall>,
     pub(crate) settings: Arc<ArcSwap<ApiSettings>>,
     pub(crate) store: Arc<Store>,
+    pub(crate) keys: Arc<KeySet>,
     pub(crate) triggers: mpsc::Sender<Trigger>,
     pub(crate) standing: Standing,
 }
@@ -74,7 +76,8 @@ impl Process {
             ));
         };
         let rules = Arc::clone(&self.settings.load().rules);
-        match Past::of(remembered, &rules, self.store.reader().as_ref(), time::now()).await {
+        let from = KeySources { reader: self.store.reader().as_ref(), keys: &self.keys };
+        match Past::of(remembered, &rules, from, time::now()).await {
             Ok(past) => json!({
                 "ok": true,
                 "record": past.json(),

@@ -247,6 +247,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
         recall,
         settings: Arc::clone(&api_settings),
         store: Arc::clone(&store),
+        keys: Arc::clone(&keys),
         triggers: triggers.clone(),
         standing,
     });

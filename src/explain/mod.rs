@@ -14,5 +14,5 @@ mod typed;
 pub use account::Account;
 pub use past::Past;
 pub use rules::{demand_text, method_text, mode_text, rules_json};
-pub use supposition::Supposition;
+pub use supposition::{KeySources, Supposition};
 pub use typed::TypedRequest;

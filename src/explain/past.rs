@@ -4,12 +4,12 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::account::{Account, denial_of};
-use super::supposition::Supposition;
+use super::supposition::{KeySources, Supposition};
 use super::typed::TypedRequest;
 use crate::authn::Rejection;
 use crate::domain::Timestamp;
 use crate::gate::{self, Answer, Denial, Rules};
-use crate::store::{KeyReader, StoreError};
+use crate::store::StoreError;
 use crate::telemetry::Remembered;
 
 /// What is remembered of a request, and what it would be answered now.
@@ -81,14 +81,14 @@ impl Past {
     pub async fn of(
         remembered: Remembered,
         rules: &Rules,
-        reader: &dyn KeyReader,
+        from: KeySources<'_>,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let Some(request) = request_of(&remembered) else {
             let note = "Too little of the request is remembered to say what it would be answered now.";
             return Ok(Self { remembered, today: None, changed: None, note });
         };
-        let supposed = caller_of(&remembered, rules, reader, now).await?;
+        let supposed = caller_of(&remembered, rules, from, now).await?;
         let head = request.head(remembered.client_ip);
         let explanation = gate::explain(&head, rules, &supposed.caller, now);
         let account = Account { request: &request, who: &supposed.who, rules, explanation: &explanation };
@@ -194,12 +194,12 @@ fn request_of(was: &Remembered) -> Option<TypedRequest> {
 async fn caller_of(
     was: &Remembered,
     rules: &Rules,
-    reader: &dyn KeyReader,
+    from: KeySources<'_>,
     now: Timestamp,
 ) -> Result<Supposition, StoreError> {
     if let Some(id) = was.key_id {
         let gone = || Supposition::rejected(Rejection::Unknown, format!("{id}, which is not in the store any more"));
-        return Ok(Supposition::key_of_id(id, reader, rules, now).await?.unwrap_or_else(gone));
+        return Ok(Supposition::key_of_id(id, from, rules, now).await?.unwrap_or_else(gone));
     }
     Ok(match was.reason {
         Some("unknown_key") => Supposition::rejected(Rejection::Unknown, "somebody with an unknown key".to_owned()),

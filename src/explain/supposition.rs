@@ -3,11 +3,21 @@
 use std::sync::Arc;
 
 use crate::authn::Rejection;
-use crate::cache::Profile;
+use crate::cache::{KeySet, Profile};
 use crate::domain::{KeyId, KeyKind, KeyRecord, Timestamp};
 use crate::gate::{GateSettings, Rules, SupposedCaller, SupposedKey};
 use crate::manage::Vocabulary;
 use crate::store::{KeyReader, StoreError};
+
+/// What a gateway knows of keys: what stands in its store, and what it enforces. They differ for a moment after each change,
+/// and for good where a store lost commits: a key that was seen revoked stays refused.
+#[derive(Clone, Copy)]
+pub struct KeySources<'a> {
+    /// The store.
+    pub reader: &'a dyn KeyReader,
+    /// What is enforced.
+    pub keys: &'a KeySet,
+}
 
 /// A supposed caller.
 pub struct Supposition {
@@ -32,23 +42,28 @@ impl Supposition {
         }
     }
 
-    /// The holder of a key that exists, by its id; none where the store has none.
+    /// The holder of a key that exists, by its id, as a gateway takes it; none where the store has none.
     ///
     /// # Errors
     /// The store's.
     pub async fn key_of_id(
         id: KeyId,
-        reader: &dyn KeyReader,
+        from: KeySources<'_>,
         rules: &Rules,
         now: Timestamp,
     ) -> Result<Option<Self>, StoreError> {
-        let Some(record) = reader.find_key(id).await? else { return Ok(None) };
+        let Some(record) = from.reader.find_key(id).await? else { return Ok(None) };
         let suspended = match record.owner {
             None => false,
             // An account that the store does not know never grants.
-            Some(owner) => reader.find_owner(owner).await?.is_none_or(|owner| owner.suspended),
+            Some(owner) => from.reader.find_owner(owner).await?.is_none_or(|owner| owner.suspended),
         };
-        Ok(Some(Self::key(&record, suspended, rules, now)))
+        let mut supposition = Self::key(&record, suspended, rules, now);
+        let enforced = from.keys.find(&record.hash).filter(|slot| slot.id == id);
+        if record.revoked_at.is_none() && enforced.is_some_and(|slot| slot.revoked) {
+            supposition.stays_revoked();
+        }
+        Ok(Some(supposition))
     }
 
     /// Somebody with a key of these scopes.
@@ -69,6 +84,15 @@ impl Supposition {
         let who = format!("a {environment} {kind} key {holding}");
         let profile = Profile { scopes, ..Profile::default() };
         Ok(Self { caller: SupposedCaller::Key(supposed(environment.into(), kind, profile, None)), who })
+    }
+
+    fn stays_revoked(&mut self) {
+        self.who.push_str(
+            ", refused by this gateway: it saw it revoked, or its secret replaced, before the store lost commits",
+        );
+        if let SupposedCaller::Key(key) = &mut self.caller {
+            key.rejection = Some(Rejection::Revoked);
+        }
     }
 
     /// Somebody with a key that is not accepted.

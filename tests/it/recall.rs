@@ -1,6 +1,8 @@
 //! What became of a request a moment ago, asked by the id of its answer.
 
-use portcullis_testkit::{Gateway, Response};
+use std::os::unix::fs::symlink;
+
+use portcullis_testkit::{Gateway, Origin, Response, eventually};
 use serde_json::{Value, json};
 
 use crate::scene;
@@ -156,4 +158,32 @@ async fn nodes_lists_this_gateway() {
     assert!(node["name"].as_str().unwrap().ends_with(&format!("/{}", gateway.process_id())), "{node}");
     assert!(node["lag_ms"].is_u64() && node["started_at"].is_string() && node["as_of"].is_string(), "{node}");
     let _ = gateway.cli(&["nodes"]).await.success().says(&["NAME", "REVISION", " ms"]);
+}
+
+/// As after a failover, or where a file was put back: the store would have the key working.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_stays_refused_after_lost_commits_is_explained_as_refused() {
+    let origin = Origin::start().await;
+    let config = scene::shop_config("", "store: { driver: sqlite, path: store/portcullis.db }");
+    let site = scene::site(&config).upstream("shop", &origin).prepare();
+    std::fs::create_dir(site.path("one")).unwrap();
+    symlink("one", site.path("store")).unwrap();
+    let key = site.create_key("reader", "read:orders").await;
+    std::fs::create_dir(site.path("two")).unwrap();
+    std::fs::copy(site.path("one/portcullis.db"), site.path("two/portcullis.db")).unwrap();
+    let gateway = site.start().await;
+    gateway.get("/v1/orders/1").bearer(&key).await.expect(200);
+    let _ = gateway.cli(&["keys", "revoke", &key.id]).await.success();
+    eventually!("it is revoked", gateway.get("/v1/orders/1").bearer(&key).await.status == 401);
+
+    symlink("two", site.path("next")).unwrap();
+    std::fs::rename(site.path("next"), site.path("store")).unwrap();
+    let _ = site.create_key("another", "").await;
+    eventually!("it says so", gateway.logs().text().contains("the store lost commits"));
+    assert!(site.show_key(&key.id).await["revoked_at"].is_null(), "the store has it working");
+    let refused = gateway.get("/v1/orders/1").bearer(&key).await.refused(401, "invalid_key");
+    let told = explained(&gateway, &refused).await;
+    assert_eq!((&told["now"]["reason"], &told["changed"]), (&json!("key_revoked"), &json!(false)), "{told}");
+    let id = refused.header("x-request-id").unwrap();
+    let _ = gateway.cli(&["explain", id]).await.success().says(&["before the store lost commits"]);
 }
