@@ -36,7 +36,7 @@ use crate::proxy::{Inquiries, Live, Upkeep, WorkerTally};
 use crate::server::{Acceptor, Bind, EdgeTls, Inherited, Listener, Memory, Worker, WorkerParts, listen};
 use crate::store::{self, AuditSettings, OpenMode, Opening, Store, StoreError, StoreSettings, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
-use crate::usage::{Ledger, RuleNames, Tally};
+use crate::usage::{Graces, LastUse, Ledger, RuleNames, Tally};
 
 /// What a gateway is started from.
 pub struct Options {
@@ -209,16 +209,22 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let (stop_counting, told_to_stop) = tokio::sync::oneshot::channel();
     let counting = tokio::spawn(quota_counts.run(Arc::clone(&limit_settings), told_to_stop));
     let masks_addresses = Arc::new(AtomicBool::new(settings.logging.mask_addresses));
+    let last_use = LastUse::new(Arc::clone(store.writer()));
+    let graces = Graces::new(Arc::clone(&keys), Arc::clone(&tally), Arc::clone(store.writer()));
     let ledger = Ledger::new(
         Arc::clone(&tally),
-        Arc::clone(&keys),
         Arc::clone(&rule_names),
-        &store,
+        Arc::clone(store.usage()),
+        Arc::clone(&last_use),
+        Arc::clone(&graces),
         Metrics::clone(&metrics),
         Arc::clone(&masks_addresses),
     );
     let (stop_noting, told_to_stop) = tokio::sync::oneshot::channel();
     let noting = tokio::spawn(ledger.run(settings.sync.last_used_flush, told_to_stop));
+    let ending = keep("graces", move || Arc::clone(&graces).run());
+    let marked = Arc::clone(&last_use);
+    let marking = keep("last use", move || Arc::clone(&marked).run());
     let swept = Arc::clone(&meters);
     let clock_watch = keep("clock", clock::watch);
     let sweeping = keep("meters", move || metering::sweep(Arc::clone(&swept)));
@@ -230,6 +236,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
         metrics: Arc::clone(&metrics),
         keys: Arc::clone(&keys),
         sync: sync_handle.clone(),
+        tally: Arc::clone(&tally),
         meters: Arc::clone(&meters),
         lending: lender.as_ref().map(Lender::status),
         draining: Arc::clone(&draining),
@@ -349,6 +356,11 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     if noting.await.is_err() {
         tracing::error!("noting usage had panicked");
     }
+    marking.abort();
+    if let Err(error) = last_use.flush().await {
+        tracing::warn!(%error, "the last uses of keys could not be written");
+    }
+    ending.abort();
     syncing.abort();
     opening.inspect(tokio::task::JoinHandle::abort);
     clock_watch.abort();

@@ -17,6 +17,7 @@ use crate::limit::Meters;
 use crate::proxy::Live;
 use crate::server::{Limits, Memory, Page, Pages};
 use crate::telemetry::{CONTENT_TYPE, Metrics, SharedLimits};
+use crate::usage::Tally;
 
 /// What is told when the key set changes: the data plane follows, and revocations are counted as they take effect.
 pub(super) struct Effects {
@@ -39,6 +40,7 @@ pub(super) struct Health {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) keys: Arc<KeySet>,
     pub(crate) sync: SyncHandle,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) meters: Arc<Meters>,
     /// Where limits are shared: how that goes.
     pub(crate) lending: Option<Arc<LendingStatus>>,
@@ -92,6 +94,7 @@ impl Health {
             }
             self.metrics.sync_succeeded(at, now.checked_sub(age).unwrap_or(now));
         }
+        self.metrics.set_notes_dropped(self.tally.dropped(), self.tally.dropped_marks());
         self.metrics.set_memory(self.memory.held(), self.memory.limit(&self.limits.load()));
         self.metrics.set_rate_meters(self.meters.len(), self.meters.evicted());
         if let (Some(lending), Some(sharing)) = (&self.lending, self.meters.sharing()) {

@@ -14,7 +14,7 @@ use crate::domain::{KeyHash, KeyId, KeyState, Revision, Timestamp, time};
 /// No poll has succeeded yet.
 const NEVER: i64 = i64::MIN;
 
-/// The key set of this node. Read by every request, written by the sync task alone.
+/// The key set of this node. Read by every request, written by the sync task; others tell it at most that a grace ended.
 pub struct KeySet {
     map: ArcSwap<KeyMap>,
     directory: ArcSwap<Directory>,

@@ -78,7 +78,7 @@ impl WorkerTally {
             self.shared.find(self.worker, &Found { rule, reason: denial.reason(), caller, missing }, now);
         }
         let is_browser_leak = matches!(denial, Some(Denial::SecretKeyInBrowser));
-        let is_accepted = told.is_by_key() && matches!(verdict.caller, Caller::Key(_));
+        let is_accepted = passage == Passage::Allowed && matches!(verdict.caller, Caller::Key(_));
         let agent = head.fields.first(Known::UserAgent);
         let came = Came { client: head.client, agent, is_browser_leak, is_accepted, at: now };
         let Some(slot) = slot else {

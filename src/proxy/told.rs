@@ -46,11 +46,6 @@ impl<'a> Told<'a> {
         self.reason == Self::PREFLIGHT.reason
     }
 
-    /// Whether it was let in by its key.
-    pub(super) fn is_by_key(&self) -> bool {
-        self.reason == Self::KEY.reason
-    }
-
     /// Of a request that is answered before anything was taken from a meter.
     pub(super) const fn of_outcome(verdict: &'a Verdict<'_>) -> Self {
         match &verdict.outcome {

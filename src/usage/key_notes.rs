@@ -71,6 +71,10 @@ impl KeyNotes {
         self.by_key.remove(&NOBODY);
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyId, &KeyNote)> {
+        self.by_key.iter()
+    }
+
     pub(super) fn into_iter(self) -> impl Iterator<Item = (KeyId, KeyNote)> {
         self.by_key.into_iter()
     }
@@ -108,8 +112,9 @@ impl KeyNote {
     fn count(&mut self, row: Row, requests: u32) -> bool {
         match &mut self.counted {
             Some((known, count)) if *known == row => *count = count.saturating_add(requests),
-            Some(_) => return false,
-            None => self.counted = Some((row, requests)),
+            // What is not counted, but seen, leaves the place to what is.
+            None if requests > 0 => self.counted = Some((row, requests)),
+            Some(_) | None => return false,
         }
         true
     }

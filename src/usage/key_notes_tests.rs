@@ -55,6 +55,7 @@ fn the_last_use_counts_whoever_tells_of_it_first() {
 #[test]
 fn one_kind_of_request_is_counted_beside_the_key_and_others_elsewhere() {
     let mut notes = KeyNotes::default();
+    assert!(!notes.count(KEY, row(0, 0), 0, 1), "nothing was counted of it");
     assert!(notes.count(KEY, row(200, 0), 1, 1));
     assert!(notes.count(KEY, row(200, 3_599), 2, 1), "of the same hour");
     assert!(!notes.count(KEY, row(404, 0), 1, 1));

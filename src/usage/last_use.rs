@@ -6,48 +6,73 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::domain::{KeyId, Timestamp};
-use crate::store::{KeyWriter, StoreError};
+use crate::store::{KeyWriter, Outage, StoreError};
 
 /// What is not written yet.
-pub(super) struct LastUse {
-    pub(super) writer: Arc<dyn KeyWriter>,
-    pending: HashMap<KeyId, Timestamp>,
+pub struct LastUse {
+    writer: Arc<dyn KeyWriter>,
+    pending: Mutex<HashMap<KeyId, Timestamp>>,
+    more: Notify,
 }
 
 impl LastUse {
-    pub(super) fn new(writer: Arc<dyn KeyWriter>) -> Self {
-        Self { writer, pending: HashMap::new() }
+    /// Nothing yet; what comes goes to `writer`.
+    pub fn new(writer: Arc<dyn KeyWriter>) -> Arc<Self> {
+        Arc::new(Self { writer, pending: Mutex::default(), more: Notify::new() })
     }
 
-    /// Takes note of a use. The last one counts.
-    pub(super) fn add(&mut self, key: KeyId, at: Timestamp) {
-        let moment = self.pending.entry(key).or_insert(at);
-        *moment = at.max(*moment);
+    /// Takes over uses, of each key the last one, and has them written. At most `most` are kept, the newest; answers how
+    /// many went.
+    pub(super) fn add(&self, uses: impl Iterator<Item = (KeyId, Timestamp)>, most: usize) -> u64 {
+        let mut pending = self.pending.lock();
+        for (key, at) in uses {
+            let moment = pending.entry(key).or_insert(at);
+            *moment = at.max(*moment);
+        }
+        self.more.notify_one();
+        drop_oldest(&mut pending, most)
     }
 
-    /// Whether a use of this key is not written yet.
-    pub(super) fn holds(&self, key: &KeyId) -> bool {
-        self.pending.contains_key(key)
-    }
-
-    /// Keeps the newest `most`; answers how many went.
-    pub(super) fn keep(&mut self, most: usize) -> u64 {
-        drop_oldest(&mut self.pending, most)
-    }
-
-    /// Writes what there is; keeps it when the store is away.
+    /// Writes what there is; keeps it when the store is away. To be called once more when the gateway stops.
     ///
     /// # Errors
     /// As any write. Cancelling it keeps what was not acknowledged.
-    pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
-        if self.pending.is_empty() {
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        let uses: Vec<(KeyId, Timestamp)> = self.pending.lock().iter().map(|(key, at)| (*key, *at)).collect();
+        if uses.is_empty() {
             return Ok(());
         }
-        self.writer.mark_used(self.pending.iter().map(|(key, at)| (*key, *at)).collect()).await?;
-        self.pending = HashMap::new();
+        self.writer.mark_used(uses.clone()).await?;
+        let mut pending = self.pending.lock();
+        for (key, at) in uses {
+            // It was used again meanwhile, or not.
+            if pending.get(&key) == Some(&at) {
+                pending.remove(&key);
+            }
+        }
+        if pending.is_empty() {
+            *pending = HashMap::new();
+        }
         Ok(())
+    }
+
+    /// Writes whenever there is more, for ever. Says once when the store goes away, and when it is back.
+    pub async fn run(self: Arc<Self>) {
+        let mut outage = Outage::of("last use");
+        loop {
+            self.more.notified().await;
+            outage.attempt(self.flush(), false).await;
+        }
+    }
+}
+
+impl std::fmt::Debug for LastUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LastUse").field("pending", &self.pending.lock().len()).finish_non_exhaustive()
     }
 }
 

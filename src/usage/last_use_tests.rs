@@ -21,16 +21,19 @@ async fn last_used(store: &Store, number: u32) -> Option<Timestamp> {
 #[tokio::test]
 async fn the_latest_use_is_written() {
     let store = store_with_keys(&StoreSettings::Memory).await;
-    let mut last_use = LastUse::new(Arc::clone(store.writer()));
-    for (number, seconds) in [(0, 10), (0, 12), (0, 11), (1, 5)] {
-        last_use.add(key_id(number), at(seconds));
-    }
-    assert!(last_use.holds(&key_id(0)) && !last_use.holds(&key_id(2)));
+    let last_use = LastUse::new(Arc::clone(store.writer()));
+    let uses = |uses: &[(u32, i64)]| {
+        let uses = uses.iter().map(|(number, seconds)| (key_id(*number), at(*seconds)));
+        assert_eq!(last_use.add(uses, 3), 0);
+    };
+    uses(&[(0, 10), (1, 5)]);
+    // Of another worker.
+    uses(&[(0, 12), (0, 11)]);
     last_use.flush().await.unwrap();
     let used = [last_used(&store, 0).await, last_used(&store, 1).await, last_used(&store, 2).await];
     assert_eq!(used, [Some(at(12)), Some(at(5)), None]);
 
-    last_use.add(key_id(2), at(20));
+    uses(&[(2, 20)]);
     last_use.flush().await.unwrap();
     assert_eq!(last_used(&store, 2).await, Some(at(20)));
 }
@@ -41,18 +44,35 @@ async fn uses_are_kept_while_the_store_is_away() {
     let store = store_with_keys(&StoreSettings::Sqlite { path: directory.path().join("keys.db") }).await;
     let in_the_way = directory.path().join("keys.usage.db");
     std::fs::create_dir(&in_the_way).unwrap();
-    let mut last_use = LastUse::new(Arc::clone(store.writer()));
-    last_use.add(key_id(0), at(10));
+    let last_use = LastUse::new(Arc::clone(store.writer()));
+    last_use.add([(key_id(0), at(10))].into_iter(), 2);
     last_use.flush().await.unwrap_err();
-    last_use.add(key_id(1), at(11));
+    last_use.add([(key_id(1), at(11))].into_iter(), 2);
     last_use.flush().await.unwrap_err();
     std::fs::remove_dir(&in_the_way).unwrap();
     last_use.flush().await.unwrap();
     assert_eq!([last_used(&store, 0).await, last_used(&store, 1).await], [Some(at(10)), Some(at(11))]);
+    assert!(last_use.pending.lock().is_empty());
+}
+
+#[tokio::test]
+async fn what_comes_is_written_without_being_asked_for() {
+    let store = store_with_keys(&StoreSettings::Memory).await;
+    let last_use = LastUse::new(Arc::clone(store.writer()));
+    let writing = tokio::spawn(Arc::clone(&last_use).run());
+    for (number, seconds) in [(0, 10), (1, 11)] {
+        last_use.add([(key_id(number), at(seconds))].into_iter(), 1);
+        while last_used(&store, number).await != Some(at(seconds)) {
+            tokio::task::yield_now().await;
+        }
+    }
+    writing.abort();
+    last_use.add([(key_id(0), at(20)), (key_id(1), at(21))].into_iter(), 1);
+    assert_eq!(last_use.add([(key_id(2), at(22))].into_iter(), 1), 1, "the newest is kept");
 }
 
 #[test]
-fn the_oldest_notes_go_first() {
+fn the_oldest_uses_go_first() {
     let notes = |seconds: &[i64]| -> HashMap<KeyId, Timestamp> {
         seconds.iter().zip(0..).map(|(seconds, number)| (key_id(number), at(*seconds))).collect()
     };

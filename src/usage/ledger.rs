@@ -15,11 +15,10 @@ use super::rules::RuleNames;
 use super::tally::{Counted, FindingCount, FindingName, Noted, Tally};
 use super::unusual::Refusals;
 use super::visit::Visit;
-use crate::cache::KeySet;
 use crate::domain::{KeyId, KeyKind, Timestamp, time, without_keys};
 use crate::store::{
-    AdditionId, EventKind, Finding, NewEvent, NewNetwork, Outage, Passage, Sighting, Store, StoreError, Surplus,
-    UsageBook, UsageCount, UsageEvent, UsageNotes,
+    AdditionId, EventKind, Finding, NewEvent, NewNetwork, Outage, Passage, Sighting, StoreError, Surplus, UsageBook,
+    UsageCount, UsageEvent, UsageNotes,
 };
 use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
 
@@ -84,8 +83,8 @@ pub struct Ledger {
     metrics: Metrics,
     /// Whether addresses are to be masked.
     masks: Arc<AtomicBool>,
-    last_use: LastUse,
-    graces: Graces,
+    last_use: Arc<LastUse>,
+    graces: Arc<Graces>,
     refusals: Refusals,
     counts: HashMap<Counted, u64>,
     visits: HashMap<KeyId, Visit>,
@@ -97,28 +96,28 @@ pub struct Ledger {
     /// The same for events.
     telling: Vec<NewEvent>,
     telling_id: AdditionId,
-    told_dropped: u64,
-    told_dropped_marks: u64,
 }
 
 impl Ledger {
-    /// What is noted in `tally` of `keys` goes to `store`. While `masks` is true, addresses are kept without their last part.
+    /// What is noted in `tally` goes to `book`, when keys were last used to `last_use`, and which of them were to `graces`.
+    /// While `masks` is true, addresses are kept without their last part.
     pub fn new(
         tally: Arc<Tally>,
-        keys: Arc<KeySet>,
         names: Arc<RuleNames>,
-        store: &Store,
+        book: Arc<dyn UsageBook>,
+        last_use: Arc<LastUse>,
+        graces: Arc<Graces>,
         metrics: Metrics,
         masks: Arc<AtomicBool>,
     ) -> Self {
         Self {
             tally,
             names,
-            book: Arc::clone(store.usage()),
+            book,
             metrics,
             masks,
-            last_use: LastUse::new(Arc::clone(store.writer())),
-            graces: Graces::new(keys, Arc::clone(store.writer())),
+            last_use,
+            graces,
             refusals: Refusals::default(),
             counts: HashMap::new(),
             visits: HashMap::new(),
@@ -128,8 +127,6 @@ impl Ledger {
             events: Vec::new(),
             telling: Vec::new(),
             telling_id: AdditionId::first(),
-            told_dropped: 0,
-            told_dropped_marks: 0,
         }
     }
 
@@ -176,7 +173,7 @@ impl Ledger {
     /// Flushes at every interval until told to stop, and once more then; sooner when much is noted. Says once when the
     /// store goes away, and when it is back.
     pub async fn run(mut self, every: Duration, mut stop: tokio::sync::oneshot::Receiver<()>) {
-        let [mut graces, mut usage, mut last_use] = ["ends of graces", "usage", "last use"].map(Outage::of);
+        let mut outage = Outage::of("usage");
         let mut waited = Duration::ZERO;
         loop {
             let step = LOOK.min(every);
@@ -185,18 +182,11 @@ impl Ledger {
                 _ = &mut stop => true,
             };
             waited += step;
-            let is_time = waited >= every || told || self.tally.is_filling();
-            // Every second: there may be many of them. And before each flush, which forgets who was used.
-            if is_time || waited.subsec_millis() == 0 {
-                let Self { graces: held, last_use, tally, .. } = &self;
-                graces.attempt(held.end(|key| tally.was_used(key) || last_use.holds(key)), false).await;
-            }
-            if !is_time {
+            if waited < every && !told && !self.tally.is_filling() {
                 continue;
             }
             waited = Duration::ZERO;
-            usage.attempt(self.flush(time::now()), told).await;
-            last_use.attempt(self.last_use.flush(), told).await;
+            outage.attempt(self.flush(time::now()), told).await;
             if told {
                 return;
             }
@@ -206,13 +196,23 @@ impl Ledger {
     /// Takes over what workers noted.
     fn gather(&mut self, now: Timestamp) {
         let tally = Arc::clone(&self.tally);
+        let awaited = self.graces.awaited();
         let mut sums: HashMap<KeyId, (u64, u64)> = HashMap::new();
         for Noted { keys, counts, findings } in tally.take() {
-            for (key, note) in keys.into_iter() {
-                if let Some((row, requests)) = note.counted {
+            let used = keys.iter().filter_map(|(key, note)| Some((*key, note.used_at()?)));
+            let used = used.inspect(|(key, _)| {
+                if awaited.contains(key) {
+                    self.graces.remember(*key);
+                }
+            });
+            tally.drop_marks(self.last_use.add(used, self.most_pending()));
+            for (key, KeyNote { visit, counted, .. }) in keys.into_iter() {
+                if let Some((row, requests)) = counted {
                     self.add_count(Counted { key, row }, requests.into(), &mut sums);
                 }
-                self.add_use(key, note);
+                if let Some(visit) = visit {
+                    self.add_visit(key, visit);
+                }
             }
             for (counted, requests) in counts {
                 self.add_count(counted, requests, &mut sums);
@@ -223,7 +223,6 @@ impl Ledger {
                 }
             }
         }
-        tally.drop_marks(self.last_use.keep(self.most_pending()));
         let mut events = Vec::new();
         for (key, (requests, refused)) in sums {
             if let Some((requests, refused)) = self.refusals.add(key, requests, refused, now) {
@@ -234,10 +233,6 @@ impl Ledger {
         }
         self.keep_events(events);
         self.refusals.sweep(now);
-        let (dropped, dropped_marks) = (tally.dropped(), tally.dropped_marks());
-        self.metrics.usage_notes_dropped().add(dropped.saturating_sub(self.told_dropped));
-        self.metrics.last_use_marks_dropped().add(dropped_marks.saturating_sub(self.told_dropped_marks));
-        (self.told_dropped, self.told_dropped_marks) = (dropped, dropped_marks);
     }
 
     /// Takes over a count, and adds it to the requests and refusals of its key.
@@ -249,15 +244,6 @@ impl Ledger {
             return self.tally.drop_more(1);
         }
         *self.counts.entry(counted).or_default() += requests;
-    }
-
-    fn add_use(&mut self, key: KeyId, note: KeyNote) {
-        if let Some(at) = note.used_at() {
-            self.last_use.add(key, at);
-        }
-        if let Some(visit) = note.visit {
-            self.add_visit(key, visit);
-        }
     }
 
     fn add_visit(&mut self, key: KeyId, visit: Visit) {

@@ -3,7 +3,9 @@
 use std::sync::atomic::AtomicBool;
 
 use super::*;
-use crate::domain::Scope;
+use crate::cache::KeySet;
+use crate::cache::fixtures::key_set;
+use crate::domain::{KeyRecord, Scope};
 use crate::store::{AuditSeal, EventQuery, FoundCaller, KeyUsage, OpenMode, Store, StoreSettings, UsageQuery, open};
 use crate::usage::rules::RuleName;
 use crate::usage::{Found, Visitor};
@@ -12,6 +14,7 @@ const NOW: Timestamp = Timestamp::from_unix_ms(1_700_000_000_123);
 
 struct Desk {
     tally: Arc<Tally>,
+    last_use: Arc<LastUse>,
     ledger: Ledger,
     store: Arc<Store>,
     masks: Arc<AtomicBool>,
@@ -24,8 +27,18 @@ impl Desk {
         let (tally, masks) = (Tally::new(2), Arc::<AtomicBool>::default());
         let metrics = Metrics::new(10, time::monotonic_now());
         let names = Arc::<RuleNames>::default();
-        let ledger = Ledger::new(Arc::clone(&tally), KeySet::new(), names, &store, metrics.clone(), Arc::clone(&masks));
-        Self { tally, ledger, store, masks, metrics }
+        let last_use = LastUse::new(Arc::clone(store.writer()));
+        let graces = Graces::new(KeySet::new(), Arc::clone(&tally), Arc::clone(store.writer()));
+        let ledger = Ledger::new(
+            Arc::clone(&tally),
+            names,
+            Arc::clone(store.usage()),
+            Arc::clone(&last_use),
+            graces,
+            metrics.clone(),
+            Arc::clone(&masks),
+        );
+        Self { tally, last_use, ledger, store, masks, metrics }
     }
 
     fn visit(&self, worker: usize, kind: KeyKind, address: &str, at: Timestamp) {
@@ -74,6 +87,27 @@ async fn notes_of_all_workers_are_written_once() {
     assert_eq!(seen.agent.as_deref(), Some("curl/8\\n pc_live_sk_01234567…"), "no key, and nothing harmful");
     assert_eq!(usage.networks.len(), 1);
     assert!(desk.events().await.is_empty(), "the first network is no news");
+}
+
+#[tokio::test]
+async fn the_last_use_of_all_workers_is_told_and_successors_are_remembered() {
+    let mut desk = Desk::new();
+    let [old, new] = [1, 2].map(crate::store::fixtures::key);
+    let (first, second) = (old.id, new.id);
+    desk.store.writer().insert_keys(vec![old.clone(), new.clone()], crate::store::fixtures::by(), NOW).await.unwrap();
+    let keys = key_set(vec![], vec![old, KeyRecord { replaces: Some(first), ends_on_use: true, ..new }]);
+    desk.ledger.graces = Graces::new(keys, Arc::clone(&desk.tally), Arc::clone(desk.store.writer()));
+    let later = NOW.plus(Duration::from_secs(3));
+    for (worker, key, at) in [(1, first, later), (0, first, NOW), (1, second, NOW)] {
+        desk.tally.mark(worker, key, at);
+    }
+    desk.count(Passage::Refused, 1);
+    desk.ledger.flush(NOW).await.unwrap();
+    desk.last_use.flush().await.unwrap();
+    for (key, at) in [(first, later), (second, NOW)] {
+        assert_eq!(desk.store.reader().find_key(key).await.unwrap().unwrap().last_used_at, Some(at));
+    }
+    assert!(desk.ledger.graces.remembers(second) && !desk.ledger.graces.remembers(first));
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 //! Owns the names of rules, what workers note of a request, when keys were last used, what is unusual, and the report.
 //! Must not know how requests are decided or who may read about whom. Nothing waits for it, and nothing decides by it, but
 //! for graces that end when a successor is used.
-//! Start at [`Tally`] for what a request notes, [`Ledger`] for what becomes of it.
+//! Start at [`Tally`] for what a request notes, [`Ledger`] for what becomes of it; [`LastUse`] and [`Graces`] have what is not
+//! a matter of the book.
 
 mod asked;
 mod findings;
@@ -20,6 +21,8 @@ mod unusual;
 mod visit;
 
 pub use asked::{Period, key_usage};
+pub use graces::Graces;
+pub use last_use::LastUse;
 pub use ledger::Ledger;
 pub use report::{About, Breakage, Excess, Holding, MAX_ROWS, Report, ReportQuery, Trial, UNUSED_FOR, report};
 pub use rules::{RuleName, RuleNames, RuleNumbers, rule_text};

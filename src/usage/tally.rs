@@ -26,7 +26,8 @@ const MAX_FINDINGS_PER_WORKER: usize = 4_096;
 pub struct Tally {
     /// One for each worker, so that a lock is contended only at the moment of a flush.
     workers: Box<[Worker]>,
-    /// Most keys that each of them notes between two flushes, and most counts that have no place beside their key.
+    /// Most keys that each of them notes between two flushes, accepted or refused, and most counts that have no place beside
+    /// their key.
     room: usize,
     dropped: AtomicU64,
     dropped_marks: AtomicU64,

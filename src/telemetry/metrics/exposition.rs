@@ -252,8 +252,8 @@ fn shared_values(inner: &Inner, now: Instant, page: &mut Page) {
     page.add_plain(&families::MEMORY_LIMIT, count(shared.memory_limit.load(Relaxed)));
     page.add_plain(&families::PANICS, count(shared.panics.total()));
     page.add_plain(&families::LOG_LINES_DROPPED, count(shared.log_lines_dropped.total()));
-    page.add_plain(&families::LAST_USE_MARKS_DROPPED, count(shared.last_use_marks_dropped.total()));
-    page.add_plain(&families::USAGE_NOTES_DROPPED, count(shared.usage_notes_dropped.total()));
+    page.add_plain(&families::LAST_USE_MARKS_DROPPED, count(shared.last_use_marks_dropped.load(Relaxed)));
+    page.add_plain(&families::USAGE_NOTES_DROPPED, count(shared.usage_notes_dropped.load(Relaxed)));
     page.add_plain(&families::RATE_METERS, count(shared.rate_meters.load(Relaxed)));
     page.add_plain(&families::RATE_METERS_EVICTED, count(shared.rate_meters_evicted.load(Relaxed)));
     if let Some(limits) = *shared.shared_limits.lock() {

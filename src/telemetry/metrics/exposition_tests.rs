@@ -68,8 +68,7 @@ fn filled() -> (Metrics, Instant) {
     metrics.count_reload(Reload::Refused);
     metrics.set_certificates([("edge".to_owned(), Timestamp::from_unix_seconds(1_800_000_000))]);
     metrics.log_lines_dropped().add(4);
-    metrics.last_use_marks_dropped().add(5);
-    metrics.usage_notes_dropped().add(6);
+    metrics.set_notes_dropped(6, 5);
     metrics.count_event(EventLabel::SecretKeyInBrowser);
     (metrics, start + Duration::from_secs(7))
 }

@@ -204,14 +204,10 @@ impl Metrics {
         Arc::clone(&self.inner.shared.log_lines_dropped)
     }
 
-    /// The count of marks of last use that were dropped.
-    pub fn last_use_marks_dropped(&self) -> Arc<EventCount> {
-        Arc::clone(&self.inner.shared.last_use_marks_dropped)
-    }
-
-    /// The count of notes of usage that were dropped.
-    pub fn usage_notes_dropped(&self) -> Arc<EventCount> {
-        Arc::clone(&self.inner.shared.usage_notes_dropped)
+    /// How much was dropped of what is noted of keys: of usage, and of when they were last used.
+    pub fn set_notes_dropped(&self, usage: u64, last_use: u64) {
+        self.inner.shared.usage_notes_dropped.store(usage, Relaxed);
+        self.inner.shared.last_use_marks_dropped.store(last_use, Relaxed);
     }
 
     /// Counts an unusual use of a key.
