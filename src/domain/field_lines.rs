@@ -84,6 +84,18 @@ impl FieldLines {
         self.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
+    /// The same as a map, with room for so many fields more. One that grows is moved, and a large one is much memory.
+    pub fn to_headers(&self, more: usize) -> http::HeaderMap {
+        let mut headers = http::HeaderMap::with_capacity(memchr::memchr_iter(b'\n', &self.0).count() + more);
+        for (name, value) in self.iter() {
+            let name = http::HeaderName::from_bytes(name);
+            if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(value)) {
+                headers.append(name, value);
+            }
+        }
+        headers
+    }
+
     /// Takes out every field of this name.
     pub fn remove(&mut self, name: &str) {
         if self.all(name).next().is_none() {
@@ -107,15 +119,7 @@ impl From<&http::HeaderMap> for FieldLines {
 
 impl From<&FieldLines> for http::HeaderMap {
     fn from(lines: &FieldLines) -> Self {
-        // Exactly as many: a map with room to spare is a large piece of memory.
-        let mut headers = Self::with_capacity(memchr::memchr_iter(b'\n', &lines.0).count());
-        for (name, value) in lines.iter() {
-            let name = http::HeaderName::from_bytes(name);
-            if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(value)) {
-                headers.append(name, value);
-            }
-        }
-        headers
+        lines.to_headers(0)
     }
 }
 
@@ -140,6 +144,7 @@ mod tests {
         assert_eq!(lines.all("a").count(), 2);
         let headers = http::HeaderMap::from(&lines);
         assert_eq!(headers.get_all("a").iter().count(), 2);
+        assert_eq!(lines.to_headers(9), headers);
         assert_eq!(FieldLines::from(&headers).iter().count(), 3);
         lines.remove("B");
         assert_eq!(lines.as_bytes(), b"A: 1: 2\r\na: \r\n");

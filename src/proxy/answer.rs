@@ -1,7 +1,7 @@
 //! An answer on its way to the client, whichever version of HTTP it goes out in.
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 
 use super::body::ReplyBody;
 use super::headers::is_hop_by_hop;
@@ -9,6 +9,11 @@ use super::observe::Exchange;
 use super::tunnel::PendingTunnel;
 use crate::domain::{FieldLines, Fields, Known};
 use crate::reply::Rendered;
+use crate::wire::Buffers;
+
+/// Fields that an answer gets over HTTP/2 besides its own: its length, and the date, for which the library makes room even
+/// where there is one.
+const BESIDES: usize = 2;
 
 /// An answer: ours, or an upstream's.
 pub(crate) struct Answer {
@@ -76,13 +81,14 @@ impl Answer {
     }
 
     /// The same for HTTP/2, where the library frames it.
-    pub(crate) fn into_h2(self) -> Response<ReplyBody> {
+    pub(crate) fn into_h2(self, buffers: &Buffers) -> Response<ReplyBody> {
         let mut answer = Response::new(self.body);
         *answer.status_mut() = self.status;
-        *answer.headers_mut() = HeaderMap::from(&self.lines);
+        *answer.headers_mut() = self.lines.to_headers(BESIDES);
         if let Length::Exact(length) = self.length {
             answer.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
         }
+        buffers.take_back_out(self.lines.into_memory());
         answer
     }
 }

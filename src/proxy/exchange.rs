@@ -262,7 +262,7 @@ impl Outgoing {
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::UpstreamUnreachable);
         }
-        let fields = OwnedFields::from(&parts.headers);
+        let fields = OwnedFields::in_memory(&parts.headers, Vec::with_capacity(512));
         let mut lines = FieldLines::continuing(cx.engine.buffers.out());
         pass_fields(fields.view(), &mut lines);
         let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());

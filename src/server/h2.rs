@@ -108,7 +108,7 @@ async fn answer(
     drop(limits);
     let step = {
         let (parts, incoming) = request.into_parts();
-        let fields = OwnedFields::from(&parts.headers);
+        let fields = OwnedFields::in_memory(&parts.headers, engine.buffers.out());
         let request = Request::from_parts(parts, ());
         let asked = Asked::h2(&request, fields.view(), ClientBody::h2(incoming, || worker.memory.own.hold(window)));
         let mut step = std::panic::catch_unwind(AssertUnwindSafe(|| engine.begin(&client, asked)));
@@ -117,6 +117,7 @@ async fn answer(
             let asked = Asked::h2(&request, fields.view(), ClientBody::None);
             step = std::panic::catch_unwind(AssertUnwindSafe(|| waiting.resume(asked)));
         }
+        engine.buffers.take_back_out(fields.into_memory());
         step
     };
     let mut answer = match step {
@@ -133,7 +134,7 @@ async fn answer(
     if let Some(exchange) = answer.exchange.take() {
         engine.afterwards.end(exchange);
     }
-    Ok(answer.into_h2())
+    Ok(answer.into_h2(&engine.buffers))
 }
 
 /// Who holds [`Fates`] while no request is under way: the connection's loop, and its service.
