@@ -34,7 +34,7 @@ use crate::lending::Lender;
 use crate::limit::{LimitSettings, Meters};
 use crate::proxy::{Inquiries, Live, Upkeep, WorkerTally};
 use crate::server::{Acceptor, Bind, EdgeTls, Inherited, Listener, Memory, Worker, WorkerParts, listen};
-use crate::store::{self, AuditSettings, OpenMode, Opening, Store, StoreError, StoreSettings, UsageSettings};
+use crate::store::{self, AuditSettings, OpenMode, Opening, Outage, Store, StoreError, StoreSettings, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
 use crate::usage::{Graces, LastUse, Ledger, RuleNames, Tally};
 
@@ -222,7 +222,8 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     );
     let (stop_noting, told_to_stop) = tokio::sync::oneshot::channel();
     let noting = tokio::spawn(ledger.run(settings.sync.last_used_flush, told_to_stop));
-    let ending = keep("graces", move || Arc::clone(&graces).run());
+    let ended = Arc::clone(&graces);
+    let ending = keep("graces", move || Arc::clone(&ended).run());
     let marked = Arc::clone(&last_use);
     let marking = keep("last use", move || Arc::clone(&marked).run());
     let swept = Arc::clone(&meters);
@@ -356,11 +357,13 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     if noting.await.is_err() {
         tracing::error!("noting usage had panicked");
     }
-    marking.abort();
-    if let Err(error) = last_use.flush().await {
-        tracing::warn!(%error, "the last uses of keys could not be written");
+    // It may be writing; what does not arrive is written again.
+    for task in [marking, ending] {
+        task.abort();
+        let _aborted = task.await;
     }
-    ending.abort();
+    Outage::of("last use").attempt(last_use.flush(), true).await;
+    Outage::of("ends of graces").attempt(graces.end(), true).await;
     syncing.abort();
     opening.inspect(tokio::task::JoinHandle::abort);
     clock_watch.abort();

@@ -52,15 +52,24 @@ impl Supposition {
         rules: &Rules,
         now: Timestamp,
     ) -> Result<Option<Self>, StoreError> {
-        let Some(record) = from.reader.find_key(id).await? else { return Ok(None) };
+        let stays_revoked = |record: &KeyRecord| {
+            let enforced = from.keys.find(&record.hash).filter(|slot| slot.id == id);
+            record.revoked_at.is_none() && enforced.is_some_and(|slot| slot.revoked)
+        };
+        let Some(mut record) = from.reader.find_key(id).await? else { return Ok(None) };
+        if stays_revoked(&record) {
+            // Or it was revoked this moment.
+            let Some(again) = from.reader.find_key(id).await? else { return Ok(None) };
+            record = again;
+        }
+        let stays_revoked = stays_revoked(&record);
         let suspended = match record.owner {
             None => false,
             // An account that the store does not know never grants.
             Some(owner) => from.reader.find_owner(owner).await?.is_none_or(|owner| owner.suspended),
         };
         let mut supposition = Self::key(&record, suspended, rules, now);
-        let enforced = from.keys.find(&record.hash).filter(|slot| slot.id == id);
-        if record.revoked_at.is_none() && enforced.is_some_and(|slot| slot.revoked) {
+        if stays_revoked {
             supposition.stays_revoked();
         }
         Ok(Some(supposition))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use super::tally::Tally;
@@ -48,14 +48,16 @@ impl Graces {
         self.used.lock().insert(successor);
     }
 
-    /// Ends the graces of keys whose successors were used.
+    /// Ends the graces of keys whose successors were used. To be called once more when the gateway stops.
     ///
     /// # Errors
-    /// When the store is in trouble: it is asked again the next time.
-    async fn end(&self) -> Result<(), StoreError> {
-        let awaited = self.keys.ends_on_use();
+    /// When the store is in trouble: it is asked again the next time. A grace that cannot be ended for a reason of its own
+    /// keeps none of the others.
+    pub async fn end(&self) -> Result<(), StoreError> {
+        let awaited: HashMap<KeyId, KeyId> = self.keys.ends_on_use().into_iter().collect();
         // Graces that ended otherwise.
-        self.used.lock().retain(|used| awaited.iter().any(|(successor, _)| successor == used));
+        self.used.lock().retain(|successor| awaited.contains_key(successor));
+        let mut trouble = Ok(());
         for (successor, predecessor) in awaited {
             if !self.used.lock().contains(&successor) && !self.tally.was_used(&successor) {
                 continue;
@@ -63,14 +65,18 @@ impl Graces {
             self.remember(successor);
             let by = Actor::named("gateway:first-use");
             match self.writer.submit(Order::new(Command::EndGrace { id: predecessor }, by, time::now())).await {
-                Err(error) if error.is_trouble() => return Err(error),
+                Err(error @ StoreError::Unavailable { .. }) => return Err(error),
+                Err(error) if error.is_trouble() => {
+                    trouble = trouble.and(Err(error));
+                    continue;
+                }
                 Err(error) => tracing::debug!(%error, key_id = %predecessor, "there is no grace to end"),
                 Ok(_) => {}
             }
             self.keys.note_ended(successor);
             self.used.lock().remove(&successor);
         }
-        Ok(())
+        trouble
     }
 }
 

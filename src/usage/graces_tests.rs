@@ -12,6 +12,8 @@ use crate::store::{Answer, Effect};
 #[derive(Default)]
 struct Notebook {
     is_away: AtomicBool,
+    /// Keys whose records it cannot read.
+    unreadable: Mutex<HashSet<KeyId>>,
     ended: Mutex<Vec<KeyId>>,
 }
 
@@ -22,6 +24,9 @@ impl KeyWriter for Notebook {
             if self.is_away.load(Ordering::Relaxed) {
                 let source = "it is away".into();
                 return Err(StoreError::Unavailable { doing: "ending a grace".to_owned(), source });
+            }
+            if self.unreadable.lock().contains(&id) {
+                return Err(StoreError::Damaged { found: "something else".to_owned() });
             }
             self.ended.lock().push(id);
             Ok(Effect::Changed(Revision::ZERO, 1))
@@ -81,4 +86,18 @@ async fn what_is_not_waited_for_is_not_remembered() {
     graces.remember(key_id(1));
     graces.end().await.unwrap();
     assert!(graces.used.lock().is_empty() && notebook.ended.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_grace_that_cannot_be_ended_keeps_none_of_the_others() {
+    for unreadable in [1, 3] {
+        let (graces, tally, notebook) = desk();
+        notebook.unreadable.lock().insert(key_id(unreadable));
+        [2, 4].iter().for_each(|successor| tally.mark(0, key_id(*successor), NOW));
+        for _ in 0..2 {
+            assert!(matches!(graces.end().await, Err(StoreError::Damaged { .. })));
+            assert_eq!(*notebook.ended.lock(), [key_id(4 - unreadable)]);
+        }
+        assert!(graces.remembers(key_id(unreadable + 1)));
+    }
 }

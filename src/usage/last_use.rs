@@ -29,10 +29,7 @@ impl LastUse {
     /// many went.
     pub(super) fn add(&self, uses: impl Iterator<Item = (KeyId, Timestamp)>, most: usize) -> u64 {
         let mut pending = self.pending.lock();
-        for (key, at) in uses {
-            let moment = pending.entry(key).or_insert(at);
-            *moment = at.max(*moment);
-        }
+        keep_latest(&mut pending, uses);
         self.more.notify_one();
         drop_oldest(&mut pending, most)
     }
@@ -42,21 +39,12 @@ impl LastUse {
     /// # Errors
     /// As any write. Cancelling it keeps what was not acknowledged.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        let uses: Vec<(KeyId, Timestamp)> = self.pending.lock().iter().map(|(key, at)| (*key, *at)).collect();
-        if uses.is_empty() {
+        let mut under_way = UnderWay { of: self, uses: std::mem::take(&mut *self.pending.lock()) };
+        if under_way.uses.is_empty() {
             return Ok(());
         }
-        self.writer.mark_used(uses.clone()).await?;
-        let mut pending = self.pending.lock();
-        for (key, at) in uses {
-            // It was used again meanwhile, or not.
-            if pending.get(&key) == Some(&at) {
-                pending.remove(&key);
-            }
-        }
-        if pending.is_empty() {
-            *pending = HashMap::new();
-        }
+        self.writer.mark_used(under_way.uses.iter().map(|(key, at)| (*key, *at)).collect()).await?;
+        under_way.uses.clear();
         Ok(())
     }
 
@@ -67,6 +55,25 @@ impl LastUse {
             self.more.notified().await;
             outage.attempt(self.flush(), false).await;
         }
+    }
+}
+
+/// Uses on their way to the store. What is left of them when they are dropped did not arrive.
+struct UnderWay<'a> {
+    of: &'a LastUse,
+    uses: HashMap<KeyId, Timestamp>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        keep_latest(&mut self.of.pending.lock(), self.uses.drain());
+    }
+}
+
+fn keep_latest(pending: &mut HashMap<KeyId, Timestamp>, uses: impl Iterator<Item = (KeyId, Timestamp)>) {
+    for (key, at) in uses {
+        let moment = pending.entry(key).or_insert(at);
+        *moment = at.max(*moment);
     }
 }
 
