@@ -17,6 +17,7 @@ mod pace;
 mod pipe;
 mod progress;
 mod stream;
+mod tcp;
 mod upstream;
 
 pub use buffer::Buffers;

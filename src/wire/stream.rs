@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tcp;
+
 /// A socket without TLS.
 #[derive(Debug)]
 pub enum Socket {
@@ -63,10 +65,26 @@ impl Stream {
 }
 
 impl Socket {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            // What was never initialised would have to be, for no more than what comes.
+            Self::Tcp(stream) if buf.initialized().len() == buf.capacity() => tcp::poll_recv(stream, cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => tcp::poll_send(stream, cx, data),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, data),
+        }
+    }
+
     /// One slice goes by `send(2)`, which the kernel finds cheaper than `writev(2)` of one; TLS writes a record at a time.
     fn poll_write_slices(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match (self, slices) {
-            (Self::Tcp(stream), [one]) => Pin::new(stream).poll_write(cx, one),
+            (Self::Tcp(stream), [one]) => tcp::poll_send(stream, cx, one),
             (Self::Tcp(stream), _) => Pin::new(stream).poll_write_vectored(cx, slices),
             (Self::Unix(stream), _) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
@@ -92,6 +110,22 @@ impl Socket {
 }
 
 impl Stream {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => socket.poll_receive(cx, buf),
+            Self::Served(tls) => Pin::new(tls).poll_read(cx, buf),
+            Self::Asked(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => socket.poll_send(cx, data),
+            Self::Served(tls) => Pin::new(tls).poll_write(cx, data),
+            Self::Asked(tls) => Pin::new(tls).poll_write(cx, data),
+        }
+    }
+
     fn poll_write_slices(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(socket) => socket.poll_write_slices(cx, slices),
@@ -105,17 +139,13 @@ macro_rules! delegate {
     ($type:ty, $($variant:path),+) => {
         impl AsyncRead for $type {
             fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-                match self.get_mut() {
-                    $($variant(stream) => Pin::new(stream).poll_read(cx, buf),)+
-                }
+                self.get_mut().poll_receive(cx, buf)
             }
         }
 
         impl AsyncWrite for $type {
             fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-                match self.get_mut() {
-                    $($variant(stream) => Pin::new(stream).poll_write(cx, data),)+
-                }
+                self.get_mut().poll_send(cx, data)
             }
 
             fn poll_write_vectored(
