@@ -49,6 +49,13 @@ impl FieldLines {
         self.0.extend_from_slice(b"\r\n");
     }
 
+    /// Adds a line that is whole: name, value and ending.
+    #[inline]
+    pub fn push_line(&mut self, line: &[u8]) {
+        debug_assert!(line.ends_with(b"\r\n"), "{}", line.escape_ascii());
+        self.0.extend_from_slice(line);
+    }
+
     /// Adds a field whose value is made of pieces.
     pub fn push_pieces(&mut self, name: &[u8], pieces: &[&[u8]]) {
         self.0.extend_from_slice(name);
@@ -132,7 +139,7 @@ mod tests {
         let mut lines = FieldLines::default();
         lines.push(b"A", b"1: 2");
         lines.push_pieces(b"b", &[b"x", b"", b"y"]);
-        lines.push(b"a", b"");
+        lines.push_line(b"a: \r\n");
         for (number, digits) in [(0, "0"), (9, "9"), (10, "10"), (u64::MAX, "18446744073709551615")] {
             let mut lines = FieldLines::default();
             lines.push_number(b"n", number);

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::live::Current;
 use super::noting::{Came, WorkerTally};
 use super::observe::Exchange;
+use super::shelf::{Shelf, Shelved};
 use super::told::{Told, limited_by};
 use crate::authn::Rejection;
 use crate::cache::KeySlot;
@@ -28,17 +29,24 @@ use crate::usage::{Counted, MAX_AGENT_BYTES, RuleName};
 /// Refusals of one worker whose answers are out. There are no more than it can answer in one turn.
 #[derive(Default)]
 pub(crate) struct Afterwards {
-    #[expect(clippy::vec_box, reason = "they come boxed, and are large")]
-    waiting: RefCell<Vec<Box<Exchange>>>,
+    waiting: RefCell<Vec<Shelved<Exchange>>>,
+    exchanges: Shelf<Exchange>,
     some: Notify,
 }
 
 impl Afterwards {
+    /// Takes an observation that goes on with an answer.
+    pub(super) fn hold(&self, exchange: Exchange) -> Shelved<Exchange> {
+        self.exchanges.boxed(exchange)
+    }
+
     /// Ends the observation of a refusal whose answer is out, or on its way, when there is time.
-    pub(crate) fn end(&self, mut exchange: Box<Exchange>) {
-        exchange.is_answered();
+    pub(crate) fn end(&self, mut shelved: Shelved<Exchange>) {
+        if let Some(exchange) = shelved.value() {
+            exchange.is_answered();
+        }
         let mut waiting = self.waiting.borrow_mut();
-        waiting.push(exchange);
+        waiting.push(shelved);
         if waiting.len() == 1 {
             self.some.notify_one();
         }
@@ -58,7 +66,7 @@ impl Afterwards {
     pub(crate) fn end_all(&self) {
         for exchange in self.waiting.borrow_mut().drain(..) {
             // A panic costs what is written down of this one.
-            let _ended = std::panic::catch_unwind(AssertUnwindSafe(|| drop(exchange)));
+            let _ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.exchanges.end(exchange)));
         }
     }
 }

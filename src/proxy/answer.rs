@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use super::body::ReplyBody;
 use super::headers::is_hop_by_hop;
 use super::observe::Exchange;
+use super::shelf::Shelved;
 use super::tunnel::PendingTunnel;
 use crate::domain::{FieldLines, Fields, Known};
 use crate::reply::Rendered;
@@ -32,7 +33,7 @@ pub(crate) struct Answer {
     /// What the connection becomes behind a 101.
     pub(crate) tunnel: Option<Box<PendingTunnel>>,
     /// What is noted of a refusal behind it.
-    pub(crate) exchange: Option<Box<Exchange>>,
+    pub(crate) exchange: Option<Shelved<Exchange>>,
 }
 
 /// What an answer says about the length of its body.
@@ -48,7 +49,7 @@ pub(crate) enum Length {
 
 impl Answer {
     /// A refusal, and what observes it.
-    pub(crate) fn refusal(rendered: Rendered, is_head: bool, exchange: Option<Box<Exchange>>) -> Self {
+    pub(crate) fn refusal(rendered: Rendered, is_head: bool, exchange: Option<Shelved<Exchange>>) -> Self {
         let Rendered { status, lines, body } = rendered;
         Self {
             status,

@@ -33,6 +33,7 @@ mod request_id;
 mod respond;
 mod self_service;
 mod settings;
+mod shelf;
 mod standing;
 mod target;
 mod timer;

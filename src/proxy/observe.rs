@@ -17,6 +17,7 @@ use super::live::{Current, LiveReader};
 use super::noting::WorkerTally;
 use super::request_id::RequestId;
 use super::self_service::ApiRefusal;
+use super::shelf::{Shelf, Shelved};
 use super::standing::{Change, InFlight};
 use super::target::{Target, Upstream};
 use super::told::{Told, limit_label, limited_by};
@@ -44,6 +45,7 @@ pub(crate) struct Observer {
     pub(super) admissions: Cell<u32>,
     /// Where this worker notes usage.
     tally: WorkerTally,
+    aftermaths: Shelf<Aftermath>,
     live: Rc<LiveReader>,
     shared: Arc<Metrics>,
     environments: std::cell::RefCell<Vec<(Arc<str>, EnvironmentLabel)>>,
@@ -65,6 +67,7 @@ impl Observer {
             recall,
             admissions: Cell::new(0),
             tally,
+            aftermaths: Shelf::default(),
             live,
             environments: std::cell::RefCell::default(),
             upstreams: std::cell::RefCell::default(),
@@ -208,7 +211,7 @@ pub(crate) struct Exchange {
     /// Whether its route enforces or reports.
     mode: DecisionMode,
     /// What is to be written down of a refusal behind the answer.
-    aftermath: Option<Box<Aftermath>>,
+    aftermath: Option<Shelved<Aftermath>>,
     /// How long the body of our own answer is, once there is one: nothing is missing but that it goes out.
     whole: Option<u64>,
     /// Whether its connection counts it as under way.
@@ -267,7 +270,8 @@ impl Exchange {
             }
         }
         if told.is_refused() {
-            self.aftermath = Some(Box::new(Aftermath::of(current, head, verdict, told, now)));
+            let aftermath = Aftermath::of(current, head, verdict, told, now);
+            self.aftermath = Some(self.observer.aftermaths.boxed(aftermath));
             return;
         }
         self.counted = self.observer.tally.note(&current.plan.rule_numbers, head, verdict, &told, now);
@@ -434,8 +438,11 @@ impl Exchange {
         }
         let duration = self.arrived.map_or_else(|| self.begun.elapsed(), |arrived| arrived - self.begun);
         self.land();
-        if let Some(aftermath) = self.aftermath.take() {
-            self.write_down(&aftermath);
+        if let Some(mut aftermath) = self.aftermath.take() {
+            if let Some(aftermath) = aftermath.value() {
+                self.write_down(aftermath);
+            }
+            self.observer.aftermaths.end(aftermath);
         }
         let observer = &self.observer;
         observer.metrics.request(self.connection.listener, self.route, &self.method, self.status, duration);

@@ -45,7 +45,7 @@ impl Context {
                 exchange.remember_failure(failure.code(), &[], &self.request_id, route_settings, now);
             }
             exchange.answered_with(rendered.status, if self.is_head { 0 } else { rendered.body.len() as u64 });
-            Box::new(exchange)
+            self.engine.afterwards.hold(exchange)
         });
         self.with_route_fields(Answer::refusal(rendered, self.is_head, exchange), route, true)
     }

@@ -23,7 +23,7 @@ pub(crate) struct Timers {
     clock: CoarseClock,
     entries: RefCell<Vec<Entry>>,
     free: RefCell<Vec<usize>>,
-    /// The date as answers say it, and the second it is of.
+    /// The field line that says the date, and the second it is of.
     date: RefCell<(i64, String)>,
     /// One moment on both clocks.
     wall: Cell<(Instant, Timestamp)>,
@@ -47,7 +47,7 @@ impl Timers {
             clock: CoarseClock::new(),
             entries: RefCell::default(),
             free: RefCell::default(),
-            date: RefCell::new((0, http_date(wall))),
+            date: RefCell::new((0, date_line(wall))),
             wall: Cell::new((started, wall)),
         })
     }
@@ -64,8 +64,8 @@ impl Timers {
         wall.plus(moment.saturating_duration_since(then))
     }
 
-    /// Lends the value of `Date` (RFC 9110 §6.6.1), up to a tick old. Reads no clock.
-    pub(crate) fn with_date<R>(&self, use_it: impl FnOnce(&[u8]) -> R) -> R {
+    /// Lends the line of `Date` (RFC 9110 §6.6.1), up to a tick old. Reads no clock.
+    pub(crate) fn with_date_line<R>(&self, use_it: impl FnOnce(&[u8]) -> R) -> R {
         use_it(self.date.borrow().1.as_bytes())
     }
 
@@ -81,7 +81,7 @@ impl Timers {
         self.wall.set((monotonic_now(), deciding_now()));
         let wall = time::now();
         if self.date.borrow().0 != wall.unix_seconds() {
-            *self.date.borrow_mut() = (wall.unix_seconds(), http_date(wall));
+            *self.date.borrow_mut() = (wall.unix_seconds(), date_line(wall));
         }
         let mut due: smallvec::SmallVec<[Waker; 8]> = smallvec::SmallVec::new();
         for entry in self.entries.borrow_mut().iter_mut() {
@@ -113,11 +113,11 @@ impl Timers {
     }
 }
 
-/// An IMF-fixdate (RFC 9110 §5.6.7).
-fn http_date(moment: Timestamp) -> String {
+/// An IMF-fixdate (RFC 9110 §5.6.7) in its line.
+fn date_line(moment: Timestamp) -> String {
     let moment = jiff::Timestamp::from_millisecond(moment.unix_ms()).unwrap_or_default();
     let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
-    printer.timestamp_to_rfc9110_string(&moment).unwrap_or_default()
+    format!("date: {}\r\n", printer.timestamp_to_rfc9110_string(&moment).unwrap_or_default())
 }
 
 /// One deadline that can be moved. Dropping it disarms it.

@@ -67,7 +67,7 @@ pub fn render_in([lines, mut body]: [Vec<u8>; 2], refusal: Refusal<'_>, audience
     lines.push(b"x-request-id", audience.request_id.as_bytes());
     challenge::add(&mut lines, &facts, audience);
     if matches!(facts.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        lines.push(b"cache-control", b"no-store");
+        lines.push_line(b"cache-control: no-store\r\n");
     }
     if let Some(seconds) = facts.retry_after_seconds {
         lines.push_number(b"retry-after", u64::from(seconds));
@@ -90,11 +90,11 @@ pub fn render_h1(refusal: Refusal<'_>, audience: &Audience<'_>) -> Bytes {
 fn add_body(facts: &Facts<'_>, audience: &Audience<'_>, lines: &mut FieldLines, body: &mut Vec<u8>) {
     match audience.profile {
         ErrorProfile::Standard => {
-            lines.push(b"content-type", b"application/problem+json");
+            lines.push_line(b"content-type: application/problem+json\r\n");
             problem(facts, audience, body);
         }
         ErrorProfile::Success => {
-            lines.push(b"content-type", b"application/json");
+            lines.push_line(b"content-type: application/json\r\n");
             success(facts, audience, body);
         }
     }
@@ -104,15 +104,12 @@ fn add_body(facts: &Facts<'_>, audience: &Audience<'_>, lines: &mut FieldLines, 
 fn problem(facts: &Facts<'_>, audience: &Audience<'_>, body: &mut Vec<u8>) {
     body.extend_from_slice(b"{\"type\":");
     push_json(body, &[audience.type_base, facts.code]);
-    body.extend_from_slice(b",\"title\":");
-    push_json(body, &[facts.title]);
-    body.extend_from_slice(b",\"status\":");
+    push_ours(body, b",\"title\":\"", facts.title);
+    body.extend_from_slice(b"\",\"status\":");
     body.extend_from_slice(facts.status.as_str().as_bytes());
-    body.extend_from_slice(b",\"detail\":");
-    push_json(body, &[facts.detail]);
-    body.extend_from_slice(b",\"code\":");
-    push_json(body, &[facts.code]);
-    body.extend_from_slice(b",\"request_id\":");
+    push_ours(body, b",\"detail\":\"", facts.detail);
+    push_ours(body, b"\",\"code\":\"", facts.code);
+    body.extend_from_slice(b"\",\"request_id\":");
     push_json(body, &[audience.request_id]);
     if facts.code == "insufficient_scope" {
         for (member, scopes) in [("required_scopes", facts.required), ("missing_scopes", facts.missing)] {
@@ -132,11 +129,11 @@ fn problem(facts: &Facts<'_>, audience: &Audience<'_>, body: &mut Vec<u8>) {
 }
 
 fn success(facts: &Facts<'_>, audience: &Audience<'_>, body: &mut Vec<u8>) {
-    body.extend_from_slice(b"{\"success\":false,\"error\":{\"code\":");
-    push_json(body, &[facts.code]);
-    body.extend_from_slice(b",\"message\":");
+    push_ours(body, b"{\"success\":false,\"error\":{\"code\":\"", facts.code);
+    body.extend_from_slice(b"\",\"message\":");
     if facts.missing.is_empty() {
-        push_json(body, &[facts.detail]);
+        push_ours(body, b"\"", facts.detail);
+        body.push(b'"');
     } else {
         // There is no member for them here.
         let missing: Vec<&str> = facts.missing.iter().map(Scope::as_str).collect();
@@ -145,6 +142,13 @@ fn success(facts: &Facts<'_>, audience: &Audience<'_>, body: &mut Vec<u8>) {
     body.extend_from_slice(b"},\"request_id\":");
     push_json(body, &[audience.request_id]);
     body.extend_from_slice(b"}\n");
+}
+
+/// Words of our own behind what stands before them: every byte of them stands for itself in a JSON string.
+fn push_ours(body: &mut Vec<u8>, before: &'static [u8], words: &'static str) {
+    debug_assert!(is_plain(words.as_bytes()), "{words:?} has to be escaped");
+    body.extend_from_slice(before);
+    body.extend_from_slice(words.as_bytes());
 }
 
 /// Pieces of text as one JSON string. Nearly all of them are plain, and go in as they are.

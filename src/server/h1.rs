@@ -268,18 +268,11 @@ impl Connection<'_> {
     /// The head of an answer (RFC 9112 §4, RFC 9110 §6.6.1).
     fn head(&self, answer: &Answer, is_chunked: bool, connection: &[u8]) -> Vec<u8> {
         let mut head = self.engine.buffers.out();
-        head.extend_from_slice(b"HTTP/1.1 ");
-        head.extend_from_slice(answer.status.as_str().as_bytes());
-        head.push(b' ');
-        match &answer.reason {
-            Some(reason) => head.extend_from_slice(reason),
-            None => head.extend_from_slice(answer.status.canonical_reason().unwrap_or_default().as_bytes()),
-        }
-        head.extend_from_slice(b"\r\n");
+        push_status_line(&mut head, answer.status, answer.reason.as_deref());
         head.extend_from_slice(answer.lines.as_bytes());
         let mut lines = crate::domain::FieldLines::continuing(head);
         if !answer.has_date {
-            self.engine.timers.with_date(|date| lines.push(b"date", date));
+            self.engine.timers.with_date_line(|line| lines.push_line(line));
         }
         match answer.length {
             Length::Exact(length) => lines.push_number(b"content-length", length),
@@ -291,6 +284,23 @@ impl Connection<'_> {
         head.extend_from_slice(b"\r\n");
         head
     }
+}
+
+/// RFC 9112 §4.
+fn push_status_line(head: &mut Vec<u8>, status: StatusCode, reason: Option<&[u8]>) {
+    let usual: &[u8] = match (status, reason) {
+        (StatusCode::OK, None) => b"HTTP/1.1 200 OK\r\n",
+        (StatusCode::UNAUTHORIZED, None) => b"HTTP/1.1 401 Unauthorized\r\n",
+        _ => b"",
+    };
+    if !usual.is_empty() {
+        return head.extend_from_slice(usual);
+    }
+    head.extend_from_slice(b"HTTP/1.1 ");
+    head.extend_from_slice(status.as_str().as_bytes());
+    head.push(b' ');
+    head.extend_from_slice(reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes()));
+    head.extend_from_slice(b"\r\n");
 }
 
 /// What became of a request that was sent on.
