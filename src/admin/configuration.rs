@@ -84,7 +84,7 @@ impl Api {
     pub(super) async fn show_request(&self, call: &Call<'_>) -> Result<ApiAnswer, ApiError> {
         check_operator(call)?;
         call.no_query()?;
-        let found = self.gateway.remembered(call.id);
+        let found = self.gateway.remembered(call.id).await;
         let gone = || ApiError::NotFound {
             detail: "no request of this id is remembered: the last refusals are, and a sample of what was let in"
                 .to_owned(),

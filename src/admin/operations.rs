@@ -10,7 +10,7 @@ use crate::telemetry::Remembered;
 /// A running gateway, for those who operate it.
 pub trait Operations: Send + Sync {
     /// The newest request of this id, if it is remembered; its client's address as the log would have it.
-    fn remembered(&self, request_id: &str) -> Option<Remembered>;
+    fn remembered<'a>(&'a self, request_id: &'a str) -> Pin<Box<dyn Future<Output = Option<Remembered>> + Send + 'a>>;
 
     /// Reads the configuration again, and takes it over unless it is a dry run. Cancelling it cancels the answer alone.
     fn reload(&self, by: Actor, dry_run: bool) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>>;

@@ -21,7 +21,7 @@ use crate::telemetry::{ADMISSIONS_SAMPLED, REFUSALS_KEPT, Recall, Remembered};
 
 /// This process.
 pub(super) struct Process {
-    pub(crate) recall: Arc<Recall>,
+    pub(crate) recall: Recall,
     pub(crate) settings: Arc<ArcSwap<ApiSettings>>,
     pub(crate) store: Arc<Store>,
     pub(crate) keys: Arc<KeySet>,
@@ -30,9 +30,11 @@ pub(super) struct Process {
 }
 
 impl Operations for Process {
-    fn remembered(&self, request_id: &str) -> Option<Remembered> {
-        let found = self.recall.find(request_id)?;
-        Some(if self.settings.load().mask_addresses { found.masked() } else { found })
+    fn remembered<'a>(&'a self, request_id: &'a str) -> Pin<Box<dyn Future<Output = Option<Remembered>> + Send + 'a>> {
+        Box::pin(async move {
+            let found = self.recall.find(request_id).await?;
+            Some(if self.settings.load().mask_addresses { found.masked() } else { found })
+        })
     }
 
     fn reload(&self, by: Actor, dry_run: bool) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>> {
@@ -68,7 +70,7 @@ impl Process {
 
     /// Explains a past request, for the local socket: the record, and the same in words.
     pub(super) async fn explain(&self, request_id: &str) -> Value {
-        let Some(remembered) = self.remembered(request_id) else {
+        let Some(remembered) = self.remembered(request_id).await else {
             return refusal(&format!(
                 "no request of this id is remembered: each worker keeps its last {REFUSALS_KEPT} refusals, and one in \
                  {ADMISSIONS_SAMPLED} of the requests that it lets in; older ones, and those of before a restart, are in \

@@ -142,7 +142,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let keys = KeySet::new();
     let live = Arc::new(Live::new(Arc::clone(&generation.rules), Arc::clone(&generation.plan), Arc::clone(&keys)));
     let worker_count = settings.workers.count();
-    let recall = Recall::new(worker_count);
+    let (recall, recalls) = Recall::new(worker_count);
     let tally = Tally::new(worker_count);
     let limits = Arc::new(ArcSwap::from_pointee(settings.limits.clone()));
     let (meters, lender) = metering::start(&settings).map_err(system("start the thread for shared limits"))?;
@@ -150,13 +150,14 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let (inquiries, asked) = Inquiries::channel();
     let memory = Memory::new(worker_count, memory::for_this_process());
     let workers = (0..worker_count)
-        .map(|worker| {
+        .zip(recalls)
+        .map(|(worker, recall)| {
             let parts = WorkerParts {
                 live: Arc::clone(&live),
                 metrics: Arc::clone(&metrics),
                 limits: Arc::clone(&limits),
                 access: logging.access_log(),
-                recall: recall.worker(worker),
+                recall,
                 tally: WorkerTally { shared: Arc::clone(&tally), worker },
                 meters: Arc::clone(&meters),
                 inquiries: inquiries.clone(),

@@ -40,7 +40,7 @@ pub(crate) struct Observer {
     /// Access lines of this worker.
     pub(crate) access: AccessLog,
     /// Recent requests of this worker.
-    pub(super) recall: WorkerRecall,
+    pub(crate) recall: WorkerRecall,
     /// Counts admissions, for the sample of them that is remembered.
     pub(super) admissions: Cell<u32>,
     /// Where this worker notes usage.

@@ -289,6 +289,7 @@ async fn tick(state: Rc<WorkerState>) {
         interval.tick().await;
         state.engine.timers.tick();
         state.memory.look();
+        state.engine.observer.recall.answer();
         if turn.is_multiple_of(2) && state.engine.observer.access.has_waiting() {
             state.engine.observer.access.flush();
         }

@@ -4,17 +4,19 @@
 //! are decided, nor who asks. Nothing here is a credential: there is no place for a query, a field or a body, and a text
 //! in the shape of a key is cut after its public beginning.
 //!
-//! The worker that notes and the one that asks share a mutex. It is held for as long as one entry takes to write, or the
-//! digests of one worker to search, and is free whenever nobody asks.
+//! What a worker remembers belongs to it alone, so that noting waits for nobody and takes no lock. Whoever asks puts the
+//! question to every worker, which looks for the answer a few times a second.
 
 mod entry;
 
+use std::cell::RefCell;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::Version;
-use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use self::entry::{Entry, kept};
 use super::metrics::DecisionMode;
@@ -28,15 +30,20 @@ pub const ADMISSIONS_KEPT: usize = 512;
 /// One in so many admissions is remembered.
 pub const ADMISSIONS_SAMPLED: u32 = 64;
 
-/// What all workers remember.
+/// How long a worker is waited for that does not look for questions: it is stuck, and what it remembers cannot be told.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Most questions that wait for one worker; more wait for their turn.
+const MOST_QUESTIONS: usize = 64;
+
+/// Where what the workers remember is asked for.
 pub struct Recall {
-    workers: Box<[Worker]>,
+    workers: Box<[mpsc::Sender<Question>]>,
 }
 
-/// On cache lines of its own, so that workers do not slow each other down.
-#[repr(align(128))]
-struct Worker {
-    rings: Mutex<Rings>,
+/// Somebody asks for a request.
+struct Question {
+    id: String,
+    answer: oneshot::Sender<Option<Remembered>>,
 }
 
 struct Rings {
@@ -154,31 +161,25 @@ impl Remembered {
 }
 
 impl Recall {
-    /// Nothing remembered yet, for so many workers; at least one. Memory is taken as requests come.
-    pub fn new(workers: usize) -> Arc<Self> {
-        let worker = |_| Worker {
-            rings: Mutex::new(Rings {
-                refusals: Ring::with_room(REFUSALS_KEPT),
-                admissions: Ring::with_room(ADMISSIONS_KEPT),
-            }),
-        };
-        Arc::new(Self { workers: (0..workers.max(1)).map(worker).collect() })
-    }
-
-    /// What one worker notes into.
-    pub fn worker(self: &Arc<Self>, worker: usize) -> WorkerRecall {
-        WorkerRecall { shared: Arc::clone(self), worker: worker % self.workers.len() }
+    /// Nothing remembered yet, for so many workers, and what each of them notes into. Memory is taken as requests come.
+    pub fn new(workers: usize) -> (Self, Vec<WorkerRecall>) {
+        let (askers, recalls) = (0..workers).map(|_| WorkerRecall::new()).unzip();
+        let askers: Vec<_> = askers;
+        (Self { workers: askers.into() }, recalls)
     }
 
     /// The newest request of this id that is remembered.
-    pub fn find(&self, request_id: &str) -> Option<Remembered> {
+    pub async fn find(&self, request_id: &str) -> Option<Remembered> {
         let id = kept(request_id);
-        let found = self.workers.iter().filter_map(|worker| {
-            let rings = worker.rings.lock();
-            // Of two notes of one moment the refusal, which is the last: it tells more.
-            [&rings.admissions, &rings.refusals].into_iter().filter_map(|ring| ring.find(&id)).max_by_key(|it| it.ts)
+        let asked = self.workers.iter().map(|worker| async {
+            let (answer, answered) = oneshot::channel();
+            let question = Question { id: id.clone().into_owned(), answer };
+            // One that has ended remembers nothing.
+            worker.send(question).await.ok()?;
+            answered.await.ok()?
         });
-        found.max_by_key(|it| it.ts)
+        let found = join_all(asked.map(|asked| timeout(PATIENCE, asked))).await;
+        found.into_iter().filter_map(|answer| answer.ok()?).max_by_key(|it| it.ts)
     }
 }
 
@@ -188,45 +189,61 @@ impl std::fmt::Debug for Recall {
     }
 }
 
-/// One worker's hold on what it remembers.
-#[derive(Clone, Debug)]
+/// What one worker remembers.
 pub struct WorkerRecall {
-    shared: Arc<Recall>,
-    worker: usize,
+    rings: RefCell<Rings>,
+    questions: RefCell<mpsc::Receiver<Question>>,
 }
 
 impl WorkerRecall {
-    fn rings(&self) -> &Mutex<Rings> {
-        &self.shared.workers[self.worker].rings
+    fn new() -> (mpsc::Sender<Question>, Self) {
+        let (asker, questions) = mpsc::channel(MOST_QUESTIONS);
+        let rings = Rings { refusals: Ring::with_room(REFUSALS_KEPT), admissions: Ring::with_room(ADMISSIONS_KEPT) };
+        (asker, Self { rings: RefCell::new(rings), questions: RefCell::new(questions) })
     }
 
     /// Notes a request in place of the oldest. Allocates only until the ring is full, and where a text is longer than
     /// the place has ever held.
     pub fn note(&self, kind: Kind, noted: &Noted<'_>) -> Ticket {
-        Ticket { kind, number: self.rings().lock().of(kind).note(noted) }
+        Ticket { kind, number: self.rings.borrow_mut().of(kind).note(noted) }
     }
 
     /// Notes that it is answered by us for another reason than the one it was noted with.
     pub fn failed(&self, ticket: Ticket, code: &'static str) {
-        if let Some(entry) = self.rings().lock().of(ticket.kind).still(ticket.number) {
+        if let Some(entry) = self.rings.borrow_mut().of(ticket.kind).still(ticket.number) {
             (entry.code, entry.reason) = (Some(code), Some(code));
         }
     }
 
     /// Notes the key that it came with.
     pub fn came_with(&self, ticket: Ticket, key_id: KeyId, owner: Option<OwnerId>, environment: Option<&str>) {
-        if let Some(entry) = self.rings().lock().of(ticket.kind).still(ticket.number) {
+        if let Some(entry) = self.rings.borrow_mut().of(ticket.kind).still(ticket.number) {
             entry.came_with(key_id, owner, environment);
         }
     }
 
     /// Notes its end, and why it broke off where it did.
     pub fn ended(&self, ticket: Ticket, status: u16, broken: Option<&'static str>, duration: Duration) {
-        if let Some(entry) = self.rings().lock().of(ticket.kind).still(ticket.number) {
+        if let Some(entry) = self.rings.borrow_mut().of(ticket.kind).still(ticket.number) {
             entry.status = status;
             entry.duration = duration;
             entry.reason = entry.reason.or(broken);
         }
+    }
+
+    /// Answers all who have asked. To be called a few times a second.
+    pub fn answer(&self) {
+        let mut questions = self.questions.borrow_mut();
+        while let Ok(Question { id, answer }) = questions.try_recv() {
+            // Whoever asked may have lost patience.
+            let _told = answer.send(self.rings.borrow().find(&id));
+        }
+    }
+}
+
+impl std::fmt::Debug for WorkerRecall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerRecall").finish_non_exhaustive()
     }
 }
 
@@ -236,6 +253,11 @@ impl Rings {
             Kind::Refusal => &mut self.refusals,
             Kind::Admission => &mut self.admissions,
         }
+    }
+
+    fn find(&self, id: &str) -> Option<Remembered> {
+        // Of two notes of one moment the refusal, which is the last: it tells more.
+        [&self.admissions, &self.refusals].into_iter().filter_map(|ring| ring.find(id)).max_by_key(|it| it.ts)
     }
 }
 
