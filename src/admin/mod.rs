@@ -60,52 +60,16 @@ fn section(code: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authn::Rejection;
-    use crate::credential::Malformed;
-    use crate::gate::Denial;
-    use crate::limit::Policy;
-    use crate::reply::{Failure, Refusal};
+    use crate::reply::every_refusal;
 
     #[test]
     fn every_code_that_a_client_can_see_has_a_page() {
-        let denials = [
-            Denial::BadPath { detail: "" },
-            Denial::NoRoute,
-            Denial::MethodNotAllowed { allow: Vec::new() },
-            Denial::MissingCredential,
-            Denial::InvalidRequest(Malformed::Empty),
-            Denial::InvalidKey(Rejection::Unknown),
-            Denial::KindNotAllowed,
-            Denial::EnvironmentNotAllowed,
-            Denial::IpNotAllowed,
-            Denial::OriginNotAllowed,
-            Denial::SecretKeyInBrowser,
-            Denial::InsufficientScope { required: Vec::new(), missing: Vec::new() },
-            Denial::RateLimited { policy: Policy::Key, retry_after_seconds: 1 },
-            Denial::QuotaExceeded { policy: Policy::KeyDay, retry_after_seconds: 1 },
-            Denial::TooManyFailures { retry_after_seconds: 1 },
-            Denial::AuthUnavailable,
-            Denial::LimitsUnavailable,
-        ];
-        let failures = [
-            Failure::BadRequest { detail: "" },
-            Failure::TargetTooLong,
-            Failure::HeadersTooLarge,
-            Failure::RequestTimeout,
-            Failure::BodyTooLarge,
-            Failure::ExpectationFailed,
-            Failure::UpstreamUnreachable,
-            Failure::UpstreamTimeout,
-            Failure::UpstreamBusy,
-            Failure::Overloaded,
-            Failure::Internal,
-        ];
-        let refusals = denials.iter().map(Refusal::Denied).chain(failures.into_iter().map(Refusal::Failed));
-        for code in refusals.map(|refusal| refusal.facts().code) {
+        every_refusal(|refusal| {
+            let code = refusal.facts().code;
             let page = docs_page(&format!("/docs/errors/{code}")).unwrap_or_else(|| panic!("{code} has no page"));
             assert!(page.starts_with(&format!("## {code}\n")) && page.len() > 80, "{code}: {page}");
             assert_eq!(page.matches("\n## ").count(), 0, "{code}");
-        }
+        });
         for code in exchange::CODES {
             assert!(docs_page(&format!("/docs/errors/{code}")).is_some_and(|page| page.len() > 80), "{code}");
         }

@@ -52,7 +52,7 @@ impl Malformed {
             Self::SchemeWithoutToken => "The authentication scheme is not followed by a token.",
             Self::NotOneToken => "The credential is not a single token of visible ASCII characters.",
             Self::TooLong => "The credential is longer than 8 KiB.",
-            Self::BadBasic => "The Basic credential is not the base64 form of \"user:password\".",
+            Self::BadBasic => "The Basic credential is not the base64 form of `user:password`.",
             Self::BadEscape => "The credential holds a percent sign without two hexadecimal digits.",
             Self::HalfOfAPair => "The secret of a pair came without the id that belongs to it.",
             Self::Several => "The request carries more than one credential; send exactly one.",

@@ -48,6 +48,8 @@ pub struct Facts<'a> {
     pub missing: &'a [Scope],
     /// Seconds for `Retry-After`.
     pub retry_after_seconds: Option<u32>,
+    /// Whether `detail` is worded in this file, where every text is one that JSON need not escape.
+    pub(super) is_worded_here: bool,
     pub(super) challenge: ChallengeError,
 }
 
@@ -78,15 +80,21 @@ fn plain<'a>(status: StatusCode, code: &'static str, title: &'static str, detail
         required: &[],
         missing: &[],
         retry_after_seconds: None,
+        is_worded_here: true,
         challenge: ChallengeError::NoChallenge,
     }
+}
+
+/// The same with a detail that whoever refuses has worded.
+fn worded<'a>(status: StatusCode, code: &'static str, title: &'static str, detail: &'static str) -> Facts<'a> {
+    Facts { is_worded_here: false, ..plain(status, code, title, detail) }
 }
 
 fn of_denial(denial: &Denial) -> Facts<'_> {
     use ChallengeError as C;
     use StatusCode as S;
     match denial {
-        Denial::BadPath { detail } => plain(S::BAD_REQUEST, "bad_path", "The path has no single meaning", detail),
+        Denial::BadPath { detail } => worded(S::BAD_REQUEST, "bad_path", "The path has no single meaning", detail),
         Denial::NoRoute => plain(S::NOT_FOUND, "no_route", "No such route", "Nothing is published at this address."),
         Denial::MethodNotAllowed { .. } => plain(
             S::METHOD_NOT_ALLOWED,
@@ -100,7 +108,7 @@ fn of_denial(denial: &Denial) -> Facts<'_> {
         },
         Denial::InvalidRequest(malformed) => Facts {
             challenge: C::InvalidRequest,
-            ..plain(S::BAD_REQUEST, "invalid_request", "The credential is malformed", malformed.detail())
+            ..worded(S::BAD_REQUEST, "invalid_request", "The credential is malformed", malformed.detail())
         },
         // Unknown, revoked, disabled, expired, suspended: one answer, to the byte.
         Denial::InvalidKey(_) => invalid_key(),
@@ -207,7 +215,7 @@ fn of_failure(failure: Failure) -> Facts<'static> {
     use StatusCode as S;
     let code = failure.code();
     match failure {
-        Failure::BadRequest { detail } => plain(S::BAD_REQUEST, code, "The request has no single meaning", detail),
+        Failure::BadRequest { detail } => worded(S::BAD_REQUEST, code, "The request has no single meaning", detail),
         Failure::TargetTooLong => {
             plain(S::URI_TOO_LONG, code, "The request target is too long", "Shorten the path or the query.")
         }

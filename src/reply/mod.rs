@@ -9,7 +9,12 @@ mod failure;
 mod render;
 #[cfg(test)]
 mod render_tests;
+#[cfg(test)]
+mod specimens;
 
 pub use facts::{Facts, Refusal};
 pub use failure::Failure;
 pub use render::{Audience, ErrorProfile, Rendered, render, render_h1, render_in};
+
+#[cfg(test)]
+pub(crate) use specimens::every_refusal;

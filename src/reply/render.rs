@@ -107,8 +107,9 @@ fn problem(facts: &Facts<'_>, audience: &Audience<'_>, body: &mut Vec<u8>) {
     push_ours(body, b",\"title\":\"", facts.title);
     body.extend_from_slice(b"\",\"status\":");
     body.extend_from_slice(facts.status.as_str().as_bytes());
-    push_ours(body, b",\"detail\":\"", facts.detail);
-    push_ours(body, b"\",\"code\":\"", facts.code);
+    body.extend_from_slice(b",\"detail\":");
+    push_detail(body, facts);
+    push_ours(body, b",\"code\":\"", facts.code);
     body.extend_from_slice(b"\",\"request_id\":");
     push_json(body, &[audience.request_id]);
     if facts.code == "insufficient_scope" {
@@ -132,8 +133,7 @@ fn success(facts: &Facts<'_>, audience: &Audience<'_>, body: &mut Vec<u8>) {
     push_ours(body, b"{\"success\":false,\"error\":{\"code\":\"", facts.code);
     body.extend_from_slice(b"\",\"message\":");
     if facts.missing.is_empty() {
-        push_ours(body, b"\"", facts.detail);
-        body.push(b'"');
+        push_detail(body, facts);
     } else {
         // There is no member for them here.
         let missing: Vec<&str> = facts.missing.iter().map(Scope::as_str).collect();
@@ -144,7 +144,16 @@ fn success(facts: &Facts<'_>, audience: &Audience<'_>, body: &mut Vec<u8>) {
     body.extend_from_slice(b"}\n");
 }
 
-/// Words of our own behind what stands before them: every byte of them stands for itself in a JSON string.
+fn push_detail(body: &mut Vec<u8>, facts: &Facts<'_>) {
+    if facts.is_worded_here {
+        push_ours(body, b"\"", facts.detail);
+        body.push(b'"');
+    } else {
+        push_json(body, &[facts.detail]);
+    }
+}
+
+/// Words of [`super::facts`] behind what stands before them: every byte of them stands for itself in a JSON string.
 fn push_ours(body: &mut Vec<u8>, before: &'static [u8], words: &'static str) {
     debug_assert!(is_plain(words.as_bytes()), "{words:?} has to be escaped");
     body.extend_from_slice(before);

@@ -1,6 +1,6 @@
 use http::{HeaderName, Method};
 
-use super::{Audience, ErrorProfile, Failure, Refusal, Rendered, render, render_h1};
+use super::{Audience, ErrorProfile, Failure, Refusal, Rendered, every_refusal, render, render_h1};
 use crate::authn::Rejection;
 use crate::credential::{Malformed, Place, Scheme};
 use crate::gate::Denial;
@@ -95,6 +95,23 @@ fn the_success_profile_has_its_own_shape() {
     let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(body["success"], false);
     assert_eq!(body["error"]["code"], "missing_credential");
+}
+
+#[test]
+fn every_refusal_is_json_that_says_what_it_has_to_say() {
+    let accept = [Place::defaults(), vec![basic()]].concat();
+    every_refusal(|refusal| {
+        let facts = refusal.facts();
+        let body = |profile| -> serde_json::Value {
+            let answer = render(refusal, &Audience { profile, ..audience(&accept) });
+            serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{facts:?}: {error}"))
+        };
+        let problem = body(ErrorProfile::Standard);
+        assert_eq!((&problem["title"], &problem["detail"]), (&facts.title.into(), &facts.detail.into()));
+        assert_eq!((&problem["code"], &problem["status"]), (&facts.code.into(), &facts.status.as_u16().into()));
+        let error = &body(ErrorProfile::Success)["error"];
+        assert_eq!((&error["code"], &error["message"]), (&facts.code.into(), &facts.detail.into()));
+    });
 }
 
 #[test]
