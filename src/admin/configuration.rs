@@ -85,11 +85,13 @@ impl Api {
         check_operator(call)?;
         call.no_query()?;
         let found = self.gateway.remembered(call.id).await;
+        let reservation = found.reservation();
         let gone = || ApiError::NotFound {
-            detail: "no request of this id is remembered: the last refusals are, and a sample of what was let in"
-                .to_owned(),
+            detail: format!(
+                "no request of this id is remembered: the last refusals are, and a sample of what was let in{reservation}"
+            ),
         };
-        let past = Past::of(found.ok_or_else(gone)?, &call.settings.rules, self.key_sources(), call.now).await?;
+        let past = Past::of(found.newest.ok_or_else(gone)?, &call.settings.rules, self.key_sources(), call.now).await?;
         Ok(call.json(StatusCode::OK, past.json(), None))
     }
 

@@ -5,12 +5,12 @@ use std::pin::Pin;
 
 use crate::manage::ThisNode;
 use crate::store::Actor;
-use crate::telemetry::Remembered;
+use crate::telemetry::Recollection;
 
 /// A running gateway, for those who operate it.
 pub trait Operations: Send + Sync {
-    /// The newest request of this id, if it is remembered; its client's address as the log would have it.
-    fn remembered<'a>(&'a self, request_id: &'a str) -> Pin<Box<dyn Future<Output = Option<Remembered>> + Send + 'a>>;
+    /// The newest request of this id that is remembered; its client's address as the log would have it.
+    fn remembered<'a>(&'a self, request_id: &'a str) -> Pin<Box<dyn Future<Output = Recollection> + Send + 'a>>;
 
     /// Reads the configuration again, and takes it over unless it is a dry run. Cancelling it cancels the answer alone.
     fn reload(&self, by: Actor, dry_run: bool) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>>;

@@ -17,7 +17,7 @@ use crate::domain::time;
 use crate::explain::{KeySources, Past};
 use crate::manage::{ThisNode, nodes_json};
 use crate::store::{Actor, Store};
-use crate::telemetry::{ADMISSIONS_SAMPLED, REFUSALS_KEPT, Recall, Remembered};
+use crate::telemetry::{ADMISSIONS_SAMPLED, REFUSALS_KEPT, Recall, Recollection, Remembered};
 
 /// This process.
 pub(super) struct Process {
@@ -30,10 +30,14 @@ pub(super) struct Process {
 }
 
 impl Operations for Process {
-    fn remembered<'a>(&'a self, request_id: &'a str) -> Pin<Box<dyn Future<Output = Option<Remembered>> + Send + 'a>> {
+    fn remembered<'a>(&'a self, request_id: &'a str) -> Pin<Box<dyn Future<Output = Recollection> + Send + 'a>> {
         Box::pin(async move {
-            let found = self.recall.find(request_id).await?;
-            Some(if self.settings.load().mask_addresses { found.masked() } else { found })
+            let found = self.recall.find(request_id).await;
+            if self.settings.load().mask_addresses {
+                Recollection { newest: found.newest.map(Remembered::masked), ..found }
+            } else {
+                found
+            }
         })
     }
 
@@ -70,11 +74,13 @@ impl Process {
 
     /// Explains a past request, for the local socket: the record, and the same in words.
     pub(super) async fn explain(&self, request_id: &str) -> Value {
-        let Some(remembered) = self.remembered(request_id).await else {
+        let found = self.remembered(request_id).await;
+        let reservation = found.reservation();
+        let Some(remembered) = found.newest else {
             return refusal(&format!(
                 "no request of this id is remembered: each worker keeps its last {REFUSALS_KEPT} refusals, and one in \
                  {ADMISSIONS_SAMPLED} of the requests that it lets in; older ones, and those of before a restart, are in \
-                 the access log alone"
+                 the access log alone{reservation}"
             ));
         };
         let rules = Arc::clone(&self.settings.load().rules);

@@ -22,8 +22,8 @@ pub use access::{AccessLine, Addresses, ClockText, LineFormat};
 pub use log::{AccessLog, AlreadyInstalled, LogOutput, Logging};
 pub use metrics::*;
 pub use recall::{
-    ADMISSIONS_KEPT, ADMISSIONS_SAMPLED, Kind as RecallKind, Noted, REFUSALS_KEPT, Recall, Remembered, Ticket,
-    WorkerRecall,
+    ADMISSIONS_KEPT, ADMISSIONS_SAMPLED, Kind as RecallKind, Noted, REFUSALS_KEPT, Recall, Recollection, Remembered,
+    Ticket, WorkerRecall,
 };
 pub use settings::*;
 pub use visible::{mask_address, visible};

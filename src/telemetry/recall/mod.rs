@@ -4,13 +4,14 @@
 //! are decided, nor who asks. Nothing here is a credential: there is no place for a query, a field or a body, and a text
 //! in the shape of a key is cut after its public beginning.
 //!
-//! What a worker remembers belongs to it alone, so that noting waits for nobody and takes no lock. Whoever asks puts the
-//! question to every worker, which looks for the answer a few times a second.
+//! What a worker remembers belongs to it alone, so that noting takes no lock. Whoever asks puts the question to every worker,
+//! which looks for questions at each of its ticks.
 
 mod entry;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -168,18 +169,42 @@ impl Recall {
         (Self { workers: askers.into() }, recalls)
     }
 
-    /// The newest request of this id that is remembered.
-    pub async fn find(&self, request_id: &str) -> Option<Remembered> {
+    /// Asks all workers for the newest request of this id.
+    pub async fn find(&self, request_id: &str) -> Recollection {
         let id = kept(request_id);
         let asked = self.workers.iter().map(|worker| async {
             let (answer, answered) = oneshot::channel();
             let question = Question { id: id.clone().into_owned(), answer };
-            // One that has ended remembers nothing.
             worker.send(question).await.ok()?;
-            answered.await.ok()?
+            answered.await.ok()
         });
-        let found = join_all(asked.map(|asked| timeout(PATIENCE, asked))).await;
-        found.into_iter().filter_map(|answer| answer.ok()?).max_by_key(|it| it.ts)
+        let answers = join_all(asked.map(|asked| timeout(PATIENCE, asked))).await;
+        let told: Vec<_> = answers.into_iter().filter_map(|answer| answer.ok()?).collect();
+        let silent = self.workers.len() - told.len();
+        if silent > 0 {
+            tracing::warn!(silent, "workers do not say which requests they remember");
+        }
+        Recollection { silent, newest: told.into_iter().flatten().max_by_key(|it| it.ts) }
+    }
+}
+
+/// What the workers remember of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recollection {
+    /// The newest of its id.
+    pub newest: Option<Remembered>,
+    /// How many workers did not answer in two seconds, or have ended: they may remember another.
+    pub silent: usize,
+}
+
+impl Recollection {
+    /// What has to be said where nothing was found; nothing when everybody answered.
+    pub fn reservation(&self) -> String {
+        match self.silent {
+            0 => String::new(),
+            1 => "; one worker did not answer, and may remember it".to_owned(),
+            many => format!("; {many} workers did not answer, and may remember it"),
+        }
     }
 }
 
@@ -231,12 +256,16 @@ impl WorkerRecall {
         }
     }
 
-    /// Answers all who have asked. To be called a few times a second.
+    /// Answers all who have asked. To be called at each tick.
     pub fn answer(&self) {
         let mut questions = self.questions.borrow_mut();
-        while let Ok(Question { id, answer }) = questions.try_recv() {
-            // Whoever asked may have lost patience.
-            let _told = answer.send(self.rings.borrow().find(&id));
+        // `try_recv` would wait for a sender that is in the middle of sending.
+        let cx = &mut Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(Question { id, answer })) = questions.poll_recv(cx) {
+            // Who has lost patience is not told, and what is told to one who loses it now goes nowhere.
+            if !answer.is_closed() {
+                let _told = answer.send(self.rings.borrow().find(&id));
+            }
         }
     }
 }

@@ -27,6 +27,10 @@ fn noted<'a>(id: &'a str, path: &'a str) -> Noted<'a> {
 
 /// Everybody is asked before anybody answers.
 async fn find(recall: &Recall, workers: &[WorkerRecall], id: &str) -> Option<Remembered> {
+    ask(recall, workers, id).await.newest
+}
+
+async fn ask(recall: &Recall, workers: &[WorkerRecall], id: &str) -> Recollection {
     tokio::join!(biased; recall.find(id), async { workers.iter().for_each(WorkerRecall::answer) }).0
 }
 
@@ -189,11 +193,17 @@ async fn a_worker_that_is_stuck_or_gone_keeps_no_answer_from_others() {
     let (recall, mut workers) = Recall::new(3);
     drop(workers.pop());
     workers[1].note(Kind::Refusal, &noted("a", "/"));
-    assert!(find(&recall, &workers[1..], "a").await.is_some(), "the first says nothing");
-    assert_eq!(find(&recall, &workers[..1], "a").await, None, "the second says nothing");
-    // What was asked in vain is still put to it, and nobody waits for the answer.
+    let told = ask(&recall, &workers[1..], "a").await;
+    assert!((told.newest.is_some(), told.silent) == (true, 2), "{told:?}");
+    let told = ask(&recall, &workers[..1], "a").await;
+    assert!((told.newest.is_some(), told.silent) == (false, 2), "{told:?}");
+    assert_eq!(told.reservation(), "; 2 workers did not answer, and may remember it");
+    // What was asked in vain is passed over.
     workers[1].answer();
-    assert!(find(&recall, &workers, "a").await.is_some());
+    let told = ask(&recall, &workers, "a").await;
+    assert!((told.newest.is_some(), told.silent) == (true, 1), "{told:?}");
+    drop(workers.remove(0));
+    assert_eq!(ask(&recall, &workers, "b").await, Recollection { newest: None, silent: 2 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,7 +218,7 @@ async fn more_may_ask_at_once_than_wait_at_a_worker() {
         }
     };
     tokio::select! {
-        found = asking => assert!(found.iter().all(Option::is_some)),
+        found = asking => assert!(found.iter().all(|told| told.newest.is_some() && told.reservation().is_empty())),
         () = looking => {}
     }
 }
