@@ -262,9 +262,12 @@ impl Outgoing {
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::UpstreamUnreachable);
         }
-        let fields = OwnedFields::in_memory(&parts.headers, Vec::with_capacity(512));
-        let mut lines = FieldLines::continuing(cx.engine.buffers.out());
+        let buffers = &cx.engine.buffers;
+        let fields = OwnedFields::in_memory(&parts.headers, buffers.out());
+        let mut lines = FieldLines::continuing(buffers.out());
         pass_fields(fields.view(), &mut lines);
+        let has_date = fields.view().has(Known::Date);
+        buffers.take_back_out(fields.into_memory());
         let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let length = match (parts.status, announced, hyper::body::Body::size_hint(&incoming).exact()) {
             (StatusCode::NO_CONTENT, ..) => Length::Absent,
@@ -284,7 +287,7 @@ impl Outgoing {
                 status: parts.status,
                 reason: None,
                 lines,
-                has_date: fields.view().has(Known::Date),
+                has_date,
                 length,
                 body: ReplyBody::Empty,
                 tunnel: None,
@@ -310,7 +313,7 @@ impl Outgoing {
             status: parts.status,
             reason: None,
             lines,
-            has_date: fields.view().has(Known::Date),
+            has_date,
             length,
             body: cx.stream(download),
             tunnel: None,
