@@ -137,9 +137,9 @@ mod tests {
     #[test]
     fn lines_are_read_back_as_they_were_added() {
         let mut lines = FieldLines::default();
-        lines.push(b"A", b"1: 2");
+        lines.push_line(b"A: 1: 2\r\n");
         lines.push_pieces(b"b", &[b"x", b"", b"y"]);
-        lines.push_line(b"a: \r\n");
+        lines.push(b"a", b"");
         for (number, digits) in [(0, "0"), (9, "9"), (10, "10"), (u64::MAX, "18446744073709551615")] {
             let mut lines = FieldLines::default();
             lines.push_number(b"n", number);

@@ -115,7 +115,7 @@ pub(crate) async fn open(
             let config = if protocol == Protocol::H1 { &tls.h1_config } else { &tls.config };
             let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
             let name: ServerName<'static> = tls.server_name.clone();
-            let stream = connector.connect(name, tcp).await?;
+            let stream = connector.connect(name, Socket::Tcp(tcp)).await?;
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             (Stream::Asked(Box::new(stream)), h2)
         }

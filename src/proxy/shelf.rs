@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-/// Most boxes that wait for use: as many as one turn of a worker needs.
+/// Most boxes that wait for use: more than most turns of a worker need.
 const KEPT: usize = 256;
 
 /// One worker's boxes for values of one kind.
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_boxes_are_kept_than_a_turn_needs() {
+    fn only_so_many_boxes_are_kept() {
         let shelf = Shelf::default();
         let all: Vec<_> = (0..=KEPT).map(|number| shelf.boxed(number)).collect();
         all.into_iter().for_each(|shelved| shelf.end(shelved));

@@ -26,7 +26,7 @@ pub enum Stream {
     /// Inside TLS, as the server.
     Served(Box<tokio_rustls::server::TlsStream<Socket>>),
     /// Inside TLS, as the client.
-    Asked(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Asked(Box<tokio_rustls::client::TlsStream<Socket>>),
 }
 
 impl Stream {
@@ -58,7 +58,7 @@ impl Stream {
             }
             Self::Asked(tls) => {
                 let (socket, session) = tls.get_ref();
-                if session.wants_read() { socket.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+                if session.wants_read() { socket.poll_readable(cx) } else { Poll::Ready(Ok(())) }
             }
         }
     }

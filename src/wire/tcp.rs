@@ -1,4 +1,4 @@
-//! One read or write of a TCP connection in the clear, by a system call of our own.
+//! One read or write of a TCP connection, in the clear or of what TLS makes of it, by a system call of our own.
 //!
 //! The C library makes `recv(2)` and `send(2)` points where a thread can be cancelled, and so switches its cancellation on
 //! and off around each in a process with threads. No thread of ours is ever cancelled.
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_is_gone_is_an_error_and_no_signal() {
+    async fn a_peer_that_is_gone_is_an_error() {
         let (near, far) = pair().await;
         drop(far);
         let told = loop {
