@@ -85,13 +85,17 @@ impl Api {
         check_operator(call)?;
         call.no_query()?;
         let found = self.gateway.remembered(call.id).await;
-        let reservation = found.reservation();
-        let gone = || ApiError::NotFound {
-            detail: format!(
-                "no request of this id is remembered: the last refusals are, and a sample of what was let in{reservation}"
-            ),
+        let objection = found.objection();
+        let gone = || {
+            let objection = objection.as_ref().map(|objection| format!("; {objection}")).unwrap_or_default();
+            ApiError::NotFound {
+                detail: format!(
+                    "no request of this id is remembered: the last refusals are, and a sample of what was let in{objection}"
+                ),
+            }
         };
         let past = Past::of(found.newest.ok_or_else(gone)?, &call.settings.rules, self.key_sources(), call.now).await?;
+        let past = past.but(objection);
         Ok(call.json(StatusCode::OK, past.json(), None))
     }
 

@@ -75,24 +75,28 @@ impl Process {
     /// Explains a past request, for the local socket: the record, and the same in words.
     pub(super) async fn explain(&self, request_id: &str) -> Value {
         let found = self.remembered(request_id).await;
-        let reservation = found.reservation();
+        let objection = found.objection();
         let Some(remembered) = found.newest else {
+            let objection = objection.map(|objection| format!("; {objection}")).unwrap_or_default();
             return refusal(&format!(
                 "no request of this id is remembered: each worker keeps its last {REFUSALS_KEPT} refusals, and one in \
                  {ADMISSIONS_SAMPLED} of the requests that it lets in; older ones, and those of before a restart, are in \
-                 the access log alone{reservation}"
+                 the access log alone{objection}"
             ));
         };
         let rules = Arc::clone(&self.settings.load().rules);
         let from = KeySources { reader: self.store.reader().as_ref(), keys: &self.keys };
         match Past::of(remembered, &rules, from, time::now()).await {
-            Ok(past) => json!({
-                "ok": true,
-                "record": past.json(),
-                "then": past.fields_then(),
-                "now": past.fields_now(),
-                "note": past.note(),
-            }),
+            Ok(past) => {
+                let past = past.but(objection);
+                json!({
+                    "ok": true,
+                    "record": past.json(),
+                    "then": past.fields_then(),
+                    "now": past.fields_now(),
+                    "note": past.note(),
+                })
+            }
             Err(error) => refusal(&error.to_string()),
         }
     }

@@ -45,6 +45,18 @@ pub enum Malformed {
 }
 
 impl Malformed {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Empty,
+        Self::SchemeWithoutToken,
+        Self::NotOneToken,
+        Self::TooLong,
+        Self::BadBasic,
+        Self::BadEscape,
+        Self::HalfOfAPair,
+        Self::Several,
+    ];
+
     /// What the client is told.
     pub const fn detail(self) -> &'static str {
         match self {

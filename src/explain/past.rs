@@ -1,5 +1,7 @@
 //! A request of a moment ago, held against what is in force now.
 
+use std::borrow::Cow;
+
 use http::Method;
 use serde_json::{Value, json};
 
@@ -21,7 +23,7 @@ pub struct Past {
     today: Option<Today>,
     /// Whether it would be decided otherwise; none where that cannot be said.
     changed: Option<bool>,
-    note: &'static str,
+    note: Cow<'static, str>,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl Past {
     ) -> Result<Self, StoreError> {
         let Some(request) = request_of(&remembered) else {
             let note = "Too little of the request is remembered to say what it would be answered now.";
-            return Ok(Self { remembered, today: None, changed: None, note });
+            return Ok(Self { remembered, today: None, changed: None, note: note.into() });
         };
         let supposed = caller_of(&remembered, rules, from, now).await?;
         let head = request.head(remembered.client_ip);
@@ -94,7 +96,16 @@ impl Past {
         let account = Account { request: &request, who: &supposed.who, rules, explanation: &explanation };
         let today = Today { record: account.json(), fields: account.fields() };
         let (changed, note) = compare(decision_then(&remembered), decision_now(&explanation.answer));
-        Ok(Self { remembered, today: Some(today), changed, note })
+        Ok(Self { remembered, today: Some(today), changed, note: note.into() })
+    }
+
+    /// The same with what may stand against it, in words that are no sentence yet.
+    #[must_use]
+    pub fn but(mut self, objection: Option<String>) -> Self {
+        if let Some(objection) = objection {
+            self.note = format!("{} But {objection}.", self.note).into();
+        }
+        self
     }
 
     /// For programs: `request` as it was, `now` as `explain` says it, whether the decision `changed` (null where that
@@ -166,8 +177,8 @@ impl Past {
     }
 
     /// How the two compare, in a sentence.
-    pub const fn note(&self) -> &'static str {
-        self.note
+    pub fn note(&self) -> &str {
+        &self.note
     }
 
     fn answer_then(&self) -> String {

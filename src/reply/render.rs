@@ -192,9 +192,21 @@ fn is_plain(text: &[u8]) -> bool {
 fn grpc(facts: &Facts<'_>, lines: &mut FieldLines) {
     lines.push(b"content-type", b"application/grpc");
     lines.push(b"grpc-status", grpc_status(facts.status).as_bytes());
-    // Every detail of ours is printable ASCII; only `%` must be escaped (gRPC "Status-Message").
-    let message = format!("{}: {}", facts.code, facts.detail);
-    lines.push(b"grpc-message", message.replace('%', "%25").as_bytes());
+    push_grpc_message(lines, &format!("{}: {}", facts.code, facts.detail));
+}
+
+/// Everything but printable ASCII, and the percent sign, as the escapes of its bytes (gRPC over HTTP/2, "Status-Message").
+fn push_grpc_message(lines: &mut FieldLines, message: &str) {
+    let mut escaped = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b'%' | ..b' ' | 0x7f.. => {
+                escaped.push_str(&format!("%{byte:02X}"));
+            }
+            plain => escaped.push(char::from(plain)),
+        }
+    }
+    lines.push(b"grpc-message", escaped.as_bytes());
 }
 
 fn grpc_status(status: StatusCode) -> &'static str {

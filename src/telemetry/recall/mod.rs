@@ -179,12 +179,17 @@ impl Recall {
             answered.await.ok()
         });
         let answers = join_all(asked.map(|asked| timeout(PATIENCE, asked))).await;
-        let told: Vec<_> = answers.into_iter().filter_map(|answer| answer.ok()?).collect();
-        let silent = self.workers.len() - told.len();
-        if silent > 0 {
-            tracing::warn!(silent, "workers do not say which requests they remember");
+        let mut told = Recollection { newest: None, silent: Vec::new() };
+        for (worker, answer) in answers.into_iter().enumerate() {
+            match answer {
+                Ok(Some(found)) => told.newest = told.newest.into_iter().chain(found).max_by_key(|it| it.ts),
+                Ok(None) | Err(_) => told.silent.push(worker),
+            }
         }
-        Recollection { silent, newest: told.into_iter().flatten().max_by_key(|it| it.ts) }
+        if !told.silent.is_empty() {
+            tracing::warn!(workers = ?told.silent, "workers do not say what they remember of a request");
+        }
+        told
     }
 }
 
@@ -193,17 +198,18 @@ impl Recall {
 pub struct Recollection {
     /// The newest of its id.
     pub newest: Option<Remembered>,
-    /// How many workers did not answer in two seconds, or have ended: they may remember another.
-    pub silent: usize,
+    /// Workers that did not answer in two seconds, or have ended: what they remember, or remembered, is not told.
+    pub silent: Vec<usize>,
 }
 
 impl Recollection {
-    /// What has to be said where nothing was found; nothing when everybody answered.
-    pub fn reservation(&self) -> String {
-        match self.silent {
-            0 => String::new(),
-            1 => "; one worker did not answer, and may remember it".to_owned(),
-            many => format!("; {many} workers did not answer, and may remember it"),
+    /// What has to be said where somebody did not answer; begins in lower case and is no sentence yet.
+    pub fn objection(&self) -> Option<String> {
+        let numbers: Vec<_> = self.silent.iter().map(usize::to_string).collect();
+        match &numbers[..] {
+            [] => None,
+            [one] => Some(format!("worker {one} does not answer, and what it remembers cannot be told")),
+            many => Some(format!("workers {} do not answer, and what they remember cannot be told", many.join(", "))),
         }
     }
 }

@@ -194,16 +194,19 @@ async fn a_worker_that_is_stuck_or_gone_keeps_no_answer_from_others() {
     drop(workers.pop());
     workers[1].note(Kind::Refusal, &noted("a", "/"));
     let told = ask(&recall, &workers[1..], "a").await;
-    assert!((told.newest.is_some(), told.silent) == (true, 2), "{told:?}");
+    assert!(told.newest.is_some() && told.silent == [0, 2], "{told:?}");
     let told = ask(&recall, &workers[..1], "a").await;
-    assert!((told.newest.is_some(), told.silent) == (false, 2), "{told:?}");
-    assert_eq!(told.reservation(), "; 2 workers did not answer, and may remember it");
+    assert!(told.newest.is_none() && told.silent == [1, 2], "{told:?}");
+    let objection = "workers 1, 2 do not answer, and what they remember cannot be told";
+    assert_eq!(told.objection().as_deref(), Some(objection));
     // What was asked in vain is passed over.
     workers[1].answer();
     let told = ask(&recall, &workers, "a").await;
-    assert!((told.newest.is_some(), told.silent) == (true, 1), "{told:?}");
+    assert!(told.newest.is_some() && told.silent == [2], "{told:?}");
+    let objection = "worker 2 does not answer, and what it remembers cannot be told";
+    assert_eq!(told.objection().as_deref(), Some(objection));
     drop(workers.remove(0));
-    assert_eq!(ask(&recall, &workers, "b").await, Recollection { newest: None, silent: 2 });
+    assert_eq!(ask(&recall, &workers, "b").await, Recollection { newest: None, silent: vec![0, 2] });
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,7 +221,7 @@ async fn more_may_ask_at_once_than_wait_at_a_worker() {
         }
     };
     tokio::select! {
-        found = asking => assert!(found.iter().all(|told| told.newest.is_some() && told.reservation().is_empty())),
+        found = asking => assert!(found.iter().all(|told| told.newest.is_some() && told.objection().is_none())),
         () = looking => {}
     }
 }
