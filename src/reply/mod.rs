@@ -10,11 +10,11 @@ mod render;
 #[cfg(test)]
 mod render_tests;
 #[cfg(test)]
-mod specimens;
+mod specimens_tests;
 
 pub use facts::{Facts, Refusal};
 pub use failure::Failure;
 pub use render::{Audience, ErrorProfile, Rendered, render, render_h1, render_in};
 
 #[cfg(test)]
-pub(crate) use specimens::every_refusal;
+pub(crate) use specimens_tests::every_refusal;
