@@ -59,3 +59,35 @@ fn every_reason_of_a_decision_is_sorted() {
         assert!(JUDGED.contains(&reason) != BEYOND.contains(&reason), "{reason}");
     }
 }
+
+#[test]
+fn what_stands_against_it_is_a_sentence_behind_the_others() {
+    let noted = |objection: Option<&str>| {
+        let remembered = Remembered {
+            ts: Timestamp::from_unix_ms(1),
+            request_id: "a".to_owned(),
+            listener: String::new(),
+            protocol: "HTTP/1.1",
+            method: None,
+            host: None,
+            path: None,
+            is_whole: false,
+            route: None,
+            rule: None,
+            status: Some(400),
+            code: Some("bad_request"),
+            reason: Some("bad_request"),
+            missing_scopes: Vec::new(),
+            mode: None,
+            key_id: None,
+            owner: None,
+            environment: None,
+            client_ip: None,
+            duration: None,
+        };
+        let past = Past { remembered, today: None, changed: None, note: "It cannot be said.".into() };
+        past.but(objection.map(str::to_owned)).json()["note"].clone()
+    };
+    assert_eq!(noted(None), "It cannot be said.");
+    assert_eq!(noted(Some("worker 2 does not answer")), "It cannot be said. But worker 2 does not answer.");
+}

@@ -288,19 +288,18 @@ impl Connection<'_> {
 
 /// RFC 9112 §4.
 fn push_status_line(head: &mut Vec<u8>, status: StatusCode, reason: Option<&[u8]>) {
-    let usual: &[u8] = match (status, reason) {
-        (StatusCode::OK, None) => b"HTTP/1.1 200 OK\r\n",
-        (StatusCode::UNAUTHORIZED, None) => b"HTTP/1.1 401 Unauthorized\r\n",
-        _ => b"",
-    };
-    if !usual.is_empty() {
-        return head.extend_from_slice(usual);
+    match (status, reason) {
+        (StatusCode::OK, None) => head.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+        (StatusCode::UNAUTHORIZED, None) => head.extend_from_slice(b"HTTP/1.1 401 Unauthorized\r\n"),
+        (status, reason) => {
+            let usual = || status.canonical_reason().unwrap_or_default().as_bytes();
+            head.extend_from_slice(b"HTTP/1.1 ");
+            head.extend_from_slice(status.as_str().as_bytes());
+            head.push(b' ');
+            head.extend_from_slice(reason.unwrap_or_else(usual));
+            head.extend_from_slice(b"\r\n");
+        }
     }
-    head.extend_from_slice(b"HTTP/1.1 ");
-    head.extend_from_slice(status.as_str().as_bytes());
-    head.push(b' ');
-    head.extend_from_slice(reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes()));
-    head.extend_from_slice(b"\r\n");
 }
 
 /// What became of a request that was sent on.

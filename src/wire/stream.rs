@@ -81,7 +81,8 @@ impl Socket {
         }
     }
 
-    /// One slice goes by `send(2)`, which the kernel finds cheaper than `writev(2)` of one; what TLS holds is one while it is one record.
+    /// One slice goes by `send(2)`, which the kernel finds cheaper than `writev(2)` of one; what TLS holds is one while it is
+    /// one record.
     fn poll_write_slices(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match (self, slices) {
             (Self::Tcp(stream), [one]) => tcp::poll_send(stream, cx, one),

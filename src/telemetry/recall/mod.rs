@@ -4,8 +4,8 @@
 //! are decided, nor who asks. Nothing here is a credential: there is no place for a query, a field or a body, and a text
 //! in the shape of a key is cut after its public beginning.
 //!
-//! What a worker remembers belongs to it alone, so that noting takes no lock. Whoever asks puts the question to every worker,
-//! which looks for questions at each of its ticks.
+//! What a worker remembers belongs to it alone, so that noting takes no lock. Whoever asks puts the question to every
+//! worker, which looks for questions at each of its ticks.
 
 mod entry;
 
