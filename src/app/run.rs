@@ -36,7 +36,7 @@ use crate::proxy::{Inquiries, Live, Upkeep, WorkerTally};
 use crate::server::{Acceptor, Bind, EdgeTls, Inherited, Listener, Memory, Worker, WorkerParts, listen};
 use crate::store::{self, AuditSettings, OpenMode, Opening, Outage, Store, StoreError, StoreSettings, UsageSettings};
 use crate::telemetry::{LogOutput, Logging, Metrics, Recall};
-use crate::usage::{Graces, LastUse, Ledger, RuleNames, Tally};
+use crate::usage::{Graces, Ledger, RuleNames, Tally};
 
 /// What a gateway is started from.
 pub struct Options {
@@ -210,13 +210,11 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let (stop_counting, told_to_stop) = tokio::sync::oneshot::channel();
     let counting = tokio::spawn(quota_counts.run(Arc::clone(&limit_settings), told_to_stop));
     let masks_addresses = Arc::new(AtomicBool::new(settings.logging.mask_addresses));
-    let last_use = LastUse::new(Arc::clone(store.writer()));
     let graces = Graces::new(Arc::clone(&keys), Arc::clone(&tally), Arc::clone(store.writer()));
     let ledger = Ledger::new(
         Arc::clone(&tally),
         Arc::clone(&rule_names),
-        Arc::clone(store.usage()),
-        Arc::clone(&last_use),
+        &store,
         Arc::clone(&graces),
         Metrics::clone(&metrics),
         Arc::clone(&masks_addresses),
@@ -225,8 +223,6 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let noting = tokio::spawn(ledger.run(settings.sync.last_used_flush, told_to_stop));
     let ended = Arc::clone(&graces);
     let ending = keep("graces", move || Arc::clone(&ended).run());
-    let marked = Arc::clone(&last_use);
-    let marking = keep("last use", move || Arc::clone(&marked).run());
     let swept = Arc::clone(&meters);
     let clock_watch = keep("clock", clock::watch);
     let sweeping = keep("meters", move || metering::sweep(Arc::clone(&swept)));
@@ -359,11 +355,8 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
         tracing::error!("noting usage had panicked");
     }
     // It may be writing; what does not arrive is written again.
-    for task in [marking, ending] {
-        task.abort();
-        let _aborted = task.await;
-    }
-    Outage::of("last use").attempt(last_use.flush(), true).await;
+    ending.abort();
+    let _aborted = ending.await;
     Outage::of("ends of graces").attempt(graces.end(), true).await;
     syncing.abort();
     opening.inspect(tokio::task::JoinHandle::abort);

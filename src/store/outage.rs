@@ -20,11 +20,15 @@ impl Outage {
     }
 
     /// Writes, and takes note of it as [`Self::note`] does. A panic on the way is told, and the next write is tried as
-    /// after any other failure: nothing that is written again and again may stop because it panicked once.
-    pub async fn attempt(&mut self, write: impl Future<Output = Result<(), StoreError>>, is_last: bool) {
+    /// after any other failure: nothing that is written again and again may stop because it panicked once. Answers whether it
+    /// succeeded.
+    pub async fn attempt(&mut self, write: impl Future<Output = Result<(), StoreError>>, is_last: bool) -> bool {
         let written = AssertUnwindSafe(write).catch_unwind().await;
         let panicked = |_| Err(StoreError::unavailable(format!("writing {}", self.what), "it panicked"));
-        self.note(written.unwrap_or_else(panicked), is_last);
+        let written = written.unwrap_or_else(panicked);
+        let is_written = written.is_ok();
+        self.note(written, is_last);
+        is_written
     }
 
     /// Takes note of a write. What could not be written is kept by whoever wrote, who tries again; with `is_last` there is

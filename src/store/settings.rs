@@ -55,6 +55,6 @@ pub struct AuditSettings {
 pub struct SyncSettings {
     /// How often the store is asked whether another process changed it. Default 100 ms, 10 ms to 10 s.
     pub poll_interval: Duration,
-    /// How often last use and usage are written, sooner when very many keys are used. Default 30 s, 1 s to 1 h.
+    /// How often last use and usage are written, more seldom where that takes long. Default 30 s, 1 s to 1 h.
     pub last_used_flush: Duration,
 }

@@ -61,22 +61,9 @@ impl Findings {
         self.found.iter()
     }
 
-    pub(super) fn get(&self, name: &FindingName) -> Option<&FindingCount> {
-        self.found.get(name)
-    }
-
-    pub(super) fn remove(&mut self, name: &FindingName) {
-        if self.found.remove(name).is_none() {
-            return;
-        }
-        if !matches!(name.caller, FoundCaller::Key(_)) {
-            self.keyless -= 1;
-        }
-        if let FoundCaller::Network(_) = name.caller
-            && let Some(networks) = self.networks.get_mut(&(name.rule, name.reason))
-        {
-            *networks -= 1;
-        }
+    /// Everything that was found.
+    pub(super) fn into_vec(self) -> Vec<(FindingName, FindingCount)> {
+        self.found.into_iter().collect()
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct KeyNotes {
 #[derive(Default)]
 pub(super) struct KeyNote {
     /// Who came with it, and from where. None where it was used at the management API alone, or where only a count came
-    /// since the last flush.
+    /// since notes were last taken.
     pub(super) visit: Option<Visit>,
     /// The beginning of time where it was not accepted.
     used_at: Timestamp,
@@ -71,11 +71,16 @@ impl KeyNotes {
         self.by_key.remove(&NOBODY);
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyId, &KeyNote)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyId, &KeyNote)> + Clone {
         self.by_key.iter()
     }
+}
 
-    pub(super) fn into_iter(self) -> impl Iterator<Item = (KeyId, KeyNote)> {
+impl IntoIterator for KeyNotes {
+    type Item = (KeyId, KeyNote);
+    type IntoIter = hashbrown::hash_map::IntoIter<KeyId, KeyNote>;
+
+    fn into_iter(self) -> Self::IntoIter {
         self.by_key.into_iter()
     }
 }
@@ -95,6 +100,29 @@ impl KeyNote {
         (self.used_at > Timestamp::default()).then_some(self.used_at)
     }
 
+    /// The same, to be kept elsewhere from now on.
+    pub(super) fn take_used_at(&mut self) -> Option<Timestamp> {
+        let used_at = self.used_at();
+        self.used_at = Timestamp::default();
+        used_at
+    }
+
+    /// Adds what another worker noted, or the same one later. Answers a count that finds no place here.
+    pub(super) fn add(&mut self, other: Self) -> Option<(Row, u32)> {
+        let Self { visit, used_at, counted } = other;
+        match (&mut self.visit, visit) {
+            (Some(known), Some(visit)) => known.add(visit),
+            (known @ None, visit) => *known = visit,
+            (Some(_), None) => {}
+        }
+        self.use_at(used_at);
+        counted.filter(|(row, requests)| !self.count(*row, *requests))
+    }
+
+    fn use_at(&mut self, at: Timestamp) {
+        self.used_at = self.used_at.max(at);
+    }
+
     fn visit(&mut self, visitor: &Visitor<'_>, agents: &mut HashSet<Agent>) {
         match &mut self.visit {
             Some(visit) => visit.note(visitor, agents),
@@ -103,10 +131,6 @@ impl KeyNote {
         if visitor.is_accepted {
             self.use_at(visitor.at);
         }
-    }
-
-    fn use_at(&mut self, at: Timestamp) {
-        self.used_at = self.used_at.max(at);
     }
 
     fn count(&mut self, row: Row, requests: u32) -> bool {

@@ -1,34 +1,41 @@
 //! What was noted of requests on its way to the book: summed up, watched for what is unusual, written in batches.
 
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::vec::IntoIter;
 
-use hashbrown::HashMap;
+use tokio::time::Instant;
 
 use super::findings::Findings;
 use super::graces::Graces;
-use super::key_notes::KeyNote;
-use super::last_use::LastUse;
+use super::pace::Pace;
+use super::pending::{Batch, Dropped, Pending, Queue};
 use super::rules::RuleNames;
-use super::tally::{Counted, FindingCount, FindingName, Noted, Tally};
+use super::tally::{FindingCount, FindingName, Noted, Row, Tally};
 use super::unusual::Refusals;
 use super::visit::Visit;
 use crate::domain::{KeyId, KeyKind, Timestamp, time, without_keys};
 use crate::store::{
-    AdditionId, EventKind, Finding, NewEvent, NewNetwork, Outage, Passage, Sighting, StoreError, Surplus, UsageBook,
-    UsageCount, UsageEvent, UsageNotes,
+    AdditionId, Answer, EventKind, Finding, KeyWriter, NewEvent, NewNetwork, Outage, Sighting, Store, StoreError,
+    Surplus, UsageBook, UsageCount, UsageEvent, UsageNotes,
 };
 use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
 
 /// How often is looked whether workers have room: what they have left is for more keys than can come meanwhile.
 const LOOK: Duration = Duration::from_millis(250);
-/// Most counts kept while the store is away, and most keys of which it is kept when they were used and where they came from,
-/// unless workers have room for more.
-const MAX_PENDING: usize = 262_144;
+/// Most keys of which notes are kept until they are written, and most counts besides, unless workers have room for more. So
+/// many keys take 128 MiB, more where each has an agent or networks of its own.
+// Fewer in tests, which would otherwise spend their time noting.
+const MAX_PENDING: usize = if cfg!(test) { 1 << 14 } else { 1 << 20 };
 /// Most findings of keys.
-const MAX_PENDING_FINDINGS: usize = MAX_PENDING / 4;
+const MAX_PENDING_FINDINGS: usize = 65_536;
+/// Of this much room it is written whatever the interval says.
+const fn is_filling(noted: usize, most: usize) -> bool {
+    noted >= most / 4 * 3
+}
 /// Most events kept while the store is away.
 const MAX_PENDING_EVENTS: usize = 1_000;
 /// Longest `User-Agent`, in characters.
@@ -36,37 +43,25 @@ const MAX_AGENT_CHARS: usize = 200;
 /// Between two events of one kind and key, where they could come at any time.
 const APART: Duration = Duration::from_secs(3600);
 
-/// Most notes of each kind that are written at once: counts of quotas, which go the same way, wait for no more.
+/// Most keys whose notes are written at once: counts of quotas, which go the same way, wait for no more.
 const BATCH: usize = 4_096;
-
-/// What is to be written, in order of the tables: neighbouring rows stand on the same pages, so each page is written about
-/// once. A batch of keys from everywhere would write every page of a large table, and the next one again.
-struct Queue {
-    counts: std::vec::IntoIter<Counted>,
-    visits: std::vec::IntoIter<KeyId>,
-}
-
-/// What is written at once.
-struct Batch {
-    counts: Vec<Counted>,
-    visits: Vec<KeyId>,
-    findings: Vec<FindingName>,
-}
 
 /// A batch on its way to the book, and not known to be there.
 struct UnderWay {
     notes: UsageNotes,
-    kinds: HashMap<KeyId, KeyKind>,
+    /// Of the keys that were seen, in order.
+    kinds: Vec<(KeyId, KeyKind)>,
 }
 
 impl UnderWay {
     /// Whether a network that is new to a key is worth telling: not for keys that everybody may have. Of a key that roams
     /// it is told once an hour.
     fn new_network(&self, new: NewNetwork) -> Option<NewEvent> {
-        if *self.kinds.get(&new.key)? == KeyKind::Publishable {
+        let place = self.kinds.binary_search_by_key(&new.key, |(key, _)| *key).ok()?;
+        if self.kinds[place].1 == KeyKind::Publishable {
             return None;
         }
-        let sighting = self.notes.sightings.iter().find(|sighting| sighting.key == new.key)?;
+        let sighting = self.notes.sightings.get(place)?;
         let at = sighting.networks.iter().find(|seen| seen.network == new.network)?.first;
         let address = sighting.address.filter(|address| new.network.contains(address));
         let apart = if new.others > 1 { APART } else { Duration::ZERO };
@@ -75,20 +70,27 @@ impl UnderWay {
     }
 }
 
-/// Takes what workers note and writes it to the book. One task has it.
+/// Takes what workers note and writes it to the store. One task has it.
 pub struct Ledger {
     tally: Arc<Tally>,
     names: Arc<RuleNames>,
+    /// Takes when keys were used.
+    writer: Arc<dyn KeyWriter>,
+    /// Takes the rest.
     book: Arc<dyn UsageBook>,
     metrics: Metrics,
     /// Whether addresses are to be masked.
     masks: Arc<AtomicBool>,
-    last_use: Arc<LastUse>,
     graces: Arc<Graces>,
     refusals: Refusals,
-    counts: HashMap<Counted, u64>,
-    visits: HashMap<KeyId, Visit>,
+    pending: Pending,
     findings: Findings,
+    /// What is being written of both, and not under way.
+    uses: IntoIter<(KeyId, Timestamp)>,
+    queue: Queue,
+    found: IntoIter<(FindingName, FindingCount)>,
+    /// Uses on their way, and not known to be there.
+    marking: Vec<(KeyId, Timestamp)>,
     under_way: Option<UnderWay>,
     /// What that is brought under, or the next one.
     id: AdditionId,
@@ -96,16 +98,17 @@ pub struct Ledger {
     /// The same for events.
     telling: Vec<NewEvent>,
     telling_id: AdditionId,
+    /// How long full batches took to write.
+    spent: Duration,
 }
 
 impl Ledger {
-    /// What is noted in `tally` goes to `book`, when keys were last used to `last_use`, and which of them were to `graces`.
-    /// While `masks` is true, addresses are kept without their last part.
+    /// What is noted in `tally` goes to `store`, and which successors of rotated keys were used to `graces`. While `masks` is
+    /// true, addresses are kept without their last part.
     pub fn new(
         tally: Arc<Tally>,
         names: Arc<RuleNames>,
-        book: Arc<dyn UsageBook>,
-        last_use: Arc<LastUse>,
+        store: &Store,
         graces: Arc<Graces>,
         metrics: Metrics,
         masks: Arc<AtomicBool>,
@@ -113,46 +116,98 @@ impl Ledger {
         Self {
             tally,
             names,
-            book,
+            writer: Arc::clone(store.writer()),
+            book: Arc::clone(store.usage()),
             metrics,
             masks,
-            last_use,
             graces,
             refusals: Refusals::default(),
-            counts: HashMap::new(),
-            visits: HashMap::new(),
+            pending: Pending::default(),
             findings: Findings::default(),
+            uses: IntoIter::default(),
+            queue: Queue::default(),
+            found: IntoIter::default(),
+            marking: Vec::new(),
             under_way: None,
             id: AdditionId::first(),
             events: Vec::new(),
             telling: Vec::new(),
             telling_id: AdditionId::first(),
+            spent: Duration::ZERO,
         }
     }
 
-    /// Writes what was noted since the last time, and tells what is unusual about it. What cannot be written is kept for
-    /// the next time, as long as there is room.
+    /// Writes what was gathered. What cannot be written is kept for the next time, as long as there is room.
     ///
     /// # Errors
-    /// As any write. What was under way goes the same way again, and is counted once, whether or not it had arrived.
-    pub async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.gather(now);
-        let mut queue = self.queue();
+    /// As any write. What was under way goes the same way again, and is counted once, whether or not it had arrived. A book
+    /// that takes nothing keeps no last use from the store; a store that is away is not asked twice.
+    async fn write(&mut self) -> Result<(), StoreError> {
+        self.spent = Duration::ZERO;
+        // Of an earlier time that came to no good end.
+        self.take_back();
+        self.uses = self.pending.take_uses();
+        let mut written = self.mark_used().await;
+        if !matches!(written, Err(StoreError::Unavailable { .. })) {
+            self.queue = self.pending.take();
+            self.found = std::mem::take(&mut self.findings).into_vec().into_iter();
+            written = written.and(self.note().await);
+        }
+        self.take_back();
+        written
+    }
+
+    /// Writes when keys were used.
+    async fn mark_used(&mut self) -> Result<(), StoreError> {
+        let writer = Arc::clone(&self.writer);
+        loop {
+            self.marking = self.uses.by_ref().take(BATCH).collect();
+            if self.marking.is_empty() {
+                return Ok(());
+            }
+            self.hear(self.marking.len(), writer.mark_used(self.marking.clone())).await?;
+            self.marking.clear();
+        }
+    }
+
+    /// Writes everything else.
+    async fn note(&mut self) -> Result<(), StoreError> {
+        let book = Arc::clone(&self.book);
         loop {
             if self.under_way.is_none() {
-                self.under_way = self.set_out(&mut queue);
+                self.under_way = self.set_out();
             }
-            let Some(UnderWay { notes, .. }) = &self.under_way else { break };
-            let new = self.book.note_usage(notes.clone()).await?;
+            let Some(UnderWay { notes, kinds }) = &self.under_way else { return Ok(()) };
+            let (keys, notes) = (kinds.len(), notes.clone());
+            let new = self.hear(keys, book.note_usage(notes)).await?;
             self.id = self.id.next();
             if let Some(arrived) = self.under_way.take() {
                 self.keep_events(new.into_iter().filter_map(|network| arrived.new_network(network)).collect());
             }
         }
-        // Room that was needed while the store was away.
-        self.counts = HashMap::new();
-        self.visits = HashMap::new();
-        self.findings = Findings::default();
+    }
+
+    /// Waits for the store, and takes over meanwhile what workers noted, where they may run out of room. Takes note of the
+    /// time if there were as many keys as go at once: where there are fewer, it is no matter of how much is written.
+    async fn hear<T>(&mut self, keys: usize, mut answer: Answer<'_, T>) -> Result<T, StoreError> {
+        let began = Instant::now();
+        let answer = loop {
+            let answer = tokio::time::timeout(LOOK, &mut answer).await;
+            if self.tally.is_filling() {
+                self.gather(time::now());
+            }
+            if let Ok(answer) = answer {
+                break answer?;
+            }
+        };
+        if keys >= BATCH {
+            self.spent += began.elapsed();
+        }
+        Ok(answer)
+    }
+
+    /// Writes what is unusual, and tells it.
+    async fn tell(&mut self) -> Result<(), StoreError> {
         loop {
             if self.telling.is_empty() {
                 self.telling = std::mem::take(&mut self.events);
@@ -164,29 +219,44 @@ impl Ledger {
             self.telling_id = self.telling_id.next();
             for (NewEvent { event, .. }, is_written) in std::mem::take(&mut self.telling).into_iter().zip(written) {
                 if is_written {
-                    self.tell(&event);
+                    self.log(&event);
                 }
             }
         }
     }
 
-    /// Flushes at every interval until told to stop, and once more then; sooner when much is noted. Says once when the
-    /// store goes away, and when it is back.
+    /// Writes at every interval until told to stop, and once more then; more seldom where it takes long, sooner where much is
+    /// noted. Says once when the store goes away, and when it is back.
     pub async fn run(mut self, every: Duration, mut stop: tokio::sync::oneshot::Receiver<()>) {
-        let mut outage = Outage::of("usage");
-        let mut waited = Duration::ZERO;
+        let (mut usage, mut events) = (Outage::of("usage"), Outage::of("events of keys"));
+        let mut pace = Pace::new(every);
+        let mut gathering = Instant::now() + every;
         loop {
-            let step = LOOK.min(every);
             let told = tokio::select! {
-                () = tokio::time::sleep(step) => false,
+                () = tokio::time::sleep(LOOK.min(every)) => false,
                 _ = &mut stop => true,
             };
-            waited += step;
-            if waited < every && !told && !self.tally.is_filling() {
-                continue;
+            let began = Instant::now();
+            if told || began >= gathering || pace.is_due(began, false) || self.tally.is_filling() {
+                gathering = began + every;
+                if catch_unwind(AssertUnwindSafe(|| self.gather(time::now()))).is_err() {
+                    tracing::error!("gathering usage panicked: some of what was noted is lost");
+                }
+                let is_filling = is_filling(self.pending.len(), MAX_PENDING)
+                    || is_filling(self.findings.of_keys(), MAX_PENDING_FINDINGS);
+                let mut is_away = false;
+                if told || pace.is_due(began, is_filling) {
+                    is_away = !usage.attempt(self.write(), told).await;
+                    pace.rest(began, self.spent);
+                    if is_away {
+                        pace.fail(Instant::now());
+                    }
+                }
+                let is_unusual = !self.events.is_empty() || !self.telling.is_empty();
+                if is_unusual && (told || !is_away) {
+                    events.attempt(self.tell(), told).await;
+                }
             }
-            waited = Duration::ZERO;
-            outage.attempt(self.flush(time::now()), told).await;
             if told {
                 return;
             }
@@ -197,37 +267,33 @@ impl Ledger {
     fn gather(&mut self, now: Timestamp) {
         let tally = Arc::clone(&self.tally);
         let awaited = self.graces.awaited();
-        let mut sums: HashMap<KeyId, (u64, u64)> = HashMap::new();
-        for Noted { keys, counts, findings } in tally.take() {
-            let used = keys.iter().filter_map(|(key, note)| Some((*key, note.used_at()?)));
-            let used = used.inspect(|(key, _)| {
-                if awaited.contains(key) {
+        let taken: Vec<Noted> = tally.take().collect();
+        let sums = self.refusals.sums(taken.iter().flat_map(Noted::counts));
+        let mut leaks = Vec::new();
+        let mut more = Batch::default();
+        for Noted { keys, counts, findings } in taken {
+            for (key, note) in keys.iter() {
+                if !awaited.is_empty() && note.used_at().is_some() && awaited.contains(key) {
                     self.graces.remember(*key);
                 }
-            });
-            tally.drop_marks(self.last_use.add(used, self.most_pending()));
-            for (key, KeyNote { visit, counted, .. }) in keys.into_iter() {
-                if let Some((row, requests)) = counted {
-                    self.add_count(Counted { key, row }, requests.into(), &mut sums);
-                }
-                if let Some(visit) = visit {
-                    self.add_visit(key, visit);
-                }
+                leaks.extend(note.visit.as_ref().and_then(Visit::browser).map(|leak| (*key, leak)));
             }
-            for (counted, requests) in counts {
-                self.add_count(counted, requests, &mut sums);
-            }
+            more.keys.extend(keys);
+            more.counts.extend(counts);
             for (name, count) in findings.iter() {
-                if !self.findings.add(&name.as_found(), *count, MAX_PENDING_FINDINGS) {
-                    self.tally.drop_more(1);
-                }
+                self.keep_finding(name, *count);
             }
         }
+        self.keep(more);
         let mut events = Vec::new();
+        for (key, (address, at)) in leaks {
+            let detail = "a browser sent this secret key: whoever sees the page can read it".to_owned();
+            events.push(event(EventKind::SecretKeyInBrowser, key, self.shown(address), at, detail, APART));
+        }
         for (key, (requests, refused)) in sums {
             if let Some((requests, refused)) = self.refusals.add(key, requests, refused, now) {
                 let detail = format!("{refused} of {requests} requests of the last hour were refused");
-                let address = self.visits.get(&key).and_then(|visit| self.shown(visit.address));
+                let address = self.pending.visit(&key).and_then(|visit| self.shown(visit.address));
                 events.push(event(EventKind::ManyRefusals, key, address, now, detail, APART));
             }
         }
@@ -235,28 +301,32 @@ impl Ledger {
         self.refusals.sweep(now);
     }
 
-    /// Takes over a count, and adds it to the requests and refusals of its key.
-    fn add_count(&mut self, counted: Counted, requests: u64, sums: &mut HashMap<KeyId, (u64, u64)>) {
-        let sum = sums.entry(counted.key).or_default();
-        sum.0 += requests;
-        sum.1 += if counted.row.passage == Passage::Refused { requests } else { 0 };
-        if self.counts.len() >= self.most_pending() && !self.counts.contains_key(&counted) {
-            return self.tally.drop_more(1);
+    /// Takes back what was not written.
+    fn take_back(&mut self) {
+        let uses = std::mem::take(&mut self.marking).into_iter().chain(std::mem::take(&mut self.uses));
+        let dropped = self.pending.add_uses(uses.collect(), self.most_pending());
+        self.tally.drop_marks(dropped);
+        let mut queue = std::mem::take(&mut self.queue);
+        loop {
+            let left = queue.next(usize::MAX);
+            if left.is_empty() {
+                break;
+            }
+            self.keep(left);
         }
-        *self.counts.entry(counted).or_default() += requests;
+        for (name, count) in std::mem::take(&mut self.found) {
+            self.keep_finding(&name, count);
+        }
     }
 
-    fn add_visit(&mut self, key: KeyId, visit: Visit) {
-        if let Some((address, at)) = visit.browser() {
-            let detail = "a browser sent this secret key: whoever sees the page can read it".to_owned();
-            let told = event(EventKind::SecretKeyInBrowser, key, self.shown(address), at, detail, APART);
-            self.keep_events(vec![told]);
-        }
-        if let Some(known) = self.visits.get_mut(&key) {
-            known.add(visit);
-        } else if self.visits.len() < self.most_pending() {
-            self.visits.insert(key, visit);
-        } else {
+    fn keep(&mut self, more: Batch) {
+        let Dropped { notes, marks } = self.pending.add(more, self.most_pending());
+        self.tally.drop_more(notes);
+        self.tally.drop_marks(marks);
+    }
+
+    fn keep_finding(&mut self, name: &FindingName, count: FindingCount) {
+        if !self.findings.add(&name.as_found(), count, MAX_PENDING_FINDINGS) {
             self.tally.drop_more(1);
         }
     }
@@ -271,58 +341,46 @@ impl Ledger {
         address.map(|address| if masks { mask_address(address) } else { address })
     }
 
-    fn queue(&self) -> Queue {
-        let mut counts: Vec<Counted> = self.counts.keys().copied().collect();
-        counts.sort_unstable();
-        let mut visits: Vec<KeyId> = self.visits.keys().copied().collect();
-        visits.sort_unstable();
-        Queue { counts: counts.into_iter(), visits: visits.into_iter() }
-    }
-
     /// Takes out what is written next, if there is anything.
-    fn set_out(&mut self, queue: &mut Queue) -> Option<UnderWay> {
-        let batch = self.batch(queue);
-        let notes = self.notes(&batch);
-        if notes.is_empty() {
-            return None;
-        }
-        let kind = |key: &KeyId| self.visits.get(key).map(|visit| (*key, visit.kind));
-        let kinds = batch.visits.iter().filter_map(kind).collect();
-        self.forget(&batch);
-        Some(UnderWay { notes, kinds })
-    }
-
-    fn batch(&self, queue: &mut Queue) -> Batch {
-        Batch {
-            counts: queue.counts.by_ref().take(BATCH).collect(),
-            visits: queue.visits.by_ref().take(BATCH).collect(),
-            findings: self.findings.iter().take(BATCH).map(|(name, _)| name.clone()).collect(),
-        }
-    }
-
-    fn forget(&mut self, batch: &Batch) {
-        for counted in &batch.counts {
-            self.counts.remove(counted);
-        }
-        for key in &batch.visits {
-            self.visits.remove(key);
-        }
-        for name in &batch.findings {
-            self.findings.remove(name);
+    fn set_out(&mut self) -> Option<UnderWay> {
+        loop {
+            let batch = self.queue.next(BATCH);
+            let findings: Vec<_> = self.found.by_ref().take(BATCH).collect();
+            if batch.is_empty() && findings.is_empty() {
+                return None;
+            }
+            let Batch { keys, counts: others } = batch;
+            let seen = keys.iter().filter_map(|(key, note)| Some((*key, note.visit.as_ref()?)));
+            let kinds = seen.clone().map(|(key, visit)| (key, visit.kind)).collect();
+            let sightings = seen.map(|(key, visit)| self.sighting(key, visit)).collect();
+            let first =
+                keys.iter().filter_map(|(key, note)| note.counted.map(|(row, requests)| (*key, row, requests.into())));
+            let others = others.iter().map(|(counted, requests)| (counted.key, counted.row, *requests));
+            let mut counts: Vec<(KeyId, Row, u64)> = first.chain(others).collect();
+            counts.sort_by_key(|(key, ..)| *key);
+            let counts = counts.into_iter().map(|(key, row, requests)| self.count(key, row, requests)).collect();
+            let findings = findings.into_iter().map(|(name, count)| self.finding(name, count)).collect();
+            let notes = UsageNotes { id: self.id, counts, sightings, findings };
+            if !notes.is_empty() {
+                return Some(UnderWay { notes, kinds });
+            }
         }
     }
 
-    /// A batch, as the book takes it.
-    fn notes(&self, batch: &Batch) -> UsageNotes {
-        let count = |(counted, requests): (&Counted, &u64)| UsageCount {
-            key: counted.key,
-            rule: self.names.text(counted.row.rule),
-            status: counted.row.status,
-            passage: counted.row.passage,
-            at: counted.row.at(),
-            requests: *requests,
-        };
-        let finding = |(name, count): (&FindingName, &FindingCount)| Finding {
+    fn count(&self, key: KeyId, row: Row, requests: u64) -> UsageCount {
+        let (rule, at) = (self.names.text(row.rule), row.at());
+        UsageCount { key, rule, status: row.status, passage: row.passage, at, requests }
+    }
+
+    fn sighting(&self, key: KeyId, visit: &Visit) -> Sighting {
+        let mut networks = visit.networks();
+        // The first of a key's networks is no news, so their order counts.
+        networks.sort_by_key(|seen| seen.first);
+        Sighting { key, at: visit.at, address: self.shown(visit.address), agent: agent_text(visit.agent()), networks }
+    }
+
+    fn finding(&self, name: FindingName, count: FindingCount) -> Finding {
+        Finding {
             rule: self.names.text(name.rule),
             reason: name.reason.into(),
             caller: name.caller,
@@ -330,20 +388,7 @@ impl Ledger {
             requests: count.requests,
             first: count.first,
             last: count.last,
-        };
-        let sighting = |(key, visit): (&KeyId, &Visit)| {
-            let mut networks = visit.networks();
-            // The first of a key's networks is no news, so their order counts.
-            networks.sort_by_key(|seen| seen.first);
-            let (address, agent) = (self.shown(visit.address), agent_text(visit.agent()));
-            Sighting { key: *key, at: visit.at, address, agent, networks }
-        };
-        let sightings = batch.visits.iter().filter_map(|key| self.visits.get_key_value(key));
-        let sightings = sightings.map(sighting).collect();
-        let counts = batch.counts.iter().filter_map(|counted| self.counts.get_key_value(counted));
-        let counts: Vec<UsageCount> = counts.map(count).collect();
-        let findings = batch.findings.iter().filter_map(|name| Some((name, self.findings.get(name)?)));
-        UsageNotes { id: self.id, counts, sightings, findings: findings.map(finding).collect() }
+        }
     }
 
     fn keep_events(&mut self, more: Vec<NewEvent>) {
@@ -356,7 +401,7 @@ impl Ledger {
         }
     }
 
-    fn tell(&self, event: &UsageEvent) {
+    fn log(&self, event: &UsageEvent) {
         self.metrics.count_event(label(event.kind));
         let key_id = event.key.map(tracing::field::display);
         let address = event.address.map(tracing::field::display);
@@ -390,6 +435,15 @@ fn agent_text(bytes: &[u8]) -> Option<String> {
     }
     let text = String::from_utf8_lossy(bytes);
     Some(without_keys(&visible(&text)).chars().take(MAX_AGENT_CHARS).collect())
+}
+
+#[cfg(test)]
+impl Ledger {
+    /// All that [`Self::run`] does at an interval.
+    async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.gather(now);
+        self.write().await.and(self.tell().await)
+    }
 }
 
 #[cfg(test)]

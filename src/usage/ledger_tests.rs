@@ -6,15 +6,16 @@ use super::*;
 use crate::cache::KeySet;
 use crate::cache::fixtures::key_set;
 use crate::domain::{KeyRecord, Scope};
-use crate::store::{AuditSeal, EventQuery, FoundCaller, KeyUsage, OpenMode, Store, StoreSettings, UsageQuery, open};
+use crate::store::{
+    AuditSeal, Effect, EventQuery, FoundCaller, KeyUsage, OpenMode, Order, Passage, StoreSettings, UsageQuery, open,
+};
 use crate::usage::rules::RuleName;
-use crate::usage::{Found, Visitor};
+use crate::usage::{Counted, Found, Visitor};
 
 const NOW: Timestamp = Timestamp::from_unix_ms(1_700_000_000_123);
 
 struct Desk {
     tally: Arc<Tally>,
-    last_use: Arc<LastUse>,
     ledger: Ledger,
     store: Arc<Store>,
     masks: Arc<AtomicBool>,
@@ -27,18 +28,9 @@ impl Desk {
         let (tally, masks) = (Tally::new(2), Arc::<AtomicBool>::default());
         let metrics = Metrics::new(10, time::monotonic_now());
         let names = Arc::<RuleNames>::default();
-        let last_use = LastUse::new(Arc::clone(store.writer()));
         let graces = Graces::new(KeySet::new(), Arc::clone(&tally), Arc::clone(store.writer()));
-        let ledger = Ledger::new(
-            Arc::clone(&tally),
-            names,
-            Arc::clone(store.usage()),
-            Arc::clone(&last_use),
-            graces,
-            metrics.clone(),
-            Arc::clone(&masks),
-        );
-        Self { tally, last_use, ledger, store, masks, metrics }
+        let ledger = Ledger::new(Arc::clone(&tally), names, &store, graces, metrics.clone(), Arc::clone(&masks));
+        Self { tally, ledger, store, masks, metrics }
     }
 
     fn visit(&self, worker: usize, kind: KeyKind, address: &str, at: Timestamp) {
@@ -51,6 +43,18 @@ impl Desk {
     fn count(&self, passage: Passage, requests: u32) {
         let counted = Counted::new(key(), RuleName::OTHER, passage, NOW);
         self.tally.count(0, counted.answered(200), requests);
+    }
+
+    /// Counts a request of each of so many keys.
+    fn count_of_each(&self, keys: usize) {
+        for number in 0..keys {
+            let counted = Counted::new(numbered(number), RuleName::OTHER, Passage::Allowed, NOW);
+            self.tally.count(number, counted.answered(200), 1);
+        }
+    }
+
+    async fn total(&self, key: KeyId) -> u64 {
+        total(&self.store, key).await
     }
 
     async fn usage(&self) -> KeyUsage {
@@ -66,6 +70,51 @@ impl Desk {
         };
         events.iter().map(text).collect()
     }
+}
+
+async fn total(store: &Store, key: KeyId) -> u64 {
+    let query = UsageQuery { key, since: Timestamp::default(), until: NOW.plus(APART), limit: 1 };
+    store.usage().key_usage(query).await.unwrap().totals.iter().map(|(.., requests)| requests).sum()
+}
+
+async fn last_used(store: &Store, key: KeyId) -> Option<Timestamp> {
+    store.reader().find_key(key).await.unwrap().unwrap().last_used_at
+}
+
+/// Puts a key into a store.
+async fn with_key(store: &Store) -> KeyId {
+    let key = crate::store::fixtures::key(1);
+    store.writer().insert_keys(vec![key.clone()], crate::store::fixtures::by(), NOW).await.unwrap();
+    key.id
+}
+
+/// Takes when keys were used, in its own way.
+struct Odd {
+    store: Arc<Store>,
+    takes: Duration,
+    is_damaged: AtomicBool,
+}
+
+impl KeyWriter for Odd {
+    fn submit(&self, order: Order) -> Answer<'_, Effect> {
+        self.store.writer().submit(order)
+    }
+
+    fn mark_used(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<'_, ()> {
+        Box::pin(async move {
+            tokio::time::sleep(self.takes).await;
+            if self.is_damaged.load(Ordering::Relaxed) {
+                return Err(StoreError::Damaged { found: "something else".to_owned() });
+            }
+            self.store.writer().mark_used(uses).await
+        })
+    }
+}
+
+fn numbered(number: usize) -> KeyId {
+    let mut bytes = [9; 16];
+    bytes[..8].copy_from_slice(&(number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+    KeyId::from_bytes(bytes)
 }
 
 fn key() -> KeyId {
@@ -103,7 +152,6 @@ async fn the_last_use_of_all_workers_is_told_and_successors_are_remembered() {
     }
     desk.count(Passage::Refused, 1);
     desk.ledger.flush(NOW).await.unwrap();
-    desk.last_use.flush().await.unwrap();
     for (key, at) in [(first, later), (second, NOW)] {
         assert_eq!(desk.store.reader().find_key(key).await.unwrap().unwrap().last_used_at, Some(at));
     }
@@ -184,43 +232,35 @@ async fn many_refusals_and_a_browser_are_told_of_once_an_hour() {
 #[tokio::test]
 async fn what_is_too_much_for_one_write_goes_in_several() {
     let mut desk = Desk::new();
-    let keys = u32::try_from(BATCH).unwrap() + 100;
-    for number in 0..keys {
-        let mut bytes = [7; 16];
-        bytes[..4].copy_from_slice(&number.to_be_bytes());
-        let counted = Counted::new(KeyId::from_bytes(bytes), RuleName::OTHER, Passage::Allowed, NOW);
-        desk.tally.count(number as usize, counted.answered(200), 1);
-    }
+    let keys = BATCH + 100;
+    desk.count_of_each(keys);
     desk.ledger.flush(NOW).await.unwrap();
     // As many as the book of a test keeps once it is tidied, and what was too much.
     let tidied = crate::store::tidy_usage(desk.store.usage(), Duration::from_secs(86_400), NOW).await.unwrap();
-    assert_eq!(tidied.evicted + crate::store::MAX_COUNTS, keys as usize);
+    assert_eq!(tidied.evicted + crate::store::MAX_COUNTS, keys);
 }
 
 #[tokio::test]
 async fn what_is_written_at_once_are_neighbours() {
     let mut desk = Desk::new();
-    let keys = u32::try_from(2 * BATCH).unwrap();
-    for number in 0..keys {
-        let mut bytes = [7; 16];
-        bytes[..4].copy_from_slice(&number.wrapping_mul(2_654_435_769).to_be_bytes());
-        let key = KeyId::from_bytes(bytes);
-        desk.tally.count(number as usize, Counted::new(key, RuleName::OTHER, Passage::Allowed, NOW).answered(200), 1);
-        let (kind, address, agent) = (KeyKind::Secret, None, None);
-        let visitor = Visitor { key, kind, address, agent, is_browser_leak: false, is_accepted: true, at: NOW };
-        desk.tally.visit(number as usize, &visitor);
+    desk.count_of_each(2 * BATCH);
+    for number in 0..2 * BATCH {
+        let (key, kind) = (numbered(number), KeyKind::Secret);
+        let visitor =
+            Visitor { key, kind, address: None, agent: None, is_browser_leak: false, is_accepted: true, at: NOW };
+        desk.tally.visit(number, &visitor);
     }
     desk.ledger.gather(NOW);
-    let mut queue = desk.ledger.queue();
+    desk.ledger.queue = desk.ledger.pending.take();
     let mut written: Vec<KeyId> = Vec::new();
     for _ in 0..2 {
-        let batch = desk.ledger.batch(&mut queue);
-        let counted: Vec<KeyId> = batch.counts.iter().map(|counted| counted.key).collect();
-        assert_eq!(counted, batch.visits, "of the same keys");
+        let notes = desk.ledger.set_out().unwrap().notes;
+        let counted: Vec<KeyId> = notes.counts.iter().map(|count| count.key).collect();
+        assert_eq!(counted, notes.sightings.iter().map(|seen| seen.key).collect::<Vec<_>>(), "of the same keys");
         assert_eq!(counted.len(), BATCH);
         written.extend(counted);
     }
-    assert!(written.is_sorted() && desk.ledger.batch(&mut queue).counts.is_empty());
+    assert!(written.is_sorted() && desk.ledger.set_out().is_none());
 }
 
 #[tokio::test]
@@ -247,14 +287,186 @@ async fn what_cannot_be_written_is_kept_and_tried_again() {
     let settings = StoreSettings::Sqlite { path: path.clone() };
     let mut desk = Desk::new();
     desk.store = open(&settings, OpenMode::Create, AuditSeal::default()).unwrap();
-    desk.ledger.book = Arc::clone(desk.store.usage());
+    let first = with_key(&desk.store).await;
+    (desk.ledger.writer, desk.ledger.book) = (Arc::clone(desk.store.writer()), Arc::clone(desk.store.usage()));
     // A directory where the file should be.
     let file = path.with_extension("usage.db");
     std::fs::create_dir(&file).unwrap();
     desk.count(Passage::Allowed, 2);
-    assert!(desk.ledger.flush(NOW).await.is_err());
+    desk.tally.mark(0, first, NOW);
+    let keys = BATCH + 10;
+    desk.count_of_each(keys);
+    for _ in 0..2 {
+        assert!(desk.ledger.flush(NOW).await.is_err());
+    }
     std::fs::remove_dir(&file).unwrap();
     desk.count(Passage::Allowed, 3);
     desk.ledger.flush(NOW).await.unwrap();
     assert_eq!(desk.usage().await.totals, [(Passage::Allowed, 200, 5)]);
+    assert_eq!(last_used(&desk.store, first).await, Some(NOW));
+    for number in 0..keys {
+        assert_eq!(desk.total(numbered(number)).await, 1);
+    }
+    assert_eq!((desk.tally.dropped(), desk.tally.dropped_marks()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_book_that_takes_nothing_keeps_no_last_use_back() {
+    let mut desk = Desk::new();
+    let first = with_key(&desk.store).await;
+    let directory = tempfile::tempdir().unwrap();
+    let settings = StoreSettings::Sqlite { path: directory.path().join("portcullis.db") };
+    let broken = open(&settings, OpenMode::Create, AuditSeal::default()).unwrap();
+    std::fs::create_dir(directory.path().join("portcullis.usage.db")).unwrap();
+    desk.ledger.book = Arc::clone(broken.usage());
+    desk.tally.mark(0, first, NOW);
+    desk.count_of_each(BATCH + 10);
+    assert!(desk.ledger.flush(NOW).await.is_err());
+    assert_eq!(last_used(&desk.store, first).await, Some(NOW));
+    desk.ledger.book = Arc::clone(desk.store.usage());
+    desk.ledger.flush(NOW).await.unwrap();
+    for number in 0..BATCH + 10 {
+        assert_eq!(desk.total(numbered(number)).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn last_use_that_is_not_taken_is_kept_and_keeps_nothing_else_back() {
+    let mut desk = Desk::new();
+    let first = with_key(&desk.store).await;
+    let odd = Odd { store: Arc::clone(&desk.store), takes: Duration::ZERO, is_damaged: true.into() };
+    let odd = Arc::new(odd);
+    desk.ledger.writer = Arc::clone(&odd) as _;
+    desk.tally.mark(0, first, NOW);
+    desk.count(Passage::Allowed, 2);
+    desk.ledger.flush(NOW).await.unwrap_err();
+    assert_eq!(desk.usage().await.totals, [(Passage::Allowed, 200, 2)]);
+    odd.is_damaged.store(false, Ordering::Relaxed);
+    desk.ledger.flush(NOW).await.unwrap();
+    assert_eq!(last_used(&desk.store, first).await, Some(NOW));
+}
+
+#[tokio::test]
+async fn of_many_keys_those_in_new_networks_are_told() {
+    let mut desk = Desk::new();
+    let see = |desk: &Desk, number: usize, address: &str| {
+        let (kind, address) = (KeyKind::Secret, Some(address.parse().unwrap()));
+        let key = numbered(number);
+        let visitor = Visitor { key, kind, address, agent: None, is_browser_leak: false, is_accepted: true, at: NOW };
+        desk.tally.visit(0, &visitor);
+    };
+    (0..9).for_each(|number| see(&desk, number, "192.0.2.1"));
+    desk.ledger.flush(NOW).await.unwrap();
+    (0..9).for_each(|number| see(&desk, number, if number % 4 == 1 { "198.51.100.7" } else { "192.0.2.1" }));
+    desk.ledger.flush(NOW).await.unwrap();
+    let events = desk.store.usage().list_events(EventQuery { key: None, limit: 100 }).await.unwrap();
+    let mut told: Vec<KeyId> = events.iter().filter_map(|event| event.key).collect();
+    told.sort_unstable();
+    let mut roamed = [1, 5].map(numbered);
+    roamed.sort_unstable();
+    assert_eq!(told, roamed);
+}
+
+/// Marks so many keys as used that one worker may run out of room.
+fn fill(tally: &Tally) -> usize {
+    let filling = tally.room() / 2 / 4 * 3;
+    (0..filling).for_each(|number| tally.mark(0, numbered(number), NOW));
+    assert!(tally.is_filling());
+    filling
+}
+
+#[tokio::test]
+async fn what_comes_while_something_is_written_has_room() {
+    let mut desk = Desk::new();
+    desk.count(Passage::Allowed, 1);
+    desk.ledger.gather(NOW);
+    let filling = fill(&desk.tally);
+    desk.ledger.write().await.unwrap();
+    assert!(!desk.tally.is_filling() && desk.ledger.pending.len() == filling);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_a_store_hangs_has_room() {
+    let mut desk = Desk::new();
+    let odd = Odd { store: Arc::clone(&desk.store), takes: 60 * LOOK, is_damaged: false.into() };
+    desk.ledger.writer = Arc::new(odd);
+    desk.tally.mark(0, key(), NOW);
+    desk.ledger.gather(NOW);
+    let tally = Arc::clone(&desk.tally);
+    let writing = tokio::spawn(async move { desk.ledger.write().await });
+    for _ in 0..3 {
+        tokio::time::sleep(2 * LOOK).await;
+        assert!(!tally.is_filling() && !writing.is_finished());
+        fill(&tally);
+    }
+    writing.await.unwrap().unwrap();
+    assert_eq!((tally.dropped(), tally.dropped_marks()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn notes_are_written_at_every_interval_and_once_more_in_the_end() {
+    let Desk { ledger, store, tally, .. } = Desk::new();
+    let (stop, told) = tokio::sync::oneshot::channel();
+    let count = |requests| {
+        tally.count(0, Counted::new(key(), RuleName::OTHER, Passage::Allowed, NOW).answered(200), requests);
+    };
+    let writing = tokio::spawn(ledger.run(Duration::from_secs(30), told));
+    for written in 0..3 {
+        count(1);
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert_eq!(total(&store, key()).await, written);
+        tokio::time::sleep(Duration::from_secs(1) + LOOK).await;
+        assert_eq!(total(&store, key()).await, written + 1);
+    }
+    count(4);
+    drop(stop);
+    writing.await.unwrap();
+    assert_eq!(total(&store, key()).await, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_long_is_written_seldom_and_the_unusual_told_meanwhile() {
+    let mut desk = Desk::new();
+    let second = Duration::from_secs(1);
+    let odd = Odd { store: Arc::clone(&desk.store), takes: 2 * second, is_damaged: false.into() };
+    desk.ledger.writer = Arc::new(odd);
+    (0..BATCH).for_each(|number| desk.tally.mark(0, numbered(number), NOW));
+    let began = Instant::now();
+    let Desk { ledger, store, tally, .. } = desk;
+    let (_stop, told) = tokio::sync::oneshot::channel();
+    tokio::spawn(ledger.run(30 * second, told));
+    tokio::time::sleep(40 * second).await;
+    tally.count(0, Counted::new(key(), RuleName::OTHER, Passage::Allowed, NOW).answered(200), 1);
+    let leak = Visitor {
+        key: key(),
+        kind: KeyKind::Secret,
+        address: None,
+        agent: None,
+        is_browser_leak: true,
+        is_accepted: false,
+        at: NOW,
+    };
+    tally.visit(0, &leak);
+    let events = async || store.usage().list_events(EventQuery { key: None, limit: 9 }).await.unwrap().len();
+    tokio::time::sleep(25 * second).await;
+    assert_eq!((total(&store, key()).await, events().await), (0, 1));
+    // Two seconds are a fortieth of eighty, which began at thirty.
+    tokio::time::sleep_until(began + 109 * second).await;
+    assert_eq!(total(&store, key()).await, 0);
+    tokio::time::sleep_until(began + 113 * second).await;
+    assert_eq!(total(&store, key()).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn much_is_written_before_its_time() {
+    let Desk { ledger, store, tally, .. } = Desk::new();
+    let first = with_key(&store).await;
+    let (_stop, told) = tokio::sync::oneshot::channel();
+    tokio::spawn(ledger.run(Duration::from_secs(3_600), told));
+    tally.mark(0, first, NOW);
+    tokio::time::sleep(4 * LOOK).await;
+    assert_eq!(last_used(&store, first).await, None);
+    fill(&tally);
+    tokio::time::sleep(2 * LOOK).await;
+    assert_eq!(last_used(&store, first).await, Some(NOW));
 }

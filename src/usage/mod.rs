@@ -3,15 +3,17 @@
 //! Owns the names of rules, what workers note of a request, when keys were last used, what is unusual, and the report.
 //! Must not know how requests are decided or who may read about whom. Nothing waits for it, and nothing decides by it, but
 //! for graces that end when a successor is used.
-//! Start at [`Tally`] for what a request notes, [`Ledger`] for what becomes of it; [`LastUse`] and [`Graces`] have what is not
-//! a matter of the book.
+//! Start at [`Tally`] for what a request notes, [`Ledger`] for what becomes of it; [`Graces`] have what is not a matter of the
+//! store's books.
 
 mod asked;
 mod findings;
 mod graces;
 mod key_notes;
-mod last_use;
 mod ledger;
+mod ordered;
+mod pace;
+mod pending;
 mod report;
 mod room;
 mod rules;
@@ -22,7 +24,6 @@ mod visit;
 
 pub use asked::{Period, key_usage};
 pub use graces::Graces;
-pub use last_use::LastUse;
 pub use ledger::Ledger;
 pub use report::{About, Breakage, Excess, Holding, MAX_ROWS, Report, ReportQuery, Trial, UNUSED_FOR, report};
 pub use rules::{RuleName, RuleNames, RuleNumbers, rule_text};

@@ -1,13 +1,11 @@
-//! How much workers note before it is written down.
+//! How much workers note before it is taken over.
 
 /// Keys of which a worker makes room to note something: as many as a table of 131,072 places takes before it grows.
 const FOR_EACH: usize = 131_072 / 8 * 7;
 /// The same for the only one.
 const FOR_ONE: usize = 2 * FOR_EACH;
 
-/// How many keys each of so many workers may note between two flushes.
-///
-/// While the keys in use fit in, a flush is a matter of its interval; beyond that it comes sooner.
+/// How many keys each of so many workers may note before its notes are taken.
 pub(super) const fn room_per_worker(workers: usize) -> usize {
     if workers <= 1 { FOR_ONE } else { FOR_EACH }
 }

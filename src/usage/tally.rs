@@ -19,14 +19,14 @@ use hashbrown::hash_map::Entry;
 use hashbrown::{Equivalent, HashMap};
 use parking_lot::Mutex;
 
-/// Most findings of keys that one worker notes between two flushes, and half as many of clients without a key.
+/// Most findings of keys that one worker notes until they are taken, and half as many of clients without a key.
 const MAX_FINDINGS_PER_WORKER: usize = 4_096;
 
 /// Collects what is noted of requests.
 pub struct Tally {
-    /// One for each worker, so that a lock is contended only at the moment of a flush.
+    /// One for each worker, so that a lock is contended only at the moment when notes are taken.
     workers: Box<[Worker]>,
-    /// Most keys that each of them notes between two flushes, accepted or refused, and most counts that have no place beside
+    /// Most keys that each of them notes until they are taken, accepted or refused, and most counts that have no place beside
     /// their key.
     room: usize,
     dropped: AtomicU64,
@@ -50,6 +50,14 @@ pub(super) struct Noted {
 }
 
 impl Noted {
+    /// Whose requests there were, what became of them, and how many.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (KeyId, Passage, u64)> + Clone {
+        let first =
+            self.keys.iter().filter_map(|(key, note)| note.counted.map(|(row, requests)| (*key, row, requests)));
+        let first = first.map(|(key, row, requests)| (key, row.passage, requests.into()));
+        first.chain(self.counts.iter().map(|(counted, requests)| (counted.key, counted.row.passage, *requests)))
+    }
+
     /// False where there is no room for another of `most` counts.
     fn count(&mut self, counted: Counted, requests: u32, most: usize) -> bool {
         let Counted { key, row } = counted;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::domain::{KeyId, Timestamp};
+use crate::store::Passage;
 
 /// A key is told of when it was refused so often within an hour,
 pub(super) const MANY: u64 = 100;
@@ -43,6 +44,26 @@ impl Watched {
 }
 
 impl Refusals {
+    /// Requests and refusals of the keys that were refused, or are watched because they were before.
+    pub(super) fn sums(
+        &self,
+        counts: impl Iterator<Item = (KeyId, Passage, u64)> + Clone,
+    ) -> HashMap<KeyId, (u64, u64)> {
+        let refused = counts.clone().filter(|(_, passage, _)| *passage == Passage::Refused);
+        let mut sums: HashMap<KeyId, (u64, u64)> = refused.map(|(key, ..)| (key, (0, 0))).collect();
+        if sums.is_empty() && self.watched.is_empty() {
+            return sums;
+        }
+        for (key, passage, requests) in counts {
+            if sums.contains_key(&key) || self.watched.contains_key(&key) {
+                let (of_key, refused) = sums.entry(key).or_default();
+                *of_key += requests;
+                *refused += if passage == Passage::Refused { requests } else { 0 };
+            }
+        }
+        sums
+    }
+
     /// Adds requests of a key, some of which were refused. Answers requests and refusals of the last hour when the refusals
     /// are many and more than half.
     pub(super) fn add(&mut self, key: KeyId, requests: u64, refused: u64, now: Timestamp) -> Option<(u64, u64)> {
@@ -99,6 +120,17 @@ mod tests {
         assert_eq!(refusals.add(key(1), 1, 1, NOW), Some((101, 100)));
         assert_eq!(refusals.add(key(1), 500, 0, NOW), None);
         assert_eq!(refusals.add(key(1), 1, 1, NOW), None);
+    }
+
+    #[test]
+    fn only_keys_that_were_refused_are_summed_up() {
+        let (allowed, refused) = (Passage::Allowed, Passage::Refused);
+        let counts = [(key(1), allowed, 5), (key(2), allowed, 7), (key(1), refused, 2), (key(1), refused, 1)];
+        let mut refusals = Refusals::default();
+        assert_eq!(refusals.sums(counts.into_iter()), HashMap::from([(key(1), (8, 3))]));
+        assert!(refusals.sums(counts[..2].iter().copied()).is_empty());
+        refusals.add(key(2), 1, 1, NOW);
+        assert_eq!(refusals.sums(counts.into_iter()), HashMap::from([(key(1), (8, 3)), (key(2), (7, 0))]));
     }
 
     #[test]

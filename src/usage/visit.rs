@@ -1,4 +1,4 @@
-//! Where a key was used from since the last flush, in little memory: many keys may be in use.
+//! Where a key was used from since notes were last taken, in little memory: many keys may be in use.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;

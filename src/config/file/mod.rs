@@ -253,7 +253,8 @@ shape! {
         /// How often the store is asked whether another process changed it. 10ms to 10s. Without it: 3s where a PostgreSQL
         /// database tells of changes, else 100ms.
         poll_interval: Option<At<Duration>> = "100ms",
-        /// How often the time of last use and usage are written, sooner when very many keys are used. 1s to 1h.
+        /// How often the time of last use and usage are written, more seldom where that takes long as very many keys are used.
+        /// 1s to 1h.
         last_used_flush: Option<At<Duration>> = "30s",
         /// How old the key set may be before the gateway stops deciding by it. At least 1s.
         max_staleness: Option<At<Duration>> = "24h",
