@@ -56,7 +56,8 @@ impl KeyNotes {
         note_of(&mut self.by_key, key, most).map(|note| note.use_at(at)).is_some()
     }
 
-    /// Counts requests of one kind; false where the key has counted another, and where there is no room.
+    /// Counts requests of one kind; false where the key has counted another or four billion of it, and
+    /// where there is no room.
     pub(super) fn count(&mut self, key: KeyId, row: Row, requests: u32, most: usize) -> bool {
         note_of(&mut self.by_key, key, most).is_some_and(|note| note.count(row, requests))
     }
@@ -135,7 +136,10 @@ impl KeyNote {
 
     fn count(&mut self, row: Row, requests: u32) -> bool {
         match &mut self.counted {
-            Some((known, count)) if *known == row => *count = count.saturating_add(requests),
+            Some((known, count)) if *known == row => match count.checked_add(requests) {
+                Some(sum) => *count = sum,
+                None => return false,
+            },
             // What is not counted, but seen, leaves the place to what is.
             None if requests > 0 => self.counted = Some((row, requests)),
             Some(_) | None => return false,

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::findings::Findings;
 use super::graces::Graces;
-use super::pace::Pace;
+use super::pace::{Pace, RETRY};
 use super::pending::{Batch, Dropped, Pending, Queue};
+use super::room::is_filling;
 use super::rules::RuleNames;
 use super::tally::{FindingCount, FindingName, Noted, Row, Tally};
 use super::unusual::Refusals;
@@ -27,15 +28,12 @@ use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
 /// How often is looked whether workers have room: what they have left is for more keys than can come meanwhile.
 const LOOK: Duration = Duration::from_millis(250);
 /// Most keys of which notes are kept until they are written, and most counts besides, unless workers have room for more. So
-/// many keys take 128 MiB, more where each has an agent or networks of its own.
+/// many keys take 128 MiB, and so many counts 48, twice that while they are written; more where each key has an agent or
+/// networks of its own.
 // Fewer in tests, which would otherwise spend their time noting.
 const MAX_PENDING: usize = if cfg!(test) { 1 << 14 } else { 1 << 20 };
 /// Most findings of keys.
 const MAX_PENDING_FINDINGS: usize = 65_536;
-/// Of this much room it is written whatever the interval says.
-const fn is_filling(noted: usize, most: usize) -> bool {
-    noted >= most / 4 * 3
-}
 /// Most events kept while the store is away.
 const MAX_PENDING_EVENTS: usize = 1_000;
 /// Longest `User-Agent`, in characters.
@@ -49,6 +47,7 @@ const BATCH: usize = 4_096;
 /// A batch on its way to the book, and not known to be there.
 struct UnderWay {
     notes: UsageNotes,
+    is_full: bool,
     /// Of the keys that were seen, in order.
     kinds: Vec<(KeyId, KeyKind)>,
 }
@@ -137,49 +136,38 @@ impl Ledger {
         }
     }
 
-    /// Writes what was gathered. What cannot be written is kept for the next time, as long as there is room.
+    /// Writes when keys were used. What cannot be written, here as below, is left for [`Self::take_back`].
     ///
     /// # Errors
-    /// As any write. What was under way goes the same way again, and is counted once, whether or not it had arrived. A book
-    /// that takes nothing keeps no last use from the store; a store that is away is not asked twice.
-    async fn write(&mut self) -> Result<(), StoreError> {
-        self.spent = Duration::ZERO;
-        // Of an earlier time that came to no good end.
-        self.take_back();
-        self.uses = self.pending.take_uses();
-        let mut written = self.mark_used().await;
-        if !matches!(written, Err(StoreError::Unavailable { .. })) {
-            self.queue = self.pending.take();
-            self.found = std::mem::take(&mut self.findings).into_vec().into_iter();
-            written = written.and(self.note().await);
-        }
-        self.take_back();
-        written
-    }
-
-    /// Writes when keys were used.
+    /// As any write.
     async fn mark_used(&mut self) -> Result<(), StoreError> {
         let writer = Arc::clone(&self.writer);
+        self.uses = self.pending.take_uses();
         loop {
             self.marking = self.uses.by_ref().take(BATCH).collect();
             if self.marking.is_empty() {
                 return Ok(());
             }
-            self.hear(self.marking.len(), writer.mark_used(self.marking.clone())).await?;
-            self.marking.clear();
+            let is_full = self.marking.len() >= BATCH;
+            self.hear(is_full, writer.mark_used(self.marking.clone())).await?;
         }
     }
 
-    /// Writes everything else.
+    /// Writes everything else but events.
+    ///
+    /// # Errors
+    /// As any write. What was under way goes the same way again, and is counted once, whether or not it had arrived.
     async fn note(&mut self) -> Result<(), StoreError> {
         let book = Arc::clone(&self.book);
+        self.queue = self.pending.take();
+        self.found = std::mem::take(&mut self.findings).into_vec().into_iter();
         loop {
             if self.under_way.is_none() {
                 self.under_way = self.set_out();
             }
-            let Some(UnderWay { notes, kinds }) = &self.under_way else { return Ok(()) };
-            let (keys, notes) = (kinds.len(), notes.clone());
-            let new = self.hear(keys, book.note_usage(notes)).await?;
+            let Some(UnderWay { notes, is_full, .. }) = &self.under_way else { return Ok(()) };
+            let (is_full, notes) = (*is_full, notes.clone());
+            let new = self.hear(is_full, book.note_usage(notes)).await?;
             self.id = self.id.next();
             if let Some(arrived) = self.under_way.take() {
                 self.keep_events(new.into_iter().filter_map(|network| arrived.new_network(network)).collect());
@@ -187,27 +175,12 @@ impl Ledger {
         }
     }
 
-    /// Waits for the store, and takes over meanwhile what workers noted, where they may run out of room. Takes note of the
-    /// time if there were as many keys as go at once: where there are fewer, it is no matter of how much is written.
-    async fn hear<T>(&mut self, keys: usize, mut answer: Answer<'_, T>) -> Result<T, StoreError> {
-        let began = Instant::now();
-        let answer = loop {
-            let answer = tokio::time::timeout(LOOK, &mut answer).await;
-            if self.tally.is_filling() {
-                self.gather(time::now());
-            }
-            if let Ok(answer) = answer {
-                break answer?;
-            }
-        };
-        if keys >= BATCH {
-            self.spent += began.elapsed();
-        }
-        Ok(answer)
-    }
-
     /// Writes what is unusual, and tells it.
+    ///
+    /// # Errors
+    /// As any write.
     async fn tell(&mut self) -> Result<(), StoreError> {
+        let book = Arc::clone(&self.book);
         loop {
             if self.telling.is_empty() {
                 self.telling = std::mem::take(&mut self.events);
@@ -215,7 +188,7 @@ impl Ledger {
             if self.telling.is_empty() {
                 return Ok(());
             }
-            let written = self.book.note_events(self.telling_id, self.telling.clone()).await?;
+            let written = self.hear(false, book.note_events(self.telling_id, self.telling.clone())).await?;
             self.telling_id = self.telling_id.next();
             for (NewEvent { event, .. }, is_written) in std::mem::take(&mut self.telling).into_iter().zip(written) {
                 if is_written {
@@ -225,41 +198,74 @@ impl Ledger {
         }
     }
 
+    /// Waits for the store, and takes over meanwhile what workers noted, where they may run out of room. Takes note of the
+    /// time if there was as much as goes at once: where there is less, it is no matter of how much is written.
+    async fn hear<T>(&mut self, is_full: bool, mut answer: Answer<'_, T>) -> Result<T, StoreError> {
+        let began = Instant::now();
+        let answer = loop {
+            let answer = tokio::time::timeout(LOOK, &mut answer).await;
+            if self.tally.is_filling() {
+                self.take_notes(time::now());
+            }
+            if let Ok(answer) = answer {
+                break answer;
+            }
+        };
+        if is_full && answer.is_ok() {
+            self.spent += began.elapsed();
+        }
+        answer
+    }
+
     /// Writes at every interval until told to stop, and once more then; more seldom where it takes long, sooner where much is
     /// noted. Says once when the store goes away, and when it is back.
     pub async fn run(mut self, every: Duration, mut stop: tokio::sync::oneshot::Receiver<()>) {
-        let (mut usage, mut events) = (Outage::of("usage"), Outage::of("events of keys"));
+        let mut last_use = Outage::of("last use");
+        let mut usage = Outage::of("usage");
+        let mut events = Outage::of("events of keys");
         let mut pace = Pace::new(every);
-        let mut gathering = Instant::now() + every;
+        let mut telling = Instant::now();
+        let mut gathering = telling + every;
         loop {
             let told = tokio::select! {
                 () = tokio::time::sleep(LOOK.min(every)) => false,
                 _ = &mut stop => true,
             };
-            let began = Instant::now();
-            if told || began >= gathering || pace.is_due(began, false) || self.tally.is_filling() {
-                gathering = began + every;
-                if catch_unwind(AssertUnwindSafe(|| self.gather(time::now()))).is_err() {
-                    tracing::error!("gathering usage panicked: some of what was noted is lost");
+            let now = Instant::now();
+            if told || now >= gathering || pace.is_due(now, false) || self.tally.is_filling() {
+                self.take_notes(time::now());
+                gathering = now + every;
+            }
+            if told || pace.is_due(now, self.is_filling()) {
+                self.spent = Duration::ZERO;
+                // A store that takes not the one may take the other.
+                let marked = last_use.attempt(self.mark_used(), told).await;
+                let noted = usage.attempt(self.note(), told).await;
+                self.take_back();
+                pace.rest(Instant::now(), self.spent);
+                if !marked || !noted {
+                    pace.fail(Instant::now());
                 }
-                let is_filling = is_filling(self.pending.len(), MAX_PENDING)
-                    || is_filling(self.findings.of_keys(), MAX_PENDING_FINDINGS);
-                let mut is_away = false;
-                if told || pace.is_due(began, is_filling) {
-                    is_away = !usage.attempt(self.write(), told).await;
-                    pace.rest(began, self.spent);
-                    if is_away {
-                        pace.fail(Instant::now());
-                    }
-                }
-                let is_unusual = !self.events.is_empty() || !self.telling.is_empty();
-                if is_unusual && (told || !is_away) {
-                    events.attempt(self.tell(), told).await;
-                }
+            }
+            let is_unusual = !self.events.is_empty() || !self.telling.is_empty();
+            if is_unusual && (told || now >= telling) && !events.attempt(self.tell(), told).await {
+                telling = Instant::now() + RETRY.min(every);
             }
             if told {
                 return;
             }
+        }
+    }
+
+    /// Whether little room is left for what is not written yet.
+    fn is_filling(&self) -> bool {
+        is_filling(self.pending.len(), MAX_PENDING) || is_filling(self.findings.of_keys(), MAX_PENDING_FINDINGS)
+    }
+
+    /// As [`Self::gather`], whatever happens: what keeps notes must not end for a few of them.
+    fn take_notes(&mut self, now: Timestamp) {
+        if catch_unwind(AssertUnwindSafe(|| self.gather(now))).is_err() {
+            tracing::error!("taking notes of usage panicked: some are lost");
         }
     }
 
@@ -306,14 +312,8 @@ impl Ledger {
         let uses = std::mem::take(&mut self.marking).into_iter().chain(std::mem::take(&mut self.uses));
         let dropped = self.pending.add_uses(uses.collect(), self.most_pending());
         self.tally.drop_marks(dropped);
-        let mut queue = std::mem::take(&mut self.queue);
-        loop {
-            let left = queue.next(usize::MAX);
-            if left.is_empty() {
-                break;
-            }
-            self.keep(left);
-        }
+        let left = std::mem::take(&mut self.queue).rest();
+        self.keep(left);
         for (name, count) in std::mem::take(&mut self.found) {
             self.keep_finding(&name, count);
         }
@@ -350,6 +350,7 @@ impl Ledger {
                 return None;
             }
             let Batch { keys, counts: others } = batch;
+            let is_full = keys.len().max(others.len()).max(findings.len()) >= BATCH;
             let seen = keys.iter().filter_map(|(key, note)| Some((*key, note.visit.as_ref()?)));
             let kinds = seen.clone().map(|(key, visit)| (key, visit.kind)).collect();
             let sightings = seen.map(|(key, visit)| self.sighting(key, visit)).collect();
@@ -362,7 +363,7 @@ impl Ledger {
             let findings = findings.into_iter().map(|(name, count)| self.finding(name, count)).collect();
             let notes = UsageNotes { id: self.id, counts, sightings, findings };
             if !notes.is_empty() {
-                return Some(UnderWay { notes, kinds });
+                return Some(UnderWay { notes, is_full, kinds });
             }
         }
     }
@@ -439,10 +440,12 @@ fn agent_text(bytes: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 impl Ledger {
-    /// All that [`Self::run`] does at an interval.
+    /// Writes everything now.
     async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.gather(now);
-        self.write().await.and(self.tell().await)
+        let (marked, noted) = (self.mark_used().await, self.note().await);
+        self.take_back();
+        marked.and(noted).and(self.tell().await)
     }
 }
 

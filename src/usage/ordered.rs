@@ -48,6 +48,10 @@ impl<K: Ord + Copy, V: Default> Ordered<K, V> {
 
     /// Takes in pairs that are in order, and of which none is there: from the end, so that each is moved once.
     fn insert(&mut self, mut more: Vec<(K, V)>) {
+        if self.0.is_empty() {
+            self.0 = more;
+            return;
+        }
         let Some((filler, _)) = more.first() else { return };
         let filler = *filler;
         let mut from = self.0.len();

@@ -8,6 +8,9 @@ use tokio::time::Instant;
 const SHARE: u32 = 40;
 /// However long it takes, nothing waits for longer than this, unless the interval is longer.
 const LONGEST: Duration = Duration::from_secs(300);
+/// After a failure it is tried again after the interval, but at the latest after this: nothing is lost for want of room that
+/// could be written.
+pub(super) const RETRY: Duration = Duration::from_secs(30);
 
 /// When notes are written next: after an interval, or more seldom where writing takes long. Of a million keys in use, those of
 /// half a minute are many, and those of two minutes not many more.
@@ -29,15 +32,16 @@ impl Pace {
         now >= if is_filling { self.again } else { self.due }
     }
 
-    /// Takes note of a write that began then, and of how long it took as far as that depends on how much is written.
-    pub(super) fn rest(&mut self, began: Instant, took: Duration) {
-        self.due = began + self.every.max(took.saturating_mul(SHARE).min(LONGEST));
+    /// Takes note of a write that ended now, and of how long it took as far as that depends on how much is written.
+    pub(super) fn rest(&mut self, now: Instant, took: Duration) {
+        self.again = now;
+        self.due = now + self.every.max(took.saturating_mul(SHARE).min(LONGEST));
     }
 
-    /// Takes note that it came to no good end now.
+    /// Takes note of one that came to no good end now.
     pub(super) fn fail(&mut self, now: Instant) {
-        self.again = now + self.every;
-        self.due = self.due.max(self.again);
+        self.again = now + self.every.min(RETRY);
+        self.due = self.again;
     }
 }
 
@@ -66,11 +70,15 @@ mod tests {
     async fn after_a_failure_there_is_a_rest() {
         let (second, every) = (Duration::from_secs(1), Duration::from_secs(30));
         let began = Instant::now();
-        let mut pace = Pace::new(every);
-        pace.rest(began, second / 10);
-        pace.fail(began + 45 * second);
-        for is_filling in [false, true] {
-            assert!(!pace.is_due(began + 74 * second, is_filling) && pace.is_due(began + 75 * second, is_filling));
+        for (every, rest) in [(every, 30), (second, 1), (3_600 * second, 30)] {
+            let mut pace = Pace::new(every);
+            pace.rest(began, 60 * second);
+            let failed = began + 45 * second;
+            pace.fail(failed);
+            for is_filling in [false, true] {
+                let due = failed + rest * second;
+                assert!(!pace.is_due(due - second / 2, is_filling) && pace.is_due(due, is_filling));
+            }
         }
     }
 }

@@ -48,6 +48,7 @@ impl Pending {
         let mut dropped = Dropped::default();
         let uses = keys.iter_mut().filter_map(|(key, note)| Some((*key, note.take_used_at()?)));
         dropped.marks += self.add_uses(uses.collect(), most);
+        keys.retain(|(_, note)| note.visit.is_some() || note.counted.is_some());
         let refused = self.keys.add(keys, most, |key, known, more| {
             counts.extend(known.add(more).map(|(row, requests)| (Counted { key, row }, requests.into())));
         });
@@ -99,6 +100,11 @@ impl Default for Queue {
 }
 
 impl Queue {
+    /// All that is left.
+    pub(super) fn rest(self) -> Batch {
+        Batch { keys: self.keys.collect(), counts: self.counts.collect() }
+    }
+
     /// The notes of the next keys, and what else those keys asked for; at most `most` keys and about as many counts.
     pub(super) fn next(&mut self, most: usize) -> Batch {
         let keys: Vec<_> = self.keys.by_ref().take(most).collect();
