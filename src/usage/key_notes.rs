@@ -11,6 +11,9 @@ use crate::domain::{KeyId, Timestamp};
 /// Who comes with a key that nobody has. What is noted of it is thrown away.
 pub(super) const NOBODY: KeyId = KeyId::from_bytes([0; 16]);
 
+/// So many notes take half of the cache that a core has to itself, at most.
+const FEW: usize = 4_096;
+
 /// The notes of many keys.
 #[derive(Default)]
 pub(super) struct KeyNotes {
@@ -42,6 +45,16 @@ impl KeyNotes {
     /// How many keys there are.
     pub(super) fn len(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// Makes a note of each of these keys while there is room, and fetches those that are there. Where there are few keys, their
+    /// notes are near.
+    pub(super) fn reach(&mut self, keys: impl Iterator<Item = KeyId>, most: usize) {
+        if self.by_key.len() >= FEW {
+            keys.for_each(|key| {
+                note_of(&mut self.by_key, key, most);
+            });
+        }
     }
 
     /// Notes who came with a key; false where there is no room for another of `most` keys.

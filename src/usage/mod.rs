@@ -14,6 +14,7 @@ mod ledger;
 mod ordered;
 mod pace;
 mod pending;
+mod recent;
 mod report;
 mod room;
 mod rules;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::findings::Findings;
 use super::key_notes::{KeyNotes, NOBODY};
+use super::recent::{Event, Recent};
 use super::room::{is_filling, room_per_worker};
 use super::rules::RuleName;
 use super::visit::Visitor;
@@ -17,7 +18,7 @@ use crate::domain::{KeyId, KeyKind, Scope, Timestamp};
 use crate::store::{FoundCaller, Passage};
 use hashbrown::hash_map::Entry;
 use hashbrown::{Equivalent, HashMap};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Most findings of keys that one worker notes until they are taken, and half as many of clients without a key.
 const MAX_FINDINGS_PER_WORKER: usize = 4_096;
@@ -43,6 +44,8 @@ struct Worker {
 /// What a worker noted.
 #[derive(Default)]
 pub(super) struct Noted {
+    /// What is not entered in the others yet.
+    recent: Recent,
     pub(super) keys: KeyNotes,
     /// Counts of keys that ask for more than one thing: all but the first of each.
     pub(super) counts: HashMap<Counted, u64>,
@@ -58,6 +61,25 @@ impl Noted {
         first.chain(self.counts.iter().map(|(counted, requests)| (counted.key, counted.row.passage, *requests)))
     }
 
+    /// Enters what is recent; of each sort no more than `most`. Answers what there is no room for.
+    fn settle(&mut self, most: usize) -> Dropped {
+        let recent = std::mem::take(&mut self.recent);
+        self.keys.reach(recent.keys(), most);
+        let mut dropped = Dropped::default();
+        for event in recent.iter() {
+            let is_entered = match &event {
+                Event::Visit(visitor) => self.keys.visit(visitor, most),
+                Event::Use(key, at) => self.keys.mark(*key, *at, most),
+                Event::Count(counted, requests) => self.count(*counted, *requests, most),
+            };
+            if !is_entered {
+                dropped.add(&event);
+            }
+        }
+        self.recent = recent.emptied();
+        dropped
+    }
+
     /// False where there is no room for another of `most` counts.
     fn count(&mut self, counted: Counted, requests: u32, most: usize) -> bool {
         let Counted { key, row } = counted;
@@ -70,6 +92,25 @@ impl Noted {
             entry => *entry.or_default() += u64::from(requests),
         }
         true
+    }
+}
+
+/// What there was no room for.
+#[derive(Default)]
+struct Dropped {
+    notes: u64,
+    marks: u64,
+}
+
+impl Dropped {
+    fn add(&mut self, event: &Event<'_>) {
+        let (notes, marks) = match event {
+            Event::Visit(visitor) => (1, visitor.is_accepted.into()),
+            Event::Use(..) => (0, 1),
+            Event::Count(..) => (1, 0),
+        };
+        self.notes += notes;
+        self.marks += marks;
     }
 }
 
@@ -195,29 +236,22 @@ impl Tally {
 
     /// Counts requests of one kind that `worker` answered. Some tens of nanoseconds.
     pub fn count(&self, worker: usize, counted: Counted, requests: u32) {
-        if !self.with(worker, |noted| noted.count(counted, requests, self.room)) {
-            self.drop_more(1);
-        }
+        self.note(worker, Event::Count(counted, requests));
     }
 
     /// Notes who came with a key that is known. Some tens of nanoseconds.
     pub fn visit(&self, worker: usize, visitor: &Visitor<'_>) {
-        if !self.with(worker, |noted| noted.keys.visit(visitor, self.room)) {
-            self.drop_more(1);
-            self.drop_marks(visitor.is_accepted.into());
-        }
+        self.note(worker, Event::Visit(*visitor));
     }
 
     /// Notes that a key was accepted, where it is of no interest who came with it.
     pub fn mark(&self, worker: usize, key: KeyId, at: Timestamp) {
-        if !self.with(worker, |noted| noted.keys.mark(key, at, self.room)) {
-            self.drop_marks(1);
-        }
+        self.note(worker, Event::Use(key, at));
     }
 
     /// Whether a key was accepted since notes were last taken.
     pub(super) fn was_used(&self, key: &KeyId) -> bool {
-        self.workers.iter().any(|worker| worker.noted.lock().keys.was_used(key))
+        self.workers.iter().any(|worker| self.settled(worker).keys.was_used(key))
     }
 
     /// Takes as long as [`Self::visit`]: a clock must not tell keys that are refused from keys that do not exist.
@@ -232,7 +266,7 @@ impl Tally {
     /// Notes a request that report mode let pass.
     pub fn find(&self, worker: usize, found: &Found<'_>, at: Timestamp) {
         let once = FindingCount { requests: 1, first: at, last: at };
-        if !self.with(worker, |noted| noted.findings.add(found, once, MAX_FINDINGS_PER_WORKER)) {
+        if !self.worker(worker).noted.lock().findings.add(found, once, MAX_FINDINGS_PER_WORKER) {
             self.drop_more(1);
         }
     }
@@ -242,31 +276,37 @@ impl Tally {
         self.workers.len() * self.room
     }
 
-    /// How many notes were dropped for want of room.
+    /// How many notes were dropped for want of room. Takes every lock in turn: for scrapes.
     pub fn dropped(&self) -> u64 {
+        self.settle();
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// How many moments of last use were dropped for want of room.
+    /// How many moments of last use were dropped for want of room. Takes every lock in turn: for scrapes.
     pub fn dropped_marks(&self) -> u64 {
+        self.settle();
         self.dropped_marks.load(Ordering::Relaxed)
     }
 
     /// Counts moments of last use that were dropped later.
     pub(super) fn drop_marks(&self, marks: u64) {
-        self.dropped_marks.fetch_add(marks, Ordering::Relaxed);
+        if marks > 0 {
+            self.dropped_marks.fetch_add(marks, Ordering::Relaxed);
+        }
     }
 
     /// Counts notes that were dropped later.
     pub(super) fn drop_more(&self, notes: u64) {
-        self.dropped.fetch_add(notes, Ordering::Relaxed);
+        if notes > 0 {
+            self.dropped.fetch_add(notes, Ordering::Relaxed);
+        }
     }
 
     /// What each worker noted since the last time.
     pub(super) fn take(&self) -> impl Iterator<Item = Noted> {
         self.workers.iter().map(|worker| {
             let room = {
-                let noted = worker.noted.lock();
+                let noted = self.settled(worker);
                 (noted.keys.len(), noted.counts.len(), noted.findings.len())
             };
             // The worker gets tables that are as roomy as those taken, so that it does not grow them again on its way.
@@ -274,8 +314,9 @@ impl Tally {
                 keys: KeyNotes::with_capacity(room.0),
                 counts: HashMap::with_capacity(room.1),
                 findings: Findings::with_capacity(room.2),
+                ..Noted::default()
             };
-            let mut taken = std::mem::replace(&mut *worker.noted.lock(), fresh);
+            let mut taken = std::mem::replace(&mut *self.settled(worker), fresh);
             taken.keys.forget_nobody();
             taken
         })
@@ -284,16 +325,42 @@ impl Tally {
     /// Whether a worker may run out of room before the next look.
     pub(super) fn is_filling(&self) -> bool {
         self.workers.iter().any(|worker| {
-            let noted = worker.noted.lock();
+            let noted = self.settled(worker);
             // The fuller it is, the more requests of a key share a row.
             is_filling(noted.keys.len().max(noted.counts.len()), self.room)
                 || noted.findings.of_keys() >= MAX_FINDINGS_PER_WORKER / 2
         })
     }
 
-    fn with(&self, worker: usize, note: impl FnOnce(&mut Noted) -> bool) -> bool {
-        // There is at least one.
-        self.workers.get(worker % self.workers.len()).is_some_and(|worker| note(&mut worker.noted.lock()))
+    fn note(&self, worker: usize, event: Event<'_>) {
+        let noted = &mut *self.worker(worker).noted.lock();
+        noted.recent.push(event);
+        if noted.recent.is_full() {
+            self.settle_one(noted);
+        }
+    }
+
+    /// Enters what all of them noted a moment ago.
+    fn settle(&self) {
+        self.workers.iter().for_each(|worker| drop(self.settled(worker)));
+    }
+
+    /// What a worker noted, to the last.
+    fn settled<'a>(&self, worker: &'a Worker) -> MutexGuard<'a, Noted> {
+        let mut noted = worker.noted.lock();
+        self.settle_one(&mut noted);
+        noted
+    }
+
+    fn settle_one(&self, noted: &mut Noted) {
+        let Dropped { notes, marks } = noted.settle(self.room);
+        self.drop_more(notes);
+        self.drop_marks(marks);
+    }
+
+    /// One that does not exist is one that does.
+    fn worker(&self, number: usize) -> &Worker {
+        &self.workers[number % self.workers.len()]
     }
 }
 

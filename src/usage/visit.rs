@@ -35,7 +35,7 @@ pub struct Visitor<'a> {
 
 impl Visitor<'_> {
     /// Empty where there is none.
-    fn kept_agent(&self) -> &[u8] {
+    pub(super) fn kept_agent(&self) -> &[u8] {
         let agent = self.agent.unwrap_or_default();
         &agent[..agent.len().min(MAX_AGENT_BYTES)]
     }
