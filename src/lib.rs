@@ -21,6 +21,7 @@ pub mod reply;
 pub mod route;
 pub mod server;
 pub mod store;
+pub mod table;
 pub mod telemetry;
 pub mod usage;
 pub mod wire;

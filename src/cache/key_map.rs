@@ -1,41 +1,74 @@
 //! The keys by hash. No method returns a guard or clones a reference count.
 //!
-//! A concurrent map leads from a fingerprint of the hash to the number of a slot; slots lie side by side in chunks that
-//! never move. With a million keys that takes 92 bytes a key, where slots inside the map take 142 at the same speed: a
-//! table of a power of two is half empty right after it has grown, and empty places are better small.
+//! Tables lead from bits of the hash to the number of a slot; slots lie side by side in chunks that never move. So a request
+//! waits for memory twice, once for each. With a million keys that takes 75 to 80 bytes a key: places in the tables are
+//! small, and so the empty ones are.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
-use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::directory::Full;
 use super::slot::{KeySlot, StoredSlot};
 use crate::domain::{KeyHash, KeyId};
+use crate::table::{Entry, Table};
 
 /// Parts of the map with a lock of their own, so that readers on different threads seldom meet.
-const SHARDS: usize = 128;
+const PARTS: usize = 128;
 /// Slots in a chunk: 256 KiB.
 const CHUNK: usize = 4_096;
 /// Most chunks, and so 16.7 million keys.
 const MAX_CHUNKS: usize = 4_096;
+const FULL: Full = Full { what: "keys", most: CHUNK * MAX_CHUNKS };
+
+/// What leads to slots, on cache lines of its own, so that readers of two of them do not slow each other down.
+#[repr(align(64))]
+struct Part(RwLock<Table<Lead, LEADS>>);
+
+/// Places that are looked at together: a cache line.
+const LEADS: usize = 8;
+
+const _: () = assert!(size_of::<Option<Lead>>() * LEADS == 64);
+
+/// The way to a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Lead {
+    /// Bits of its key's hash, mixed: of eight places that are looked at, hardly ever two have the same.
+    tag: u32,
+    /// Its number plus one.
+    from_one: NonZeroU32,
+}
+
+impl Lead {
+    /// `None` for a number that no slot has.
+    fn to(number: u32, mark: Mark) -> Option<Self> {
+        Some(Self { tag: mark.tag, from_one: NonZeroU32::new(number.checked_add(1)?)? })
+    }
+
+    fn number(self) -> u32 {
+        self.from_one.get() - 1
+    }
+}
+
+impl Entry for Lead {
+    fn bits(&self) -> u32 {
+        self.tag
+    }
+}
 
 /// Every key of the store by its hash.
 pub struct KeyMap {
     mixer: Mixer,
-    /// Fingerprint to slot number. Slots are read and written under the lock of the shard that leads to them.
-    index: DashMap<Fingerprint, u32, AsItIs>,
+    /// Slots are read and written under the lock of the part that leads to them.
+    parts: Box<[Part]>,
     slots: Slots,
     /// Under a hash that is no key's.
     of_nobody: StoredSlot,
-    /// Keys whose fingerprint was taken by another key's when they came. Practically always empty.
-    collided: RwLock<HashMap<KeyHash, KeySlot>>,
-    any_collided: AtomicBool,
     /// Of each key that succeeded another: the first of its line of rotations.
     lineages: DashMap<KeyId, KeyId>,
     /// Of each key whose first use ends the grace of another: that one.
@@ -50,32 +83,32 @@ impl KeyMap {
     }
 
     fn with_mixer(keys: usize, mixer: Mixer) -> Self {
+        let mean = keys.div_ceil(PARTS);
+        // Keys do not spread evenly. This is more than the fullest of 128 parts gets.
+        let most = if keys == 0 { 0 } else { mean + 4 * mean.isqrt() };
         Self {
             mixer,
-            index: DashMap::with_capacity_and_hasher_and_shard_amount(keys, AsItIs, SHARDS),
+            parts: (0..PARTS).map(|_| Part(RwLock::new(Table::with_room(most)))).collect(),
             slots: Slots::default(),
             of_nobody: StoredSlot::of(&KeyHash::from_bytes([0; 32]), &KeySlot::of_nobody()),
-            collided: RwLock::default(),
-            any_collided: AtomicBool::new(false),
             lineages: DashMap::new(),
             ends_on_use: DashMap::new(),
             len: AtomicUsize::new(0),
         }
     }
 
-    /// The key with this hash, whatever its state. Waits for nothing but a writer copying one slot of the same shard;
+    /// The key with this hash, whatever its state. Waits for nothing but a writer copying one slot of the same part;
     /// the hash is confirmed whole, in constant time.
     pub fn get(&self, hash: &KeyHash) -> Option<KeySlot> {
-        let fingerprint = self.mixer.fingerprint(hash);
-        let found = self.index.view(&fingerprint, |_, number| {
-            let slot = self.slots.at(*number)?;
-            if slot.holds(hash) { slot.read() } else { None }
-        });
+        let mark = self.mixer.mark(hash);
+        let part = self.parts[mark.part].0.read();
+        let found = self.found(&part, mark, hash).and_then(|(_, stored)| stored.read());
+        drop(part);
         if found.is_none() {
             // To compare a slot and to read it takes a moment, which shall not tell that there was one.
             let _no_slot = black_box((self.of_nobody.holds(hash), self.of_nobody.read()));
         }
-        found.flatten().or_else(|| self.get_collided(hash))
+        found
     }
 
     /// The first of a key's line of rotations; `None` when it succeeded none.
@@ -120,28 +153,16 @@ impl KeyMap {
 
     /// Adds a key or replaces what was known under its hash, which is returned.
     pub(super) fn insert(&self, hash: &KeyHash, slot: KeySlot) -> Result<Option<KeySlot>, Full> {
-        if self.get_collided(hash).is_some() {
-            return Ok(self.collided.write().insert(*hash, slot));
+        let mark = self.mixer.mark(hash);
+        let mut part = self.parts[mark.part].0.write();
+        if let Some((_, stored)) = self.found(&part, mark, hash) {
+            let old = stored.read();
+            stored.write(hash, &slot);
+            return Ok(old);
         }
-        match self.index.entry(self.mixer.fingerprint(hash)) {
-            Entry::Occupied(taken) => match self.slots.at(*taken.get()) {
-                Some(stored) if stored.holds(hash) => {
-                    let old = stored.read();
-                    stored.write(hash, &slot);
-                    return Ok(old);
-                }
-                _ => {}
-            },
-            Entry::Vacant(vacant) => {
-                // Nobody can be led to the slot before its number is in the map.
-                let number = self.slots.write_new(hash, &slot)?;
-                vacant.insert(number);
-                self.len.fetch_add(1, Ordering::Relaxed);
-                return Ok(None);
-            }
-        }
-        self.collided.write().insert(*hash, slot);
-        self.any_collided.store(true, Ordering::Release);
+        // Nobody can be led to the slot before its number is in the table.
+        let number = self.slots.write_new(hash, &slot)?;
+        part.insert(Lead::to(number, mark).ok_or(FULL)?);
         self.len.fetch_add(1, Ordering::Relaxed);
         Ok(None)
     }
@@ -160,37 +181,28 @@ impl KeyMap {
             self.lineages.remove(&id);
             self.ends_on_use.remove(&id);
         }
-        let collided = self.get_collided(hash).filter(is_it).and_then(|_| self.collided.write().remove(hash));
-        let found = collided.is_some()
-            || self
-                .index
-                .remove_if(&self.mixer.fingerprint(hash), |_, number| {
-                    self.slots
-                        .at(*number)
-                        .is_some_and(|stored| stored.holds(hash) && stored.read().as_ref().is_some_and(is_it))
-                })
-                .map(|(_, number)| self.slots.give_back(number))
-                .is_some();
-        if found {
-            self.len.fetch_sub(1, Ordering::Relaxed);
-        }
-        found
+        let mark = self.mixer.mark(hash);
+        let mut part = self.parts[mark.part].0.write();
+        let found = self.found(&part, mark, hash).filter(|(_, stored)| stored.read().as_ref().is_some_and(is_it));
+        let Some((lead, _)) = found else { return false };
+        part.remove(mark.tag, |other| *other == lead);
+        self.slots.give_back(lead.number());
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        true
     }
 
     /// Visits every key, at memory speed. Exact for the one writer; beside a writer, a key that is being changed may be
     /// seen half changed, which is good enough for counting.
     pub(super) fn for_each(&self, mut visit: impl FnMut(&KeyHash, &KeySlot)) {
         self.slots.for_each(&mut visit);
-        for (hash, slot) in self.collided.read().iter() {
-            visit(hash, slot);
-        }
     }
 
-    fn get_collided(&self, hash: &KeyHash) -> Option<KeySlot> {
-        if !self.any_collided.load(Ordering::Acquire) {
-            return None;
-        }
-        self.collided.read().get(hash).copied()
+    /// The slot of the key with this hash, and what leads to it.
+    fn found(&self, part: &Table<Lead, LEADS>, mark: Mark, hash: &KeyHash) -> Option<(Lead, &StoredSlot)> {
+        let stored = |lead: &Lead| self.slots.at(lead.number());
+        let is_it = |lead: &Lead| lead.tag == mark.tag && stored(lead).is_some_and(|stored| stored.holds(hash));
+        let lead = part.find(mark.tag, is_it)?;
+        Some((*lead, stored(lead)?))
     }
 }
 
@@ -203,37 +215,38 @@ impl std::fmt::Debug for KeyMap {
 /// Keys that have their places, and are not led to yet: see [`KeyMap::fill`].
 pub(super) struct Filling<'a> {
     map: &'a KeyMap,
-    placed: Vec<(Fingerprint, u32)>,
+    placed: Vec<(Mark, u32)>,
 }
 
 impl Filling<'_> {
     /// Gives a key its place.
     pub(super) fn put(&mut self, hash: &KeyHash, slot: &KeySlot) -> Result<(), Full> {
         let number = self.map.slots.write_new(hash, slot)?;
-        self.placed.push((self.map.mixer.fingerprint(hash), number));
+        self.placed.push((self.map.mixer.mark(hash), number));
         Ok(())
     }
 
-    /// Leads to all of them. One shard after the other, as a shard fits into the cache of a processor and the map does not.
+    /// Leads to all of them, in the order of the tables: side by side in memory, not here and there.
     pub(super) fn finish(mut self) -> Result<(), Full> {
-        let index = &self.map.index;
-        // The map takes its shards from behind the first seven bits. Were it otherwise, this would be slower and as right.
-        self.placed.sort_unstable_by_key(|(fingerprint, number)| (index.hash_usize(fingerprint) << 7, *number));
-        for (fingerprint, number) in self.placed {
-            match index.entry(fingerprint) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(number);
-                    self.map.len.fetch_add(1, Ordering::Relaxed);
+        let Self { map, placed } = &mut self;
+        placed.sort_unstable_by_key(|(mark, number)| (mark.part, mark.tag, *number));
+        for (mark, number) in placed {
+            let Some(stored) = map.slots.at(*number) else { continue };
+            let mut part = map.parts[mark.part].0.write();
+            // Another's key has the same tag once in thousands of times: only then the slots are looked at.
+            let is_taken = part.find(mark.tag, |lead| lead.tag == mark.tag).is_some();
+            let known = is_taken.then(|| stored.hash()).and_then(|hash| map.found(&part, *mark, &hash));
+            match known {
+                None => {
+                    part.insert(Lead::to(*number, *mark).ok_or(FULL)?);
+                    map.len.fetch_add(1, Ordering::Relaxed);
                 }
-                // Another key's, or the same key's once more.
-                Entry::Occupied(taken) => {
-                    drop(taken);
-                    let Some(stored) = self.map.slots.at(number) else { continue };
-                    let again = stored.read().map(|slot| (stored.hash(), slot));
-                    self.map.slots.give_back(number);
-                    if let Some((hash, slot)) = again {
-                        self.map.insert(&hash, slot)?;
+                // The same key once more.
+                Some((_, known)) => {
+                    if let Some(slot) = stored.read() {
+                        known.write(&stored.hash(), &slot);
                     }
+                    map.slots.give_back(*number);
                 }
             }
         }
@@ -241,17 +254,15 @@ impl Filling<'_> {
     }
 }
 
-/// 64 bits that stand for a hash in the map. In two halves, so that an entry takes 12 bytes and not 16.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Fingerprint([u32; 2]);
-
-impl Hash for Fingerprint {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(u64::from(self.0[0]) << 32 | u64::from(self.0[1]));
-    }
+/// Where a hash stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Mark {
+    part: usize,
+    /// Which of those of its part it may be.
+    tag: u32,
 }
 
-/// Makes fingerprints with a secret of this process: what fills one shard, or collides, cannot be searched for outside.
+/// Makes marks with a secret of this process: what fills one part, or has the same tag, cannot be searched for outside.
 struct Mixer {
     seeds: [u64; 2],
     #[cfg(test)]
@@ -268,7 +279,7 @@ impl Mixer {
         }
     }
 
-    fn fingerprint(&self, hash: &KeyHash) -> Fingerprint {
+    fn mark(&self, hash: &KeyHash) -> Mark {
         let (words, _) = hash.as_bytes().as_chunks::<8>();
         let word = |i: usize| u64::from_le_bytes(words[i]) ^ self.seeds[i];
         let wide = u128::from(word(0)) * u128::from(word(1));
@@ -276,37 +287,7 @@ impl Mixer {
         let mixed = low ^ high;
         #[cfg(test)]
         let mixed = mixed & self.mask;
-        Fingerprint([(mixed >> 32) as u32, mixed as u32])
-    }
-}
-
-/// Fingerprints are mixed already.
-#[derive(Clone, Copy)]
-struct AsItIs;
-
-impl BuildHasher for AsItIs {
-    type Hasher = Taken;
-
-    fn build_hasher(&self) -> Taken {
-        Taken(0)
-    }
-}
-
-struct Taken(u64);
-
-impl Hasher for Taken {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
+        Mark { part: (mixed >> 32) as usize % PARTS, tag: mixed as u32 }
     }
 }
 
@@ -336,19 +317,18 @@ impl Slots {
     }
 
     fn write_new(&self, hash: &KeyHash, slot: &KeySlot) -> Result<u32, Full> {
-        let full = Full { what: "keys", most: CHUNK * MAX_CHUNKS };
         let mut spare = self.spare.lock();
         let number = match spare.given_back.pop() {
             Some(number) => number,
             None => {
                 let number = spare.next;
-                let chunk = self.chunks.get(number as usize / CHUNK).ok_or(full)?;
+                let chunk = self.chunks.get(number as usize / CHUNK).ok_or(FULL)?;
                 chunk.get_or_init(|| (0..CHUNK).map(|_| StoredSlot::default()).collect());
                 spare.next += 1;
                 number
             }
         };
-        self.at(number).ok_or(full)?.write(hash, slot);
+        self.at(number).ok_or(FULL)?.write(hash, slot);
         Ok(number)
     }
 

@@ -15,15 +15,16 @@ use May::{Know, KnowLower};
 /// The rooms, lowest first: (tier, room, what it may know).
 const TABLE: &[(u8, &str, May)] = &[
     (0, "domain", Know(&[])),
+    (0, "table", Know(&[])),
     (1, "route", Know(&[])),
     (1, "credential", Know(&[])),
-    (1, "limit", Know(&[])),
+    (1, "limit", Know(&["table"])),
     (1, "store", Know(&[])),
     (1, "telemetry", Know(&[])),
     (1, "framing", Know(&[])),
     (2, "lending", Know(&["limit"])),
     (2, "wire", Know(&["framing"])),
-    (2, "cache", Know(&["store", "telemetry"])),
+    (2, "cache", Know(&["table", "store", "telemetry"])),
     (2, "authn", Know(&["credential", "cache"])),
     (2, "authz", Know(&["route", "authn"])),
     (3, "gate", Know(&["route", "credential", "cache", "authn", "authz", "limit"])),
