@@ -3,6 +3,8 @@
 //! Pure integer arithmetic on nanoseconds of a monotonic clock whose zero is the caller's. (ITU-T I.371 annex A, the
 //! virtual scheduling form: the theoretical arrival time of the next request.)
 
+use std::num::NonZeroU64;
+
 use crate::domain::RateLimit;
 
 /// Longest a meter takes to fill: a hundred years. A burst that is worth more is cut to it.
@@ -52,6 +54,11 @@ impl Gcra {
         self.capacity
     }
 
+    /// The same for meters, of which none is taken from for nothing.
+    fn pace(self) -> NonZeroU64 {
+        NonZeroU64::new(self.interval).unwrap_or(NonZeroU64::MIN)
+    }
+
     /// What a meter lacks, in nanoseconds of filling.
     pub(super) fn missing_ns(self, bucket: Bucket, now: u64) -> u64 {
         bucket.debt(self, now)
@@ -64,12 +71,18 @@ pub(super) fn seconds_up(ns: u64) -> u32 {
 }
 
 /// How far a meter is emptied. The default is a full one.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bucket {
     /// When it is full again.
     full_at: u64,
-    /// The interval by which `full_at` was reckoned; 0 in a meter that was never taken from.
-    interval: u64,
+    /// The interval by which `full_at` was reckoned; the least in a meter that was never taken from.
+    interval: NonZeroU64,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self { full_at: 0, interval: NonZeroU64::MIN }
+    }
 }
 
 /// How full a meter is at one moment under one limit.
@@ -92,14 +105,14 @@ impl Bucket {
         if debt > gcra.capacity {
             return Err(debt - gcra.capacity);
         }
-        *self = Self { full_at: now + debt, interval: gcra.interval };
+        *self = Self { full_at: now + debt, interval: gcra.pace() };
         Ok(gcra.level(debt))
     }
 
     /// Fills as this limit says from now on: what is missing stays missing, and comes back at the new pace.
     pub(super) fn adopt(&mut self, gcra: Gcra, now: u64) {
-        if self.interval != gcra.interval {
-            *self = Self { full_at: now + self.debt(gcra, now), interval: gcra.interval };
+        if self.interval != gcra.pace() {
+            *self = Self { full_at: now + self.debt(gcra, now), interval: gcra.pace() };
         }
     }
 
@@ -115,7 +128,7 @@ impl Bucket {
 
     /// A meter that lacks so many nanoseconds of filling.
     pub(super) fn lacking(gcra: Gcra, missing_ns: u64, now: u64) -> Self {
-        Self { full_at: now.saturating_add(missing_ns.min(gcra.capacity)), interval: gcra.interval }
+        Self { full_at: now.saturating_add(missing_ns.min(gcra.capacity)), interval: gcra.pace() }
     }
 
     /// What is missing, in nanoseconds of refilling. Under another limit than the one it was last taken from, as many
@@ -123,11 +136,11 @@ impl Bucket {
     /// taken a day to fill stay empty for a day under a limit that fills it in a second.
     fn debt(&self, gcra: Gcra, now: u64) -> u64 {
         let missing = self.full_at.saturating_sub(now);
-        let missing = if self.interval == gcra.interval || missing == 0 {
+        let missing = if self.interval == gcra.pace() || missing == 0 {
             missing
         } else {
             let converted = u128::from(missing) * u128::from(gcra.interval);
-            u64::try_from(converted.div_ceil(u128::from(self.interval))).unwrap_or(u64::MAX)
+            u64::try_from(converted.div_ceil(u128::from(self.interval.get()))).unwrap_or(u64::MAX)
         };
         missing.min(gcra.capacity)
     }

@@ -7,21 +7,20 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::{SmallVec, smallvec};
 
-use super::gcra::{Bucket, Gcra, Level, seconds_up};
+use super::gcra::{Gcra, Level, seconds_up};
 use super::held::{Held, Reckoned};
 use super::quota::Left;
-use super::shard::{Shard, part_of};
+use super::shard::{Namer, Shard};
 use super::sharing::{LeaseTerms, Sharing};
 use super::subject::{RuleId, Subject};
 use crate::domain::{Quota, QuotaHolder, QuotaPeriod, QuotaTerm, Timestamp};
 
 /// Parts with a lock of their own: so many that two workers hardly ever want the same one for two subjects, and so few that
 /// their tables lie close together. (With 1024, a request among a thousand keys waited for memory twice as long.) At the
-/// usual bound a sweep looks at eight thousand meters, some tens of microseconds, while requests wait for the lock.
+/// usual bound a sweep looks at eight thousand meters, 0.1 to 0.2 ms, while requests that want that part wait.
 const PARTS: usize = 128;
 
 /// Turns in which a sweep looks at every part once.
@@ -144,7 +143,7 @@ pub struct Exceeded {
 pub struct Meters {
     /// Zero of the clock that rates are reckoned by.
     started: Instant,
-    hasher: DefaultHashBuilder,
+    namer: Namer,
     parts: Box<[Part]>,
     most: AtomicUsize,
     evicted: AtomicU64,
@@ -159,15 +158,15 @@ struct Part(Mutex<Shard>);
 impl Meters {
     /// No meters yet, and at most about `most` of each sort later: those of rates, and those of quotas.
     pub fn new(most: usize, started: Instant) -> Self {
-        let hasher = DefaultHashBuilder::default();
-        let part = || Part(Mutex::new(Shard::with_hasher(&hasher)));
+        let namer = Namer::default();
+        let part = || Part(Mutex::new(Shard::new(&namer)));
         Self {
             started,
             parts: (0..PARTS).map(|_| part()).collect(),
             most: AtomicUsize::new(most),
             evicted: AtomicU64::new(0),
             sharing: None,
-            hasher,
+            namer,
         }
     }
 
@@ -223,17 +222,8 @@ impl Meters {
         gcra: Gcra,
         now: Reckoned,
     ) -> Result<Standings, Exceeded> {
-        let mut shard = self.part(&meter.0);
-        let taken = match shard.bucket_mut(meter) {
-            Some(bucket) => bucket.take(gcra, now.ns),
-            None => {
-                let mut bucket = Bucket::default();
-                let taken = bucket.take(gcra, now.ns);
-                self.count_evicted(shard.set_bucket(meter, bucket, self.most(), now.ns));
-                taken
-            }
-        };
-        drop(shard);
+        let (taken, evicted) = self.part(&meter.0).take(meter, gcra, self.most(), now.ns);
+        self.count_evicted(evicted);
         match taken {
             Ok(level) => Ok(smallvec![Standing::of_rate(policy, gcra, level)]),
             Err(wait_ns) => {
@@ -288,13 +278,13 @@ impl Meters {
 
     /// Locks every part that holds a meter of these charges.
     pub(super) fn lock(&self, charges: &[Charge]) -> Held<'_> {
-        let place = |charge: &Charge| part_of(&charge.subject(), &self.hasher, PARTS);
+        let place = |charge: &Charge| self.namer.part_of(&charge.subject(), PARTS);
         Held::new(charges.iter().map(place).collect(), |part| self.parts[part].0.lock())
     }
 
     /// The part that holds a subject's meters.
     pub(super) fn part(&self, subject: &Subject) -> MutexGuard<'_, Shard> {
-        self.parts[part_of(subject, &self.hasher, PARTS)].0.lock()
+        self.parts[self.namer.part_of(subject, PARTS)].0.lock()
     }
 
     /// The parts that a sweep looks at in this turn.

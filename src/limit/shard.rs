@@ -11,24 +11,74 @@ use super::quota::Tally;
 use super::sharing::MeterId;
 use super::subject::{RuleId, Subject};
 use crate::domain::{QuotaHolder, QuotaTerm, Timestamp};
+use crate::table::{Entry, Table};
 
 /// How many of a full part go at once, as a fraction of it: making room costs a look at all of them, so it should not be
 /// needed for every new meter.
 const EVICTED_FRACTION: usize = 8;
 
+/// Meters of rates that are looked at together: two cache lines.
+const TOGETHER: usize = 4;
+
+const _: () = assert!(size_of::<Option<Rate>>() * TOGETHER == 128);
+
 /// See the module.
-#[derive(Default)]
 pub(super) struct Shard {
-    rates: HashMap<(Subject, RuleId), Bucket>,
+    namer: Namer,
+    rates: Table<Rate, TOGETHER>,
     quotas: HashMap<QuotaHolder, Tally>,
     /// Where meters are shared.
     leases: HashMap<(Subject, RuleId), Lease>,
 }
 
+/// A meter of a rate that was taken from.
+#[derive(Clone, Copy)]
+struct Rate {
+    name: RateName,
+    bucket: Bucket,
+}
+
+/// What a subject's meter under a rule is called here: 128 bits that two of them never share, in a third of the memory that
+/// both take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct RateName([u64; 2]);
+
+/// Gives names with secrets of this process, so that nobody outside can search for two that are alike.
+#[derive(Clone, Default)]
+pub(super) struct Namer([DefaultHashBuilder; 2]);
+
+impl Namer {
+    fn name(&self, meter: &MeterId) -> RateName {
+        let Self(hashers) = self;
+        RateName([hashers[0].hash_one(meter), hashers[1].hash_one(meter)])
+    }
+
+    /// Which of `parts` a subject's meters lie in.
+    pub(super) fn part_of(&self, subject: &Subject, parts: usize) -> usize {
+        let high = self.0[0].hash_one(subject) >> 32;
+        usize::try_from(high).unwrap_or_default() & (parts - 1)
+    }
+}
+
+impl Entry for Rate {
+    fn bits(&self) -> u32 {
+        self.name.bits()
+    }
+}
+
+impl RateName {
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+    const fn bits(self) -> u32 {
+        self.0[0] as u32
+    }
+}
+
 impl Shard {
-    pub(super) fn with_hasher(hasher: &DefaultHashBuilder) -> Self {
+    pub(super) fn new(namer: &Namer) -> Self {
+        let [hasher, _] = &namer.0;
         Self {
-            rates: HashMap::with_hasher(hasher.clone()),
+            namer: namer.clone(),
+            rates: Table::default(),
             quotas: HashMap::with_hasher(hasher.clone()),
             leases: HashMap::with_hasher(hasher.clone()),
         }
@@ -41,17 +91,25 @@ impl Shard {
 
     /// A subject's meter under a rule; one that is not there is full.
     pub(super) fn bucket(&self, subject: Subject, rule: RuleId) -> Bucket {
-        self.rates.get(&(subject, rule)).copied().unwrap_or_default()
+        let name = self.namer.name(&(subject, rule));
+        self.rates.find(name.bits(), |rate| rate.name == name).map_or_else(Bucket::default, |rate| rate.bucket)
     }
 
-    /// A subject's meter under a rule, unless it is full.
-    pub(super) fn bucket_mut(&mut self, meter: (Subject, RuleId)) -> Option<&mut Bucket> {
-        self.rates.get_mut(&meter)
+    /// Takes one request from a meter, or says how long none is allowed; and how many meters went to make room, as at most
+    /// `most` are kept.
+    pub(super) fn take(&mut self, meter: MeterId, gcra: Gcra, most: usize, now: u64) -> (Result<Level, u64>, u64) {
+        let name = self.namer.name(&meter);
+        if let Some(bucket) = self.bucket_mut(name) {
+            return (bucket.take(gcra, now), 0);
+        }
+        let mut bucket = Bucket::default();
+        let taken = bucket.take(gcra, now);
+        (taken, self.add(Rate { name, bucket }, most, now))
     }
 
     /// How full a meter is, which fills as this limit says from now on.
-    pub(super) fn adopt(&mut self, meter: (Subject, RuleId), gcra: Gcra, now: u64) -> Level {
-        match self.rates.get_mut(&meter) {
+    pub(super) fn adopt(&mut self, meter: MeterId, gcra: Gcra, now: u64) -> Level {
+        match self.bucket_mut(self.namer.name(&meter)) {
             Some(bucket) => {
                 bucket.adopt(gcra, now);
                 bucket.level(gcra, now)
@@ -61,13 +119,22 @@ impl Shard {
     }
 
     /// Replaces a meter. At most `most` are kept; returns how many went to make room.
-    pub(super) fn set_bucket(&mut self, meter: (Subject, RuleId), bucket: Bucket, most: usize, now: u64) -> u64 {
-        if let Some(known) = self.rates.get_mut(&meter) {
+    pub(super) fn set_bucket(&mut self, meter: MeterId, bucket: Bucket, most: usize, now: u64) -> u64 {
+        let name = self.namer.name(&meter);
+        if let Some(known) = self.bucket_mut(name) {
             *known = bucket;
             return 0;
         }
+        self.add(Rate { name, bucket }, most, now)
+    }
+
+    fn bucket_mut(&mut self, name: RateName) -> Option<&mut Bucket> {
+        Some(&mut self.rates.find_mut(name.bits(), |rate| rate.name == name)?.bucket)
+    }
+
+    fn add(&mut self, rate: Rate, most: usize, now: u64) -> u64 {
         let evicted = if self.rates.len() >= most { self.make_room_for_rate(most, now) } else { 0 };
-        self.rates.insert(meter, bucket);
+        self.rates.insert(rate);
         evicted
     }
 
@@ -143,12 +210,9 @@ impl Shard {
 
     /// Drops meters that say nothing any more: rates that are full, and quotas whose day and month are over.
     pub(super) fn sweep(&mut self, now: u64, wall: Timestamp) {
-        self.rates.retain(|_, bucket| bucket.full_at() > now);
+        // Memory that a flood of addresses took is given back with them, but not what ordinary ups and downs need again.
+        self.rates.retain(|rate| rate.bucket.full_at() > now);
         self.quotas.retain(|_, tally| !tally.is_over(wall));
-        // Memory that a flood of addresses took is given back, but not what ordinary ups and downs need again.
-        if self.rates.capacity() > 64 && self.rates.len() < self.rates.capacity() / 8 {
-            self.rates.shrink_to(self.rates.len() * 2);
-        }
     }
 
     /// Hands over what was counted and not written yet.
@@ -160,8 +224,11 @@ impl Shard {
 
     /// Drops what is full; where that is not enough, those that would be full again soonest.
     fn make_room_for_rate(&mut self, most: usize, now: u64) -> u64 {
-        self.rates.retain(|_, bucket| bucket.full_at() > now);
-        drop_least(&mut self.rates, most, Bucket::full_at)
+        self.rates.retain(|rate| rate.bucket.full_at() > now);
+        let weights = self.rates.iter().map(|rate| rate.bucket.full_at());
+        let Some(mut least) = Least::of(weights, most) else { return 0 };
+        self.rates.retain(|rate| !least.takes(rate.bucket.full_at()));
+        least.excess
     }
 
     /// Drops what is over; where that is not enough, those that asked least. What of them was written is not lost: it
@@ -172,30 +239,41 @@ impl Shard {
     }
 }
 
-/// Drops the least by `weight`, a fraction of all, unless there are fewer than `most` already; returns how many went.
-fn drop_least<K: Eq + Hash, V, W: Ord + Copy>(table: &mut HashMap<K, V>, most: usize, weight: impl Fn(&V) -> W) -> u64 {
-    if table.len() < most {
-        return 0;
-    }
-    let excess = (table.len() - most + 1).max(table.len() / EVICTED_FRACTION);
-    let mut weights: Vec<W> = table.values().map(&weight).collect();
-    let (_, border, _) = weights.select_nth_unstable(excess - 1);
-    let border = *border;
-    let mut at_border = excess - weights.iter().filter(|weight| **weight < border).count();
-    table.retain(|_, value| match weight(value).cmp(&border) {
-        Ordering::Less => false,
-        Ordering::Equal if at_border > 0 => {
-            at_border -= 1;
-            false
-        }
-        Ordering::Equal | Ordering::Greater => true,
-    });
-    excess as u64
+/// The least by weight, so many that there is room for a while.
+struct Least<W> {
+    excess: u64,
+    /// The weight of the last of them, and how many that weigh as much are among them.
+    border: W,
+    at_border: usize,
 }
 
-/// Which of `parts` a subject's meters lie in.
-pub(super) fn part_of(subject: &Subject, hasher: &DefaultHashBuilder, parts: usize) -> usize {
-    // The tables within a part are indexed by the low bits.
-    let high = hasher.hash_one(subject) >> 32;
-    usize::try_from(high).unwrap_or_default() & (parts - 1)
+impl<W: Ord + Copy> Least<W> {
+    /// A fraction of all, unless there are fewer than `most` already.
+    fn of(weights: impl Iterator<Item = W>, most: usize) -> Option<Self> {
+        let mut weights: Vec<W> = weights.collect();
+        let excess = (weights.len().checked_sub(most)? + 1).max(weights.len() / EVICTED_FRACTION);
+        let (_, border, _) = weights.select_nth_unstable(excess - 1);
+        let border = *border;
+        let at_border = excess - weights.iter().filter(|weight| **weight < border).count();
+        Some(Self { excess: excess as u64, border, at_border })
+    }
+
+    /// Whether one with this weight is among them. To be asked once about each.
+    fn takes(&mut self, weight: W) -> bool {
+        match weight.cmp(&self.border) {
+            Ordering::Less => true,
+            Ordering::Equal if self.at_border > 0 => {
+                self.at_border -= 1;
+                true
+            }
+            Ordering::Equal | Ordering::Greater => false,
+        }
+    }
+}
+
+/// Drops the least by `weight`; returns how many went.
+fn drop_least<K: Eq + Hash, V, W: Ord + Copy>(table: &mut HashMap<K, V>, most: usize, weight: impl Fn(&V) -> W) -> u64 {
+    let Some(mut least) = Least::of(table.values().map(&weight), most) else { return 0 };
+    table.retain(|_, value| !least.takes(weight(value)));
+    least.excess
 }

@@ -92,17 +92,27 @@ impl<E: Entry, const N: usize> Table<E, N> {
         removed
     }
 
-    /// Keeps only what is asked for, and gives memory back where little is left.
+    /// Keeps only what is asked for. Gives memory back where there is much more than was needed since the last time.
     pub fn retain(&mut self, mut keep: impl FnMut(&E) -> bool) {
-        let kept: Vec<E> = self.iter().filter(|entry| keep(entry)).copied().collect();
-        if kept.len() < self.len {
-            if kept.len() < self.room() / 8 {
-                *self = Self::with_room(kept.len() * 2);
-            } else {
-                self.groups.fill(Group::FREE);
-                self.len = 0;
+        let most = self.len;
+        // Where places become free, entries that stand behind them may no longer be found.
+        let mut displaced = Vec::new();
+        for group in 0..self.groups.len() {
+            let mut at = 0;
+            while let Some(entry) = self.groups[group].0.get(at).copied().flatten() {
+                let is_kept = keep(&entry);
+                if is_kept && self.home(entry.bits()) == Some(group) {
+                    at += 1;
+                    continue;
+                }
+                self.groups[group].take(at);
+                self.len -= 1;
+                displaced.extend(is_kept.then_some(entry));
             }
-            kept.into_iter().for_each(|entry| self.push(entry));
+        }
+        displaced.into_iter().for_each(|entry| self.push(entry));
+        if most < self.room() / 8 {
+            self.resize(most * 2);
         }
     }
 
@@ -113,8 +123,8 @@ impl<E: Entry, const N: usize> Table<E, N> {
 
     /// Gives all of them a place among others.
     fn resize(&mut self, entries: usize) {
-        let smaller = std::mem::replace(self, Self::with_room(entries));
-        smaller.iter().for_each(|entry| self.push(*entry));
+        let before = std::mem::replace(self, Self::with_room(entries));
+        before.iter().for_each(|entry| self.push(*entry));
     }
 
     /// Puts an entry where it will be found. There is a free place.
