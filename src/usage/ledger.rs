@@ -277,7 +277,7 @@ impl Ledger {
         let sums = self.refusals.sums(taken.iter().flat_map(Noted::counts));
         let mut leaks = Vec::new();
         let mut more = Batch::default();
-        for Noted { keys, counts, findings, .. } in taken {
+        for Noted { keys, counts, findings } in taken {
             for (key, note) in keys.iter() {
                 if !awaited.is_empty() && note.used_at().is_some() && awaited.contains(key) {
                     self.graces.remember(*key);

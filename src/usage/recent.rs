@@ -13,7 +13,7 @@ const TOGETHER: usize = 64;
 const _: () = assert!(TOGETHER * MAX_AGENT_BYTES <= u16::MAX as usize, "every text has a place");
 
 /// One thing that a worker noted.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Event<'a> {
     /// Somebody came with a key.
     Visit(Visitor<'a>),
@@ -29,6 +29,15 @@ impl Event<'_> {
             Self::Visit(visitor) => visitor.key,
             Self::Use(key, _) => *key,
             Self::Count(counted, _) => counted.key,
+        }
+    }
+
+    /// How many notes it is, and how many moments of last use.
+    pub(super) fn weight(&self) -> (u64, u64) {
+        match self {
+            Self::Visit(visitor) => (1, visitor.is_accepted.into()),
+            Self::Use(..) => (0, 1),
+            Self::Count(..) => (1, 0),
         }
     }
 }
@@ -83,11 +92,10 @@ impl Recent {
         })
     }
 
-    /// The same without any of them, and with the memory that they took.
-    pub(super) fn emptied(mut self) -> Self {
+    /// Forgets all of them.
+    pub(super) fn clear(&mut self) {
         self.events.clear();
         self.texts.clear();
-        self
     }
 
     fn said(&self, text: Text) -> &[u8] {

@@ -23,35 +23,30 @@ fn visitor(number: u8, agent: Option<&[u8]>) -> Visitor<'_> {
     }
 }
 
-fn told(recent: &Recent) -> Vec<String> {
-    let tell = |event: Event<'_>| match event {
-        Event::Visit(visitor) => {
-            format!("{} came with {}", visitor.key, String::from_utf8_lossy(visitor.agent.unwrap()))
-        }
-        Event::Use(key, _) => format!("{key} was used"),
-        Event::Count(counted, requests) => format!("{requests} of {}", counted.key),
-    };
-    recent.iter().map(tell).collect()
-}
-
 #[test]
-fn everything_comes_back_in_its_order_with_what_each_visitor_said() {
-    let long = "x".repeat(MAX_AGENT_BYTES + 1);
-    let agents = [None, Some("curl/8.0"), Some("curl/8.0"), Some(""), Some(&long), Some("curl/8.0")];
+fn everything_comes_back_as_it_came_with_what_each_visitor_said() {
+    let long = [b'x'; MAX_AGENT_BYTES + 1];
+    let agents: [Option<&[u8]>; 6] =
+        [None, Some(b"curl/8.0"), Some(b"curl/8.0"), Some(b""), Some(&long), Some(b"curl/8.0")];
     let mut recent = Recent::default();
     let mut expected = Vec::new();
     for (number, agent) in (0..).zip(agents) {
-        recent.push(Event::Visit(visitor(number, agent.map(str::as_bytes))));
-        recent.push(Event::Use(key(number), NOW));
-        recent.push(Event::Count(Counted::new(key(number), RuleName::OTHER, Passage::Allowed, NOW), 3));
+        let (key, at) = (key(number), Timestamp::from_unix_ms(i64::from(number)));
+        let (is_browser_leak, is_accepted) = (number % 2 == 0, number % 3 == 0);
+        let address = (number != 4).then(|| std::net::IpAddr::from([192, 0, 2, number]));
+        let came = Visitor { key, kind: KeyKind::Publishable, address, agent, is_browser_leak, is_accepted, at };
+        let counted = Counted::new(key, RuleName::OTHER, Passage::Refused, at).answered(400 + u16::from(number));
         let said = agent.unwrap_or_default();
-        expected.push(format!("{} came with {}", key(number), &said[..said.len().min(MAX_AGENT_BYTES)]));
-        expected.push(format!("{} was used", key(number)));
-        expected.push(format!("3 of {}", key(number)));
+        let heard = Visitor { agent: Some(&said[..said.len().min(MAX_AGENT_BYTES)]), ..came };
+        for event in [Event::Visit(came), Event::Use(key, at), Event::Count(counted, number.into())] {
+            recent.push(event);
+        }
+        expected.extend([Event::Visit(heard), Event::Use(key, at), Event::Count(counted, number.into())]);
     }
-    assert_eq!(told(&recent), expected);
+    assert_eq!(format!("{:?}", recent.iter().collect::<Vec<_>>()), format!("{expected:?}"));
     assert_eq!(recent.keys().collect::<Vec<_>>(), (0..6).flat_map(|number| [key(number); 3]).collect::<Vec<_>>());
-    assert!(told(&recent.emptied()).is_empty());
+    recent.clear();
+    assert_eq!((recent.iter().count(), recent.texts.len()), (0, 0));
 }
 
 #[test]
@@ -62,7 +57,7 @@ fn what_is_said_in_a_row_is_kept_once_and_everything_that_may_come_has_a_place()
         recent.push(Event::Use(key(1), NOW));
     }
     assert_eq!(recent.texts, b"curl/8.0");
-    let mut recent = recent.emptied();
+    recent.clear();
     let agents = [[b'a'; MAX_AGENT_BYTES], [b'b'; MAX_AGENT_BYTES]];
     let mut turns = agents.iter().cycle();
     while !recent.is_full() {

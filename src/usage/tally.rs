@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::findings::Findings;
 use super::key_notes::{KeyNotes, NOBODY};
+use super::pending::Dropped;
 use super::recent::{Event, Recent};
 use super::room::{is_filling, room_per_worker};
 use super::rules::RuleName;
@@ -37,15 +38,18 @@ pub struct Tally {
 /// On cache lines of its own, so that workers do not slow each other down.
 #[repr(align(128))]
 #[derive(Default)]
-struct Worker {
-    noted: Mutex<Noted>,
+struct Worker(Mutex<Desk>);
+
+/// What a worker notes, and where it is entered.
+#[derive(Default)]
+struct Desk {
+    recent: Recent,
+    noted: Noted,
 }
 
 /// What a worker noted.
 #[derive(Default)]
 pub(super) struct Noted {
-    /// What is not entered in the others yet.
-    recent: Recent,
     pub(super) keys: KeyNotes,
     /// Counts of keys that ask for more than one thing: all but the first of each.
     pub(super) counts: HashMap<Counted, u64>,
@@ -59,25 +63,6 @@ impl Noted {
             self.keys.iter().filter_map(|(key, note)| note.counted.map(|(row, requests)| (*key, row, requests)));
         let first = first.map(|(key, row, requests)| (key, row.passage, requests.into()));
         first.chain(self.counts.iter().map(|(counted, requests)| (counted.key, counted.row.passage, *requests)))
-    }
-
-    /// Enters what is recent; of each sort no more than `most`. Answers what there is no room for.
-    fn settle(&mut self, most: usize) -> Dropped {
-        let recent = std::mem::take(&mut self.recent);
-        self.keys.reach(recent.keys(), most);
-        let mut dropped = Dropped::default();
-        for event in recent.iter() {
-            let is_entered = match &event {
-                Event::Visit(visitor) => self.keys.visit(visitor, most),
-                Event::Use(key, at) => self.keys.mark(*key, *at, most),
-                Event::Count(counted, requests) => self.count(*counted, *requests, most),
-            };
-            if !is_entered {
-                dropped.add(&event);
-            }
-        }
-        self.recent = recent.emptied();
-        dropped
     }
 
     /// False where there is no room for another of `most` counts.
@@ -95,22 +80,26 @@ impl Noted {
     }
 }
 
-/// What there was no room for.
-#[derive(Default)]
-struct Dropped {
-    notes: u64,
-    marks: u64,
-}
-
-impl Dropped {
-    fn add(&mut self, event: &Event<'_>) {
-        let (notes, marks) = match event {
-            Event::Visit(visitor) => (1, visitor.is_accepted.into()),
-            Event::Use(..) => (0, 1),
-            Event::Count(..) => (1, 0),
-        };
-        self.notes += notes;
-        self.marks += marks;
+impl Desk {
+    /// Enters what is recent, of each sort no more than `most`. Answers what there is no room for.
+    fn enter(&mut self, most: usize) -> Dropped {
+        let Self { recent, noted } = self;
+        noted.keys.reach(recent.keys(), most);
+        let mut dropped = Dropped::default();
+        for event in recent.iter() {
+            let is_entered = match &event {
+                Event::Visit(visitor) => noted.keys.visit(visitor, most),
+                Event::Use(key, at) => noted.keys.mark(*key, *at, most),
+                Event::Count(counted, requests) => noted.count(*counted, *requests, most),
+            };
+            if !is_entered {
+                let (notes, marks) = event.weight();
+                dropped.notes += notes;
+                dropped.marks += marks;
+            }
+        }
+        recent.clear();
+        dropped
     }
 }
 
@@ -234,12 +223,13 @@ impl Tally {
         Arc::new(Self { workers, room, dropped: AtomicU64::new(0), dropped_marks: AtomicU64::new(0) })
     }
 
-    /// Counts requests of one kind that `worker` answered. Some tens of nanoseconds.
+    /// Counts requests of one kind that `worker` answered. Some tens of nanoseconds, as all of these; what comes together with
+    /// the 64th is entered, in some microseconds.
     pub fn count(&self, worker: usize, counted: Counted, requests: u32) {
         self.note(worker, Event::Count(counted, requests));
     }
 
-    /// Notes who came with a key that is known. Some tens of nanoseconds.
+    /// Notes who came with a key that is known.
     pub fn visit(&self, worker: usize, visitor: &Visitor<'_>) {
         self.note(worker, Event::Visit(*visitor));
     }
@@ -251,7 +241,7 @@ impl Tally {
 
     /// Whether a key was accepted since notes were last taken.
     pub(super) fn was_used(&self, key: &KeyId) -> bool {
-        self.workers.iter().any(|worker| self.settled(worker).keys.was_used(key))
+        self.workers.iter().any(|worker| self.entered(worker).noted.keys.was_used(key))
     }
 
     /// Takes as long as [`Self::visit`]: a clock must not tell keys that are refused from keys that do not exist.
@@ -266,7 +256,7 @@ impl Tally {
     /// Notes a request that report mode let pass.
     pub fn find(&self, worker: usize, found: &Found<'_>, at: Timestamp) {
         let once = FindingCount { requests: 1, first: at, last: at };
-        if !self.worker(worker).noted.lock().findings.add(found, once, MAX_FINDINGS_PER_WORKER) {
+        if !self.desk(worker).noted.findings.add(found, once, MAX_FINDINGS_PER_WORKER) {
             self.drop_more(1);
         }
     }
@@ -278,13 +268,13 @@ impl Tally {
 
     /// How many notes were dropped for want of room. Takes every lock in turn: for scrapes.
     pub fn dropped(&self) -> u64 {
-        self.settle();
+        self.enter();
         self.dropped.load(Ordering::Relaxed)
     }
 
     /// How many moments of last use were dropped for want of room. Takes every lock in turn: for scrapes.
     pub fn dropped_marks(&self) -> u64 {
-        self.settle();
+        self.enter();
         self.dropped_marks.load(Ordering::Relaxed)
     }
 
@@ -306,7 +296,7 @@ impl Tally {
     pub(super) fn take(&self) -> impl Iterator<Item = Noted> {
         self.workers.iter().map(|worker| {
             let room = {
-                let noted = self.settled(worker);
+                let noted = &self.entered(worker).noted;
                 (noted.keys.len(), noted.counts.len(), noted.findings.len())
             };
             // The worker gets tables that are as roomy as those taken, so that it does not grow them again on its way.
@@ -314,9 +304,8 @@ impl Tally {
                 keys: KeyNotes::with_capacity(room.0),
                 counts: HashMap::with_capacity(room.1),
                 findings: Findings::with_capacity(room.2),
-                ..Noted::default()
             };
-            let mut taken = std::mem::replace(&mut *self.settled(worker), fresh);
+            let mut taken = std::mem::replace(&mut self.entered(worker).noted, fresh);
             taken.keys.forget_nobody();
             taken
         })
@@ -325,7 +314,7 @@ impl Tally {
     /// Whether a worker may run out of room before the next look.
     pub(super) fn is_filling(&self) -> bool {
         self.workers.iter().any(|worker| {
-            let noted = self.settled(worker);
+            let noted = &self.entered(worker).noted;
             // The fuller it is, the more requests of a key share a row.
             is_filling(noted.keys.len().max(noted.counts.len()), self.room)
                 || noted.findings.of_keys() >= MAX_FINDINGS_PER_WORKER / 2
@@ -333,40 +322,40 @@ impl Tally {
     }
 
     fn note(&self, worker: usize, event: Event<'_>) {
-        let noted = &mut *self.worker(worker).noted.lock();
-        noted.recent.push(event);
-        if noted.recent.is_full() {
-            self.settle_one(noted);
+        let mut desk = self.desk(worker);
+        desk.recent.push(event);
+        if desk.recent.is_full() {
+            self.enter_one(&mut desk);
         }
     }
 
     /// Enters what all of them noted a moment ago.
-    fn settle(&self) {
-        self.workers.iter().for_each(|worker| drop(self.settled(worker)));
+    fn enter(&self) {
+        self.workers.iter().for_each(|worker| drop(self.entered(worker)));
     }
 
-    /// What a worker noted, to the last.
-    fn settled<'a>(&self, worker: &'a Worker) -> MutexGuard<'a, Noted> {
-        let mut noted = worker.noted.lock();
-        self.settle_one(&mut noted);
-        noted
+    /// A worker's desk when all is entered.
+    fn entered<'a>(&self, worker: &'a Worker) -> MutexGuard<'a, Desk> {
+        let mut desk = worker.0.lock();
+        self.enter_one(&mut desk);
+        desk
     }
 
-    fn settle_one(&self, noted: &mut Noted) {
-        let Dropped { notes, marks } = noted.settle(self.room);
+    fn enter_one(&self, desk: &mut Desk) {
+        let Dropped { notes, marks } = desk.enter(self.room);
         self.drop_more(notes);
         self.drop_marks(marks);
     }
 
-    /// One that does not exist is one that does.
-    fn worker(&self, number: usize) -> &Worker {
-        &self.workers[number % self.workers.len()]
+    /// The desk of the worker with this number; a number too high counts on from the first.
+    fn desk(&self, worker: usize) -> MutexGuard<'_, Desk> {
+        self.workers[worker % self.workers.len()].0.lock()
     }
 }
 
 impl std::fmt::Debug for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tally").field("workers", &self.workers.len()).field("dropped", &self.dropped()).finish()
+        f.debug_struct("Tally").field("workers", &self.workers.len()).finish_non_exhaustive()
     }
 }
 

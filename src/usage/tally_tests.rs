@@ -129,3 +129,42 @@ fn findings_of_one_kind_are_one() {
     requests.sort_unstable();
     assert_eq!(requests, [1, 2]);
 }
+
+/// So many keys that their notes are fetched together, up to the edge of the room, and what came between.
+#[test]
+fn what_is_entered_together_is_what_would_be_entered_one_by_one() {
+    let (tally, apart) = (Tally { room: 5_000, ..new() }, Tally { room: 5_000, ..new() });
+    let came = |number: u32| Visitor { is_accepted: number.is_multiple_of(3), ..visitor(number, "192.0.2.1") };
+    for number in (0..5_100).chain(4_000..5_200) {
+        for (tally, is_apart) in [(&tally, false), (&apart, true)] {
+            tally.visit(0, &came(number));
+            if number.is_multiple_of(5) {
+                tally.mark(0, key(number + 1), NOW.plus(Duration::from_secs(1)));
+            }
+            tally.count(0, counted(number, 200), 1);
+            tally.count(0, counted(number, 404), 1);
+            if is_apart {
+                assert!(!tally.is_filling() || number > 3_000);
+            }
+        }
+    }
+    assert_eq!((tally.dropped(), tally.dropped_marks()), (apart.dropped(), apart.dropped_marks()));
+    assert!(tally.dropped() > 0 && tally.dropped_marks() > 0);
+    let told = |tally: &Tally| {
+        let noted = only(tally);
+        let mut counts: Vec<_> = noted.counts().map(|(key, _, requests)| (key, requests)).collect();
+        counts.sort_unstable();
+        let tell =
+            |(key, note): (KeyId, KeyNote)| (key, note.used_at(), note.visit.map(|visit| (visit.at, visit.address)));
+        let mut keys: Vec<_> = noted.keys.into_iter().map(tell).collect();
+        keys.sort_unstable();
+        (counts, keys)
+    };
+    let (together, apart) = (told(&tally), told(&apart));
+    assert_eq!(together.1.len(), 5_000);
+    assert_eq!(together, apart);
+}
+
+fn new() -> Tally {
+    Arc::into_inner(Tally::new(1)).unwrap()
+}
