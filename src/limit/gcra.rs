@@ -16,7 +16,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gcra {
     /// Nanoseconds in which one more request is allowed. At least 1000.
-    interval: u64,
+    interval: NonZeroU64,
     /// Nanoseconds in which an empty meter is full again: `burst` intervals.
     capacity: u64,
     burst: u32,
@@ -29,8 +29,9 @@ impl Gcra {
     pub fn new(limit: RateLimit) -> Self {
         let per = u64::try_from(limit.per().as_nanos()).unwrap_or(u64::MAX);
         let interval = per.div_ceil(u64::from(limit.requests().get()));
+        let interval = NonZeroU64::new(interval).unwrap_or(NonZeroU64::MIN);
         let burst = u64::from(limit.burst().get()).min(LONGEST_FILL_NS / interval);
-        let capacity = interval * burst;
+        let capacity = interval.get() * burst;
         Self { interval, capacity, burst: u32::try_from(burst).unwrap_or(u32::MAX), fill_seconds: seconds_up(capacity) }
     }
 
@@ -46,17 +47,12 @@ impl Gcra {
 
     /// Nanoseconds in which one more request is allowed.
     pub const fn interval_ns(self) -> u64 {
-        self.interval
+        self.interval.get()
     }
 
     /// Nanoseconds in which an empty meter is full again.
     pub const fn fill_ns(self) -> u64 {
         self.capacity
-    }
-
-    /// The same for meters, of which none is taken from for nothing.
-    fn pace(self) -> NonZeroU64 {
-        NonZeroU64::new(self.interval).unwrap_or(NonZeroU64::MIN)
     }
 
     /// What a meter lacks, in nanoseconds of filling.
@@ -101,18 +97,18 @@ impl Bucket {
     /// Nanoseconds until one is allowed; nothing was taken.
     pub fn take(&mut self, gcra: Gcra, now: u64) -> Result<Level, u64> {
         self.adopt(gcra, now);
-        let debt = self.debt(gcra, now) + gcra.interval;
+        let debt = self.debt(gcra, now) + gcra.interval.get();
         if debt > gcra.capacity {
             return Err(debt - gcra.capacity);
         }
-        *self = Self { full_at: now + debt, interval: gcra.pace() };
+        *self = Self { full_at: now + debt, interval: gcra.interval };
         Ok(gcra.level(debt))
     }
 
     /// Fills as this limit says from now on: what is missing stays missing, and comes back at the new pace.
     pub(super) fn adopt(&mut self, gcra: Gcra, now: u64) {
-        if self.interval != gcra.pace() {
-            *self = Self { full_at: now + self.debt(gcra, now), interval: gcra.pace() };
+        if self.interval != gcra.interval {
+            *self = Self { full_at: now + self.debt(gcra, now), interval: gcra.interval };
         }
     }
 
@@ -128,7 +124,7 @@ impl Bucket {
 
     /// A meter that lacks so many nanoseconds of filling.
     pub(super) fn lacking(gcra: Gcra, missing_ns: u64, now: u64) -> Self {
-        Self { full_at: now.saturating_add(missing_ns.min(gcra.capacity)), interval: gcra.pace() }
+        Self { full_at: now.saturating_add(missing_ns.min(gcra.capacity)), interval: gcra.interval }
     }
 
     /// What is missing, in nanoseconds of refilling. Under another limit than the one it was last taken from, as many
@@ -136,10 +132,10 @@ impl Bucket {
     /// taken a day to fill stay empty for a day under a limit that fills it in a second.
     fn debt(&self, gcra: Gcra, now: u64) -> u64 {
         let missing = self.full_at.saturating_sub(now);
-        let missing = if self.interval == gcra.pace() || missing == 0 {
+        let missing = if self.interval == gcra.interval || missing == 0 {
             missing
         } else {
-            let converted = u128::from(missing) * u128::from(gcra.interval);
+            let converted = u128::from(missing) * u128::from(gcra.interval.get());
             u64::try_from(converted.div_ceil(u128::from(self.interval.get()))).unwrap_or(u64::MAX)
         };
         missing.min(gcra.capacity)
@@ -150,7 +146,7 @@ impl Gcra {
     fn level(self, debt: u64) -> Level {
         let free = self.capacity - debt;
         let remaining = free / self.interval;
-        let next_ns = if debt == 0 { 0 } else { (remaining + 1) * self.interval - free };
+        let next_ns = if debt == 0 { 0 } else { (remaining + 1) * self.interval.get() - free };
         Level { remaining: u32::try_from(remaining).unwrap_or(u32::MAX), next_ns }
     }
 }

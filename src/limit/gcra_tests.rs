@@ -109,7 +109,7 @@ proptest! {
         let clock = FakeRelativeClock::default();
         let governor = RateLimiter::direct_with_clock(quota, clock.clone());
         let capacity = interval.as_nanos() as u64 * u64::from(burst);
-        let ours = Gcra { interval: interval.as_nanos() as u64, capacity, burst, fill_seconds: 0 };
+        let ours = Gcra { interval: NonZeroU64::new(interval.as_nanos() as u64).unwrap(), capacity, burst, fill_seconds: 0 };
         let (mut bucket, mut now) = (Bucket::default(), 0);
         for pause in pauses_us {
             // Pauses around one interval, and much longer ones.

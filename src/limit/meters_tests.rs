@@ -291,3 +291,28 @@ fn quotas_that_are_evicted_come_back_with_what_was_written() {
     flush(&scene);
     assert_eq!(accepted(&scene, &[holder(0)], 10), 0);
 }
+
+#[test]
+fn meters_of_one_subject_or_one_rule_are_apart() {
+    let meters = Meters::new(10_000, monotonic_now());
+    let gcra = Gcra::new(RateLimit::new(1, Duration::from_secs(3_600), None).unwrap());
+    let now = Moment { monotonic: monotonic_now(), wall: Timestamp::default() };
+    let mut id = [7; 16];
+    let mut subjects = vec![Subject::Owner(OwnerId::from_bytes(id)), Subject::Network(Network::Local)];
+    subjects.extend((0..32).map(|bit| Subject::Network(Network::V4((1 << bit).into()))));
+    subjects.extend((0..64).map(|bit| Subject::Network(Network::V6(1 << bit))));
+    for bit in 0..128 {
+        id[bit / 8] ^= 1 << (bit % 8);
+        subjects.push(Subject::Key(KeyId::from_bytes(id)));
+    }
+    let rules = [RuleId::OWN, RuleId::FAILURES, RuleId::named("orders")];
+    for take in [true, false] {
+        for subject in &subjects {
+            for rule in rules {
+                let charge = Charge::Rate(Policy::Key, *subject, rule, gcra);
+                assert_eq!(meters.take(&[charge], now).is_ok(), take, "{subject:?} {rule:?}");
+            }
+        }
+    }
+    assert_eq!(meters.len(), subjects.len() * rules.len());
+}

@@ -9,7 +9,7 @@ use super::headers::LimitFields;
 pub struct LimitSettings {
     /// What answers say about limits.
     pub fields: LimitFields,
-    /// Most meters kept at once, 10 000 to 100 million. Default one million; each holds about 100 bytes. Beyond, those go
+    /// Most meters kept at once, 10 000 to 100 million. Default one million; each holds 60 to 100 bytes. Beyond, those go
     /// that would be full again soonest.
     pub max_meters: usize,
     /// How often counts of quotas are written, and so what a crash may lose of them; 100 ms to a minute. Default 1 s. An

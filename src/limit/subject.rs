@@ -17,6 +17,34 @@ pub enum Subject {
     Network(Network),
 }
 
+impl Subject {
+    /// Different bytes for each.
+    pub(super) fn to_bytes(self) -> [u8; 17] {
+        let mut bytes = [0; 17];
+        let (kind, id) = bytes.split_at_mut(1);
+        kind[0] = match self {
+            Self::Key(key) => {
+                id.copy_from_slice(&key.to_bytes());
+                b'k'
+            }
+            Self::Owner(owner) => {
+                id.copy_from_slice(&owner.to_bytes());
+                b'o'
+            }
+            Self::Network(Network::V4(address)) => {
+                id[..4].copy_from_slice(&address.octets());
+                b'4'
+            }
+            Self::Network(Network::V6(prefix)) => {
+                id[..8].copy_from_slice(&prefix.to_be_bytes());
+                b'6'
+            }
+            Self::Network(Network::Local) => b'l',
+        };
+        bytes
+    }
+}
+
 /// Clients that count as one: an IPv4 address, or the /64 that an IPv6 host can choose its addresses from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Network {
@@ -55,6 +83,11 @@ impl RuleId {
     /// What may be got wrong from an address, whichever route is asked.
     pub const FAILURES: Self = Self(1);
 
+    /// Different bytes for each.
+    pub(super) const fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
     /// The rule of this name.
     pub fn named(name: &str) -> Self {
         let digest = Sha256::digest(name);
@@ -74,7 +107,7 @@ pub fn meter_digest(meter: &(Subject, RuleId)) -> [u8; 16] {
         Subject::Network(Network::V6(prefix)) => digest.update([&b"6"[..], &prefix.to_be_bytes()].concat()),
         Subject::Network(Network::Local) => digest.update(b"l"),
     }
-    digest.update(rule.0.to_be_bytes());
+    digest.update(rule.to_bytes());
     let digest: [u8; 32] = digest.finalize().into();
     let mut name = [0; 16];
     name.copy_from_slice(&digest[..16]);
