@@ -134,7 +134,7 @@ impl Load<'_> {
         let profiles = profiles.collect::<Result<Vec<_>, _>>().map_err(full)?;
         let owners = base.owners.iter().map(|owner| names.owner(*owner));
         let owners = owners.collect::<Result<Vec<_>, _>>().map_err(full)?;
-        let mut filling = map.fill();
+        let mut filling = map.fill(base.keys);
         base.for_each_key(|hash, mut slot| {
             let missing = || "it holds a key whose names it does not hold".to_owned();
             slot.environment = *environments.get(slot.environment.index()).ok_or_else(missing)?;

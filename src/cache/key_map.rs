@@ -1,8 +1,8 @@
 //! The keys by hash. No method returns a guard or clones a reference count.
 //!
 //! Tables lead from bits of the hash to the number of a slot; slots lie side by side in chunks that never move. So a request
-//! waits for memory twice, once for each. With a million keys that takes 75 to 80 bytes a key: places in the tables are
-//! small, and so the empty ones are.
+//! hardly ever waits for memory more than twice, once for each. That takes 77 to 83 bytes a key: places in the tables are small,
+//! and so the empty ones are.
 
 use std::hash::BuildHasher;
 use std::hint::black_box;
@@ -20,6 +20,8 @@ use crate::table::{Entry, Table};
 
 /// Parts of the map with a lock of their own, so that readers on different threads seldom meet.
 const PARTS: usize = 128;
+
+const _: () = assert!(PARTS.is_power_of_two() && PARTS <= 256, "a byte says which");
 /// Slots in a chunk: 256 KiB.
 const CHUNK: usize = 4_096;
 /// Most chunks, and so 16.7 million keys.
@@ -27,7 +29,7 @@ const MAX_CHUNKS: usize = 4_096;
 const FULL: Full = Full { what: "keys", most: CHUNK * MAX_CHUNKS };
 
 /// What leads to slots, on cache lines of its own, so that readers of two of them do not slow each other down.
-#[repr(align(64))]
+#[repr(align(128))]
 struct Part(RwLock<Table<Lead, LEADS>>);
 
 /// Places that are looked at together: a cache line.
@@ -38,22 +40,13 @@ const _: () = assert!(size_of::<Option<Lead>>() * LEADS == 64);
 /// The way to a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Lead {
-    /// Bits of its key's hash, mixed: of eight places that are looked at, hardly ever two have the same.
+    /// Of its key's hash: of the few places that are looked at, hardly ever two have the same.
     tag: u32,
-    /// Its number plus one.
-    from_one: NonZeroU32,
+    number: SlotNumber,
 }
 
-impl Lead {
-    /// `None` for a number that no slot has.
-    fn to(number: u32, mark: Mark) -> Option<Self> {
-        Some(Self { tag: mark.tag, from_one: NonZeroU32::new(number.checked_add(1)?)? })
-    }
-
-    fn number(self) -> u32 {
-        self.from_one.get() - 1
-    }
-}
+/// From one, so that a free place takes no room of its own.
+type SlotNumber = NonZeroU32;
 
 impl Entry for Lead {
     fn bits(&self) -> u32 {
@@ -84,7 +77,7 @@ impl KeyMap {
 
     fn with_mixer(keys: usize, mixer: Mixer) -> Self {
         let mean = keys.div_ceil(PARTS);
-        // Keys do not spread evenly. This is more than the fullest of 128 parts gets.
+        // Keys do not spread evenly. The fullest of 128 parts hardly ever gets more than this; then it grows.
         let most = if keys == 0 { 0 } else { mean + 4 * mean.isqrt() };
         Self {
             mixer,
@@ -97,11 +90,11 @@ impl KeyMap {
         }
     }
 
-    /// The key with this hash, whatever its state. Waits for nothing but a writer copying one slot of the same part;
-    /// the hash is confirmed whole, in constant time.
+    /// The key with this hash, whatever its state. Waits for nothing but a writer in the same part, who copies one slot, or
+    /// now and then gives the part more room; the hash is confirmed whole, in constant time.
     pub fn get(&self, hash: &KeyHash) -> Option<KeySlot> {
         let mark = self.mixer.mark(hash);
-        let part = self.parts[mark.part].0.read();
+        let part = self.parts[usize::from(mark.part)].0.read();
         let found = self.found(&part, mark, hash).and_then(|(_, stored)| stored.read());
         drop(part);
         if found.is_none() {
@@ -154,23 +147,25 @@ impl KeyMap {
     /// Adds a key or replaces what was known under its hash, which is returned.
     pub(super) fn insert(&self, hash: &KeyHash, slot: KeySlot) -> Result<Option<KeySlot>, Full> {
         let mark = self.mixer.mark(hash);
-        let mut part = self.parts[mark.part].0.write();
-        if let Some((_, stored)) = self.found(&part, mark, hash) {
+        let part = &self.parts[usize::from(mark.part)].0;
+        let known = part.write();
+        if let Some((_, stored)) = self.found(&known, mark, hash) {
             let old = stored.read();
             stored.write(hash, &slot);
             return Ok(old);
         }
-        // Nobody can be led to the slot before its number is in the table.
+        // Only this writer could add the key meanwhile. Nobody can be led to the slot before its number is in the table.
+        drop(known);
         let number = self.slots.write_new(hash, &slot)?;
-        part.insert(Lead::to(number, mark).ok_or(FULL)?);
+        part.write().insert(Lead { tag: mark.tag, number });
         self.len.fetch_add(1, Ordering::Relaxed);
         Ok(None)
     }
 
-    /// Adds many keys to a map that nobody reads yet, three times as fast as one by one: they are found in it once that is
-    /// finished.
-    pub(super) fn fill(&self) -> Filling<'_> {
-        Filling { map: self, placed: Vec::new() }
+    /// Adds about so many keys to a map that nobody reads yet and none was taken out of, faster than one by one: they are found
+    /// in it once that is finished.
+    pub(super) fn fill(&self, keys: usize) -> Filling<'_> {
+        Filling { map: self, placed: Vec::with_capacity(keys) }
     }
 
     /// Takes a key out, unless the hash leads to another key by now.
@@ -182,11 +177,11 @@ impl KeyMap {
             self.ends_on_use.remove(&id);
         }
         let mark = self.mixer.mark(hash);
-        let mut part = self.parts[mark.part].0.write();
+        let mut part = self.parts[usize::from(mark.part)].0.write();
         let found = self.found(&part, mark, hash).filter(|(_, stored)| stored.read().as_ref().is_some_and(is_it));
         let Some((lead, _)) = found else { return false };
         part.remove(mark.tag, |other| *other == lead);
-        self.slots.give_back(lead.number());
+        self.slots.give_back(lead.number);
         self.len.fetch_sub(1, Ordering::Relaxed);
         true
     }
@@ -199,10 +194,9 @@ impl KeyMap {
 
     /// The slot of the key with this hash, and what leads to it.
     fn found(&self, part: &Table<Lead, LEADS>, mark: Mark, hash: &KeyHash) -> Option<(Lead, &StoredSlot)> {
-        let stored = |lead: &Lead| self.slots.at(lead.number());
-        let is_it = |lead: &Lead| lead.tag == mark.tag && stored(lead).is_some_and(|stored| stored.holds(hash));
-        let lead = part.find(mark.tag, is_it)?;
-        Some((*lead, stored(lead)?))
+        let stored = |lead: &Lead| self.slots.at(lead.number).filter(|stored| stored.holds(hash));
+        let lead = part.find(mark.tag, |lead| lead.tag == mark.tag && stored(lead).is_some())?;
+        Some((*lead, self.slots.at(lead.number)?))
     }
 }
 
@@ -215,7 +209,7 @@ impl std::fmt::Debug for KeyMap {
 /// Keys that have their places, and are not led to yet: see [`KeyMap::fill`].
 pub(super) struct Filling<'a> {
     map: &'a KeyMap,
-    placed: Vec<(Mark, u32)>,
+    placed: Vec<(Mark, SlotNumber)>,
 }
 
 impl Filling<'_> {
@@ -227,18 +221,18 @@ impl Filling<'_> {
     }
 
     /// Leads to all of them, in the order of the tables: side by side in memory, not here and there.
-    pub(super) fn finish(mut self) -> Result<(), Full> {
-        let Self { map, placed } = &mut self;
+    pub(super) fn finish(self) -> Result<(), Full> {
+        let Self { map, mut placed } = self;
         placed.sort_unstable_by_key(|(mark, number)| (mark.part, mark.tag, *number));
         for (mark, number) in placed {
-            let Some(stored) = map.slots.at(*number) else { continue };
-            let mut part = map.parts[mark.part].0.write();
-            // Another's key has the same tag once in thousands of times: only then the slots are looked at.
+            let Some(stored) = map.slots.at(number) else { continue };
+            let mut part = map.parts[usize::from(mark.part)].0.write();
+            // Another key has the same tag once in hundreds of thousands of times: only then slots are looked at.
             let is_taken = part.find(mark.tag, |lead| lead.tag == mark.tag).is_some();
-            let known = is_taken.then(|| stored.hash()).and_then(|hash| map.found(&part, *mark, &hash));
+            let known = is_taken.then(|| stored.hash()).and_then(|hash| map.found(&part, mark, &hash));
             match known {
                 None => {
-                    part.insert(Lead::to(*number, *mark).ok_or(FULL)?);
+                    part.insert(Lead { tag: mark.tag, number });
                     map.len.fetch_add(1, Ordering::Relaxed);
                 }
                 // The same key once more.
@@ -246,7 +240,7 @@ impl Filling<'_> {
                     if let Some(slot) = stored.read() {
                         known.write(&stored.hash(), &slot);
                     }
-                    map.slots.give_back(*number);
+                    map.slots.give_back(number);
                 }
             }
         }
@@ -257,7 +251,7 @@ impl Filling<'_> {
 /// Where a hash stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Mark {
-    part: usize,
+    part: u8,
     /// Which of those of its part it may be.
     tag: u32,
 }
@@ -287,7 +281,7 @@ impl Mixer {
         let mixed = low ^ high;
         #[cfg(test)]
         let mixed = mixed & self.mask;
-        Mark { part: (mixed >> 32) as usize % PARTS, tag: mixed as u32 }
+        Mark { part: (mixed >> 32) as u8 % PARTS as u8, tag: mixed as u32 }
     }
 }
 
@@ -300,8 +294,9 @@ struct Slots {
 /// Numbers to give out.
 #[derive(Default)]
 struct Spare {
-    next: u32,
-    given_back: Vec<u32>,
+    /// How many numbers were ever given out.
+    given_out: u32,
+    given_back: Vec<SlotNumber>,
 }
 
 impl Default for Slots {
@@ -311,28 +306,27 @@ impl Default for Slots {
 }
 
 impl Slots {
-    fn at(&self, number: u32) -> Option<&StoredSlot> {
-        let number = number as usize;
-        self.chunks.get(number / CHUNK)?.get()?.get(number % CHUNK)
+    fn at(&self, number: SlotNumber) -> Option<&StoredSlot> {
+        let index = number.get() as usize - 1;
+        self.chunks.get(index / CHUNK)?.get()?.get(index % CHUNK)
     }
 
-    fn write_new(&self, hash: &KeyHash, slot: &KeySlot) -> Result<u32, Full> {
+    fn write_new(&self, hash: &KeyHash, slot: &KeySlot) -> Result<SlotNumber, Full> {
         let mut spare = self.spare.lock();
         let number = match spare.given_back.pop() {
             Some(number) => number,
             None => {
-                let number = spare.next;
-                let chunk = self.chunks.get(number as usize / CHUNK).ok_or(FULL)?;
+                let chunk = self.chunks.get(spare.given_out as usize / CHUNK).ok_or(FULL)?;
                 chunk.get_or_init(|| (0..CHUNK).map(|_| StoredSlot::default()).collect());
-                spare.next += 1;
-                number
+                spare.given_out += 1;
+                SlotNumber::new(spare.given_out).ok_or(FULL)?
             }
         };
         self.at(number).ok_or(FULL)?.write(hash, slot);
         Ok(number)
     }
 
-    fn give_back(&self, number: u32) {
+    fn give_back(&self, number: SlotNumber) {
         if let Some(slot) = self.at(number) {
             slot.vacate();
             self.spare.lock().given_back.push(number);

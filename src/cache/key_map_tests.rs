@@ -48,7 +48,7 @@ proptest! {
     ) {
         let map = map_with_mask(mask);
         let mut model = Model::new();
-        let mut filling = map.fill();
+        let mut filling = map.fill(0);
         for (h, id, n) in filled {
             let new = slot(key_id(id), n);
             filling.put(&hash(h), &new).unwrap();
@@ -93,7 +93,7 @@ fn slots_are_used_again() {
         map.insert(&hash(n), slot(key_id(n), 1)).unwrap();
         assert!(map.remove(&hash(n), key_id(n)));
     }
-    assert_eq!(map.slots.spare.lock().next, 1);
+    assert_eq!(map.slots.spare.lock().given_out, 1);
     assert!(map.is_empty());
 }
 
@@ -108,7 +108,7 @@ fn two_maps_never_place_keys_alike() {
 fn marks_spread_over_parts_and_groups() {
     let mixer = Mixer::seeded();
     let group = |mark: Mark| (mark.tag >> 25) as usize;
-    for place in [|mark: Mark| mark.part, group] {
+    for place in [|mark: Mark| usize::from(mark.part), group] {
         let mut counts = [0u32; PARTS];
         for number in 0..u32::try_from(PARTS).unwrap() * 64 {
             counts[place(mixer.mark(&hash(number)))] += 1;
@@ -152,4 +152,30 @@ fn a_reader_never_meets_a_half_written_slot() {
             }
         });
     });
+}
+
+#[test]
+fn keys_that_stay_are_found_while_others_come_and_go() {
+    let map = KeyMap::with_capacity(0);
+    const STAY: u32 = 2_000;
+    const COME_AND_GO: u32 = 20_000;
+    (0..STAY).for_each(|n| assert!(map.insert(&hash(n), slot(key_id(n), n + 1)).unwrap().is_none()));
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let others = STAY..STAY + COME_AND_GO;
+            // Parts grow; then places in full groups become free, and others move there.
+            others.clone().for_each(|n| assert!(map.insert(&hash(n), slot(key_id(n), 1)).unwrap().is_none()));
+            others.for_each(|n| assert!(map.remove(&hash(n), key_id(n))));
+            is_over.store(true, Ordering::Relaxed);
+        });
+        scope.spawn(|| {
+            let mut rounds = 0;
+            while !is_over.load(Ordering::Relaxed) || rounds == 0 {
+                (0..STAY).for_each(|n| assert_eq!(map.get(&hash(n)), Some(slot(key_id(n), n + 1))));
+                rounds += 1;
+            }
+        });
+    });
+    assert_eq!(map.len(), STAY as usize);
 }

@@ -8,10 +8,10 @@ pub trait Entry: Copy {
 
 /// Entries in groups of `N`. Several may have the same bits, and even be equal.
 ///
-/// An entry stands in the group that its bits lead to, or in one behind it, where all groups in between are full.
-#[derive(Clone, Debug)]
+/// An entry stands in the group that its bits lead to, or in the first behind it that was not full.
+#[derive(Debug)]
 pub struct Table<E, const N: usize> {
-    /// None, or so many that one of them has a free place.
+    /// None, or so many that three of eight places are free.
     groups: Vec<Group<E, N>>,
     len: usize,
 }
@@ -39,8 +39,8 @@ impl<E: Entry, const N: usize> Table<E, N> {
     pub fn with_room(entries: usize) -> Self {
         let groups = match entries {
             0 => 0,
-            // Three quarters full.
-            _ => (entries * 4).div_ceil(N * 3),
+            // Fuller, and one looks at more groups for an entry that is not there.
+            _ => (entries * 8).div_ceil(N * 5),
         };
         Self { groups: vec![Group::FREE; groups], len: 0 }
     }
@@ -57,7 +57,7 @@ impl<E: Entry, const N: usize> Table<E, N> {
 
     /// How many entries there may be before it grows.
     pub const fn room(&self) -> usize {
-        self.groups.len() * N * 3 / 4
+        self.groups.len() * N * 5 / 8
     }
 
     /// The first entry with these bits that is the one looked for. Others may be asked about, too.
@@ -87,21 +87,22 @@ impl<E: Entry, const N: usize> Table<E, N> {
         let was_full = self.groups[group].is_full();
         let removed = self.groups[group].take(at);
         if was_full {
-            self.fill(group);
+            self.close_gap(group);
         }
         removed
     }
 
-    /// Keeps only what is asked for. Gives memory back where there is much more than was needed since the last time.
+    /// Keeps only what is asked for. Each is asked about once. Gives memory back where there is much more than was needed since
+    /// the last time.
     pub fn retain(&mut self, mut keep: impl FnMut(&E) -> bool) {
-        let most = self.len;
+        let before = self.len;
         // Where places become free, entries that stand behind them may no longer be found.
         let mut displaced = Vec::new();
         for group in 0..self.groups.len() {
             let mut at = 0;
             while let Some(entry) = self.groups[group].0.get(at).copied().flatten() {
                 let is_kept = keep(&entry);
-                if is_kept && self.home(entry.bits()) == Some(group) {
+                if is_kept && self.home(entry.bits()) == group {
                     at += 1;
                     continue;
                 }
@@ -111,8 +112,8 @@ impl<E: Entry, const N: usize> Table<E, N> {
             }
         }
         displaced.into_iter().for_each(|entry| self.push(entry));
-        if most < self.room() / 8 {
-            self.resize(most * 2);
+        if before < self.room() / 8 {
+            self.resize(before * 2);
         }
     }
 
@@ -127,9 +128,10 @@ impl<E: Entry, const N: usize> Table<E, N> {
         before.iter().for_each(|entry| self.push(*entry));
     }
 
-    /// Puts an entry where it will be found. There is a free place.
+    /// Puts an entry where it will be found. There has to be room.
     fn push(&mut self, entry: E) {
-        let Some(mut group) = self.home(entry.bits()) else { return };
+        debug_assert!(self.len < self.room(), "room was made");
+        let mut group = self.home(entry.bits());
         while !self.groups[group].push(entry) {
             group = self.next(group);
         }
@@ -137,7 +139,10 @@ impl<E: Entry, const N: usize> Table<E, N> {
     }
 
     fn place(&self, bits: u32, mut is_it: impl FnMut(&E) -> bool) -> Option<Place> {
-        let mut group = self.home(bits)?;
+        if self.is_empty() {
+            return None;
+        }
+        let mut group = self.home(bits);
         loop {
             for (at, entry) in self.groups[group].0.iter().enumerate() {
                 if is_it(entry.as_ref()?) {
@@ -148,16 +153,13 @@ impl<E: Entry, const N: usize> Table<E, N> {
         }
     }
 
-    /// Fills the place that has become free in a full group: with an entry that stands behind it because there was none, and
-    /// so on.
-    fn fill(&mut self, mut hole: usize) {
+    /// Fills the place that has become free in a full group, with an entry that stands behind it because there was none; then
+    /// the place of that one, and so on.
+    fn close_gap(&mut self, mut hole: usize) {
         let mut group = self.next(hole);
         while group != hole {
             let was_full = self.groups[group].is_full();
-            let is_displaced = |entry: &E| {
-                let home = self.home(entry.bits()).unwrap_or_default();
-                self.distance(home, group) >= self.distance(hole, group)
-            };
+            let is_displaced = |entry: &E| self.distance(self.home(entry.bits()), group) >= self.distance(hole, group);
             if let Some(at) = self.groups[group].0.iter().flatten().position(is_displaced) {
                 if let Some(entry) = self.groups[group].take(at) {
                     self.groups[hole].push(entry);
@@ -171,11 +173,10 @@ impl<E: Entry, const N: usize> Table<E, N> {
         }
     }
 
-    /// The group that bits lead to; `None` where there are no groups.
-    fn home(&self, bits: u32) -> Option<usize> {
+    /// The group that bits lead to, where there are groups.
+    fn home(&self, bits: u32) -> usize {
         // The bits are a fraction of the table. That needs no power of two.
-        let groups = self.groups.len();
-        (groups > 0).then(|| ((u64::from(bits) * groups as u64) >> u32::BITS) as usize)
+        ((u64::from(bits) * self.groups.len() as u64) >> u32::BITS) as usize
     }
 
     fn next(&self, group: usize) -> usize {
