@@ -20,13 +20,13 @@ use crate::table::{Entry, Table};
 
 /// Parts of the map with a lock of their own, so that readers on different threads seldom meet.
 const PARTS: usize = 128;
-
-const _: () = assert!(PARTS.is_power_of_two() && PARTS <= 256, "a byte says which");
 /// Slots in a chunk: 256 KiB.
 const CHUNK: usize = 4_096;
 /// Most chunks, and so 16.7 million keys.
 const MAX_CHUNKS: usize = 4_096;
 const FULL: Full = Full { what: "keys", most: CHUNK * MAX_CHUNKS };
+
+const _: () = assert!(PARTS.is_power_of_two() && PARTS < 256, "a byte says which");
 
 /// What leads to slots, on cache lines of its own, so that readers of two of them do not slow each other down.
 #[repr(align(128))]
