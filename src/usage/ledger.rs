@@ -28,10 +28,10 @@ use crate::telemetry::{EventLabel, Metrics, mask_address, visible};
 /// How often is looked whether workers have room: what they have left is for more keys than can come meanwhile.
 const LOOK: Duration = Duration::from_millis(250);
 /// Most keys of which notes are kept until they are written, and most counts besides, unless workers have room for more. So
-/// many keys take 128 MiB, and so many counts 48, twice that while they are written; more where each key has an agent or
+/// many keys take 256 MiB, and so many counts 96, twice that while they are written; more where each key has an agent or
 /// networks of its own.
 // Fewer in tests, which would otherwise spend their time noting.
-const MAX_PENDING: usize = if cfg!(test) { 1 << 14 } else { 1 << 20 };
+const MAX_PENDING: usize = if cfg!(test) { 1 << 14 } else { 1 << 21 };
 /// Most findings of keys.
 const MAX_PENDING_FINDINGS: usize = 65_536;
 /// Most events kept while the store is away.
