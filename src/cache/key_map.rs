@@ -258,7 +258,7 @@ struct Mark {
 
 /// Makes marks with a secret of this process: what fills one part, or has the same tag, cannot be searched for outside.
 struct Mixer {
-    seeds: [u64; 2],
+    seeds: [u64; 4],
     #[cfg(test)]
     mask: u64,
 }
@@ -267,7 +267,7 @@ impl Mixer {
     fn seeded() -> Self {
         let random = std::collections::hash_map::RandomState::new();
         Self {
-            seeds: [random.hash_one(1), random.hash_one(2)],
+            seeds: [1, 2, 3, 4].map(|number| random.hash_one(number)),
             #[cfg(test)]
             mask: u64::MAX,
         }
@@ -276,9 +276,10 @@ impl Mixer {
     fn mark(&self, hash: &KeyHash) -> Mark {
         let (words, _) = hash.as_bytes().as_chunks::<8>();
         let word = |i: usize| u64::from_le_bytes(words[i]) ^ self.seeds[i];
-        let wide = u128::from(word(0)) * u128::from(word(1));
-        let [low, high] = [wide as u64, (wide >> 64) as u64];
-        let mixed = low ^ high;
+        let folded = |wide: u128| wide as u64 ^ (wide >> 64) as u64;
+        let product = |i: usize| folded(u128::from(word(i)) * u128::from(word(i + 1)));
+        // All of the hash: what is imported may be no hash at all, and alike for the most part.
+        let mixed = product(0) ^ product(2).rotate_left(32);
         #[cfg(test)]
         let mixed = mixed & self.mask;
         Mark { part: (mixed >> 32) as u8 % PARTS as u8, tag: mixed as u32 }

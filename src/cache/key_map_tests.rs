@@ -105,16 +105,27 @@ fn two_maps_never_place_keys_alike() {
 }
 
 #[test]
-fn marks_spread_over_parts_and_groups() {
+fn marks_spread_over_parts_and_groups_whichever_bytes_differ() {
     let mixer = Mixer::seeded();
     let group = |mark: Mark| (mark.tag >> 25) as usize;
-    for place in [|mark: Mark| usize::from(mark.part), group] {
-        let mut counts = [0u32; PARTS];
-        for number in 0..u32::try_from(PARTS).unwrap() * 64 {
-            counts[place(mixer.mark(&hash(number)))] += 1;
+    let at = |place: usize| {
+        move |number: u32| {
+            let mut bytes = [0; 32];
+            bytes[place..place + 4].copy_from_slice(&number.to_be_bytes());
+            KeyHash::from_bytes(bytes)
         }
-        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-        assert!(*least > 20 && *most < 130, "64 on average, but {least} to {most}");
+    };
+    let hashes: Vec<Box<dyn Fn(u32) -> KeyHash>> =
+        vec![Box::new(hash), Box::new(at(0)), Box::new(at(12)), Box::new(at(16)), Box::new(at(28))];
+    for hash in hashes {
+        for place in [|mark: Mark| usize::from(mark.part), group] {
+            let mut counts = [0u32; PARTS];
+            for number in 0..u32::try_from(PARTS).unwrap() * 64 {
+                counts[place(mixer.mark(&hash(number)))] += 1;
+            }
+            let most = counts.iter().max().unwrap();
+            assert!(*most < 160, "64 on average, but {most}");
+        }
     }
 }
 
