@@ -11,7 +11,7 @@ use crate::domain::{KeyId, Timestamp};
 /// Who comes with a key that nobody has. What is noted of it is thrown away.
 pub(super) const NOBODY: KeyId = KeyId::from_bytes([0; 16]);
 
-/// So many notes take half of the cache that a core has to itself, at most.
+/// So many notes take less than a megabyte: they stay in the cache that a core has to itself.
 const FEW: usize = 4_096;
 
 /// The notes of many keys.

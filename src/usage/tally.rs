@@ -84,9 +84,11 @@ impl Desk {
     /// Enters what is recent, of each sort no more than `most`. Answers what there is no room for.
     fn enter(&mut self, most: usize) -> Dropped {
         let Self { recent, noted } = self;
-        noted.keys.reach(recent.keys(), most);
+        // Taken out first: what cannot be entered for a panic is not tried again with every request.
+        let mut batch = std::mem::take(recent);
+        noted.keys.reach(batch.keys(), most);
         let mut dropped = Dropped::default();
-        for event in recent.iter() {
+        for event in batch.iter() {
             let is_entered = match &event {
                 Event::Visit(visitor) => noted.keys.visit(visitor, most),
                 Event::Use(key, at) => noted.keys.mark(*key, *at, most),
@@ -98,7 +100,8 @@ impl Desk {
                 dropped.marks += marks;
             }
         }
-        recent.clear();
+        batch.clear();
+        *recent = batch;
         dropped
     }
 }
