@@ -62,7 +62,7 @@ impl Default for Namer {
 impl Namer {
     fn name(&self, (subject, rule): &MeterId) -> RateName {
         let mut told = [0; 25];
-        told[..17].copy_from_slice(&subject.to_bytes());
+        told[..17].copy_from_slice(&subject.to_bytes().0);
         told[17..].copy_from_slice(&rule.to_bytes());
         let hash = self.names.hash(&told);
         RateName([hash.h1, hash.h2])

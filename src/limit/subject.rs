@@ -18,30 +18,23 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Different bytes for each.
-    pub(super) fn to_bytes(self) -> [u8; 17] {
+    /// Different bytes for each: its kind and what tells it from others of that kind, and zeros behind. Also how many they are
+    /// without these.
+    pub(super) fn to_bytes(self) -> ([u8; 17], usize) {
         let mut bytes = [0; 17];
-        let (kind, id) = bytes.split_at_mut(1);
-        kind[0] = match self {
-            Self::Key(key) => {
-                id.copy_from_slice(&key.to_bytes());
-                b'k'
-            }
-            Self::Owner(owner) => {
-                id.copy_from_slice(&owner.to_bytes());
-                b'o'
-            }
-            Self::Network(Network::V4(address)) => {
-                id[..4].copy_from_slice(&address.octets());
-                b'4'
-            }
-            Self::Network(Network::V6(prefix)) => {
-                id[..8].copy_from_slice(&prefix.to_be_bytes());
-                b'6'
-            }
-            Self::Network(Network::Local) => b'l',
+        let mut put = |kind, id: &[u8]| {
+            bytes[0] = kind;
+            bytes[1..=id.len()].copy_from_slice(id);
+            1 + id.len()
         };
-        bytes
+        let len = match self {
+            Self::Key(id) => put(b'k', &id.to_bytes()),
+            Self::Owner(id) => put(b'o', &id.to_bytes()),
+            Self::Network(Network::V4(address)) => put(b'4', &address.octets()),
+            Self::Network(Network::V6(prefix)) => put(b'6', &prefix.to_be_bytes()),
+            Self::Network(Network::Local) => put(b'l', &[]),
+        };
+        (bytes, len)
     }
 }
 
@@ -100,13 +93,8 @@ impl RuleId {
 pub fn meter_digest(meter: &(Subject, RuleId)) -> [u8; 16] {
     let (subject, rule) = meter;
     let mut digest = Sha256::new();
-    match subject {
-        Subject::Key(id) => digest.update([&b"k"[..], &id.to_bytes()].concat()),
-        Subject::Owner(id) => digest.update([&b"o"[..], &id.to_bytes()].concat()),
-        Subject::Network(Network::V4(address)) => digest.update([&b"4"[..], &address.octets()].concat()),
-        Subject::Network(Network::V6(prefix)) => digest.update([&b"6"[..], &prefix.to_be_bytes()].concat()),
-        Subject::Network(Network::Local) => digest.update(b"l"),
-    }
+    let (told, len) = subject.to_bytes();
+    digest.update(&told[..len]);
     digest.update(rule.to_bytes());
     let digest: [u8; 32] = digest.finalize().into();
     let mut name = [0; 16];
@@ -143,6 +131,10 @@ mod tests {
         assert_eq!(names.len(), subjects.len() * rules.len());
         // What a name was once it has to stay: nodes of two releases share meters while one replaces the other.
         assert_eq!(meter_digest(&(subjects[3], rules[0]))[..4], [123, 69, 161, 30]);
+        assert_eq!(meter_digest(&(subjects[0], rules[1]))[..4], [51, 211, 194, 251]);
+        assert_eq!(meter_digest(&(subjects[1], rules[0]))[..4], [79, 3, 228, 166]);
+        assert_eq!(meter_digest(&(subjects[2], rules[0]))[..4], [154, 135, 204, 48]);
+        assert_eq!(meter_digest(&(subjects[4], rules[0]))[..4], [197, 118, 48, 42]);
     }
 
     #[test]
