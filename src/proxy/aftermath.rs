@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::live::Current;
 use super::noting::{Came, WorkerTally};
-use super::observe::Exchange;
+use super::observed::Exchange;
 use super::shelf::{Shelf, Shelved};
 use super::told::{Told, limited_by};
 use crate::authn::Rejection;

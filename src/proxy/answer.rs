@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use super::body::ReplyBody;
 use super::headers::is_hop_by_hop;
-use super::observe::Exchange;
+use super::observed::Exchange;
 use super::shelf::Shelved;
 use super::tunnel::PendingTunnel;
 use crate::domain::{FieldLines, Fields, Known};

@@ -14,7 +14,7 @@ use super::asking::H1Asking;
 use super::body::{Download, DownloadParts, Lender, ReplyBody, RequestBody, Sending};
 use super::course::{Course, Next};
 use super::engine::Context;
-use super::observe::Exchange;
+use super::observed::Exchange;
 use super::outgoing::Outgoing;
 use super::pool::{H1Lease, H2Lease, Lease, NO_TUNNEL, Wanted};
 use super::settings::{Balance, Protocol};

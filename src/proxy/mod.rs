@@ -24,6 +24,7 @@ mod live;
 mod names;
 mod noting;
 mod observe;
+mod observed;
 mod outgoing;
 mod placed;
 mod pool;

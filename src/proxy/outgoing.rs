@@ -16,7 +16,7 @@ use super::body::{Sending, Upload, UploadProgress};
 use super::engine::{Context, Routed};
 use super::headers::{Peer, TrailerRule, is_hop_by_hop, is_nominated, nominates};
 use super::live::Current;
-use super::observe::Exchange;
+use super::observed::Exchange;
 use super::settings::{HostPolicy, UpstreamSettings, UpstreamTimeouts};
 use super::tripwire::Tripwire;
 use super::watch::KeyWatch;

@@ -9,7 +9,8 @@ use http::Version;
 
 use super::asked::Asked;
 use super::live::Current;
-use super::observe::{Exchange, Observer};
+use super::observe::Observer;
+use super::observed::Exchange;
 use super::request_id::RequestId;
 use super::told::Told;
 use crate::domain::{Known, Scope, Timestamp};

@@ -7,7 +7,7 @@ use super::answer::Answer;
 use super::cors;
 use super::engine::Context;
 use super::live::Current;
-use super::observe::Exchange;
+use super::observed::Exchange;
 use super::request_id::RequestId;
 use crate::limit;
 use crate::reply::{self, Audience, Failure, Refusal};

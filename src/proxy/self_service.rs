@@ -17,7 +17,7 @@ use super::asked::Asked;
 use super::body::{BodyError, Upload, UploadProgress};
 use super::engine::{Context, Routed};
 use super::headers::TrailerRule;
-use super::observe::Exchange;
+use super::observed::Exchange;
 use super::outgoing::push_path;
 use crate::cache::OwnerIx;
 use crate::domain::{KeyId, OwnedFields, Scope};

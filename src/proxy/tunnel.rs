@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::body::BodyError;
 use super::connect::Tunnel;
-use super::observe::Exchange;
+use super::observed::Exchange;
 use super::timer::Timers;
 use super::watch::KeyWatch;
 

@@ -4,7 +4,7 @@ use tokio::time::timeout_at;
 
 use super::asked::{Asked, ClientBody};
 use super::engine::{Context, Step};
-use super::observe::Exchange;
+use super::observed::Exchange;
 use crate::domain::time::monotonic_now;
 use crate::limit::Awaited;
 

@@ -16,7 +16,7 @@ use super::rest::{Rest, Way};
 use super::sending::Sending;
 use super::{BodyError, BodyPatience, as_ms, next_recheck};
 use crate::proxy::asked::trailers_of;
-use crate::proxy::observe::Exchange;
+use crate::proxy::observed::Exchange;
 use crate::proxy::pool::Lease;
 use crate::proxy::timer::{Timer, Timers};
 use crate::proxy::tripwire::Tripwire;
