@@ -8,7 +8,8 @@ use portcullis_testkit::{Database, PostgresServer};
 
 use super::memory::{MemoryStore, MemoryUsage, Past};
 use super::{
-    Actor, AuditSeal, ChangeFeed, NodeBook, OpenMode, Pooler, PostgresAddress, PostgresSettings, Store, StoreSettings,
+    Actor, AuditSeal, ChangeFeed, Changes, KeyFacts, NodeBook, OpenMode, OwnerFacts, Pooler, PostgresAddress,
+    PostgresSettings, Removed, Store, StoreSettings,
 };
 use crate::domain::{Bounds, KeyHash, KeyId, KeyKind, KeyRecord, OwnerId, OwnerRecord, Revision, StoreHead, Timestamp};
 
@@ -252,4 +253,12 @@ pub(super) async fn find(store: &Store, number: u32) -> KeyRecord {
 /// So long after [`NOW`].
 pub(super) fn later(seconds: u64) -> Timestamp {
     NOW.plus(Duration::from_secs(seconds))
+}
+
+/// Owners, changed keys, removed ids and the head.
+pub(super) async fn since(store: &Store, head: StoreHead) -> (Vec<OwnerFacts>, Vec<KeyFacts>, Vec<Removed>, StoreHead) {
+    match store.feed().changes_since(head).await.unwrap() {
+        Changes::Since { owners, keys, removed, head } => (owners, keys, removed, head),
+        other => panic!("expected changes, got {other:?}"),
+    }
 }

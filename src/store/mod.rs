@@ -36,6 +36,8 @@ mod archive_contract_tests;
 #[cfg(test)]
 mod contract_tests;
 #[cfg(test)]
+mod feed_contract_tests;
+#[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]
 mod lookup_contract_tests;
