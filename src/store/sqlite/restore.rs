@@ -3,8 +3,9 @@
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::commands::{Interned, Write};
+use super::commands::Write;
 use super::fault::Fault;
+use super::interned::Interned;
 use super::rows::{self, Names, OWNER, RECORD};
 use super::seat::Open;
 use super::trail;
