@@ -148,7 +148,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let (meters, lender) = metering::start(&settings).map_err(system("start the thread for shared limits"))?;
     let limit_settings = Arc::new(ArcSwap::from_pointee(settings.rate_limits));
     let (inquiries, asked) = Inquiries::channel();
-    let memory = Memory::new(worker_count, memory::for_this_process());
+    let memory = Memory::new(worker_count, memory::for_this_process(), Arc::clone(&keys));
     let workers = (0..worker_count)
         .zip(recalls)
         .map(|(worker, recall)| {

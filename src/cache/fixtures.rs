@@ -36,8 +36,13 @@ pub(crate) fn key_set(owners: Vec<OwnerRecord>, keys: Vec<KeyRecord>) -> Arc<Key
     }
     now(store.writer().insert_keys(keys, by(), NOW)).unwrap();
     let set = KeySet::new();
-    load(&mut Replica::new(set.clone(), Arc::new(Nobody)), store.feed().as_ref(), LoadReason::Behind);
+    load_into(&set, &store);
     set
+}
+
+/// Loads everything that a memory store holds.
+pub(crate) fn load_into(set: &Arc<KeySet>, store: &Store) {
+    load(&mut Replica::new(set.clone(), Arc::new(Nobody)), store.feed().as_ref(), LoadReason::Behind);
 }
 
 /// Loads everything that a memory store holds; returns how many revocations were held.
