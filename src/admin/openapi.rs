@@ -350,9 +350,15 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
         }
         Name::ReloadConfig => {
             let texts = json!({ "type": "array", "items": { "type": "string" } });
-            let properties =
-                json!({ "ok": { "const": true }, "changed_routes": texts, "losing_keys": texts, "problems": texts });
-            let required = json!(["ok", "changed_routes", "losing_keys", "problems"]);
+            let properties = json!({
+                "ok": { "const": true },
+                "file": { "type": ["string", "null"] },
+                "changed_routes": texts,
+                "changed_settings": texts,
+                "losing_keys": texts,
+                "problems": texts,
+            });
+            let required = json!(["ok", "file", "changed_routes", "changed_settings", "losing_keys", "problems"]);
             (
                 "200",
                 "Taken over, unless it is a dry run.",

@@ -24,8 +24,13 @@ pub trait Operations: Send + Sync {
 pub struct ReloadReport {
     /// Whether the file is in force (or, at a dry run, could be).
     pub ok: bool,
+    /// The file that the gateway reads; none where it runs without one.
+    pub file: Option<String>,
     /// Routes whose demands differ.
     pub changed_routes: Vec<String>,
+    /// What else differs, as paths (`environments.live.rate_limit`); secrets are not compared, and not all are told where there
+    /// are many.
+    pub changed_settings: Vec<String>,
     /// Keys that would lose access somewhere; not all of them where there are many.
     pub losing_keys: Vec<String>,
     /// Why not, in words.

@@ -114,13 +114,15 @@ impl Reloader {
             ]);
         }
         let before = digests(&self.settings);
-        let report = self.take_over(gateway, &source, dry_run).await;
+        let mut report = self.take_over(gateway, &source, dry_run).await;
+        report.file = Some(source.display().to_string());
         if dry_run {
             return report;
         }
         if report.ok {
             gateway.metrics.count_reload(Reload::Applied);
-            tracing::info!(changed_routes = report.changed_routes.len(), "configuration reloaded");
+            let (routes, settings) = (report.changed_routes.len(), report.changed_settings.len());
+            tracing::info!(changed_routes = routes, changed_settings = settings, "configuration reloaded");
             note(gateway, by, before, digests(&self.settings)).await;
         } else {
             gateway.metrics.count_reload(Reload::Refused);
@@ -190,6 +192,8 @@ impl Reloader {
         refuse_other_secret(&gateway.store, &settings.audit_seal()).await?;
         let report = ReloadReport {
             ok: true,
+            file: None,
+            changed_settings: config::changed_settings(&self.settings, &settings),
             changed_routes: changed_routes(&self.settings.gate.routes, &settings.gate.routes),
             losing_keys: gateway.live.losing_keys(&generation.rules, MAX_LOSING_KEYS, time::now()),
             problems: Vec::new(),

@@ -14,18 +14,21 @@ use super::output::{self, Output, OutputArgs, visible};
 /// `reload`.
 #[derive(Args, Debug)]
 pub(super) struct ReloadArgs {
-    /// Only say which routes would demand something else, and which keys would lose access
+    /// Only say which routes would demand something else, which settings would differ, and which keys would lose access
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// What the gateway answers.
-#[derive(Deserialize, Debug)]
+/// What the gateway answers; one of before may say less.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
 struct Report {
     ok: bool,
+    file: Option<String>,
     changed_routes: Vec<String>,
+    changed_settings: Vec<String>,
     losing_keys: Vec<String>,
     problems: Vec<String>,
 }
@@ -46,11 +49,13 @@ pub(super) fn run(named: Option<&Path>, args: ReloadArgs, console: &mut Console<
 }
 
 fn show(report: &Report, args: &ReloadArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let Report { ok, changed_routes, losing_keys, problems } = report;
+    let Report { ok, file, changed_routes, changed_settings, losing_keys, problems } = report;
     if args.output.output == Output::Json {
         let record: Value = json!({
             "ok": ok,
+            "file": file,
             "changed_routes": changed_routes,
+            "changed_settings": changed_settings,
             "losing_keys": losing_keys,
             "problems": problems,
         });
@@ -59,24 +64,28 @@ fn show(report: &Report, args: &ReloadArgs, console: &mut Console<'_>) -> Result
     if !ok {
         return Ok(());
     }
-    let would = |now: &'static str, then: &'static str| if args.dry_run { then } else { now };
-    if changed_routes.is_empty() {
-        writeln!(
-            console.out,
-            "{}",
-            would("reloaded; no route demands anything else", "no route would demand anything else")
-        )?;
-    } else {
-        writeln!(console.out, "{}", would("reloaded; these routes changed:", "these routes would change:"))?;
+    // The gateway reads its own file, whichever led to its socket.
+    let file = visible(file.as_deref().unwrap_or_default());
+    let (done, change, lose) = match args.dry_run {
+        true => (format!("{file} could be taken over"), "would change", "would lose access"),
+        false => (format!("reloaded {file}"), "changed", "lost access"),
+    };
+    match changed_routes.len() {
+        0 => writeln!(console.out, "{done}; no route demands anything else")?,
+        _ => writeln!(console.out, "{done}")?,
     }
-    for route in changed_routes {
-        writeln!(console.out, "  {}", visible(route))?;
-    }
-    if !losing_keys.is_empty() {
-        writeln!(console.out, "{}", would("these keys lost access:", "these keys would lose access:"))?;
-    }
-    for key in losing_keys {
-        writeln!(console.out, "  {}", visible(key))?;
+    for (what, became, names) in [
+        ("what these routes demand", change, changed_routes),
+        ("these settings", change, changed_settings),
+        ("these keys", lose, losing_keys),
+    ] {
+        if names.is_empty() {
+            continue;
+        }
+        writeln!(console.out, "{what} {became}:")?;
+        for name in names {
+            writeln!(console.out, "  {}", visible(name))?;
+        }
     }
     Ok(())
 }

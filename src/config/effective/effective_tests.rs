@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::{REDACTED, effective, effective_text, origins};
+use super::{REDACTED, changed_settings, effective, effective_text, origins};
 use crate::config::{Loaded, load, load_text};
 
 fn loaded(text: &str) -> Loaded {
@@ -48,6 +48,48 @@ fn the_effective_file_says_the_same_again() {
     let again = loaded(&text.replace(REDACTED, "something of sixteen"));
     let second = again.settings.unwrap_or_else(|| panic!("{text}\n{:#?}", again.diagnostics));
     assert_eq!(effective_text(&second), text);
+}
+
+#[test]
+fn what_differs_is_named_by_its_path() {
+    let before = loaded(FULL).settings.expect("loads");
+    // (what is replaced, by what, the settings that differ)
+    let table: [(&str, &str, &[&str]); 9] = [
+        ("version: 1\n", "version: 1\n# the same\n", &[]),
+        (
+            "requests: 5, per: 1m, burst: 9",
+            "requests: 6, per: 1m, burst: 9",
+            &["environments.live.rate_limit.requests"],
+        ),
+        (", quota: { per_month: 7 } }", " }", &["environments.live.quota"]),
+        (
+            "quota: { per_month: 7 }",
+            "quota: { per_day: 7 }",
+            &["environments.live.quota.per_day", "environments.live.quota.per_month"],
+        ),
+        ("accept: [{ cookie: c }, ", "accept: [", &["auth.accept"]),
+        ("max_body: 3MiB", "max_body: 4MiB", &["routes[0].max_body"]),
+        // Of routes that are gone or new, and of demands, others tell.
+        ("group: g, upstream: app, scopes: a", "group: g, upstream: app, scopes: b", &[]),
+        ("  - { path: /b, group: g, upstream: app, scopes: a }\n", "", &[]),
+        ("secret: canary-two-canary-two", "secret: canary-six-canary-six", &[]),
+    ];
+    for (old, new, expected) in table {
+        assert_eq!(FULL.matches(old).count(), 1, "{old}");
+        let loaded = loaded(&FULL.replace(old, new));
+        let after = loaded.settings.unwrap_or_else(|| panic!("{new}\n{:#?}", loaded.diagnostics));
+        assert_eq!(changed_settings(&before, &after), expected, "{new}");
+        let back = changed_settings(&after, &before);
+        assert_eq!(back.len(), expected.len(), "{new}");
+    }
+}
+
+#[test]
+fn a_route_is_the_same_wherever_it_stands() {
+    let moved =
+        FULL.replace("routes:\n", "routes:\n  - { path: /first, upstream: app, auth: none }\n").replace("3MiB", "4MiB");
+    let (before, after) = (loaded(FULL).settings.expect("loads"), loaded(&moved).settings.expect("loads"));
+    assert_eq!(changed_settings(&before, &after), ["routes[1].max_body"]);
 }
 
 #[test]

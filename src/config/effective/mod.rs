@@ -3,6 +3,7 @@
 //! Owns how `Settings` are written as YAML again. Written without any secret: peppers and the values of set header
 //! fields are [`REDACTED`], whatever they are.
 
+mod changes;
 mod parts;
 mod routes;
 mod values;
@@ -10,6 +11,8 @@ mod values;
 use std::collections::HashMap;
 
 use serde_yaml::Value;
+
+pub use changes::changed_settings;
 
 use super::place::Sources;
 use super::settings::Settings;
