@@ -86,6 +86,10 @@ codes! {
     Tie = "tie", Error;
     /// Two patterns differ only in upper and lower case.
     CaseOnly = "case-only", Error;
+    /// A certificate, key or authority is not for this user to read.
+    MayNotRead = "may-not-read", Warning;
+    /// No standard has this method, but one that is spelt much like it.
+    OddMethod = "odd-method", Warning;
     /// A scope that a rule demands is not in the catalogue.
     UndeclaredScope = "undeclared-scope", Warning;
     /// A scope in the catalogue is demanded by no rule.

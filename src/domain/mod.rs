@@ -36,4 +36,4 @@ pub use revision::{Revision, RevisionToken, StoreHead};
 pub use scope::{GrantedScope, Scope, ScopeIndex, ScopeSet};
 pub use secret::{KeyHash, KeyHasher, MintedKey, Pepper, PresentedKey, secret_of_pair};
 pub use time::Timestamp;
-pub use words::did_you_mean;
+pub use words::{did_you_mean, is_misspelt};

@@ -127,6 +127,11 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// Whether another user might find nothing wrong.
+    pub(crate) const fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable { .. })
+    }
+
     /// Whether it is this file that is at fault.
     pub(crate) fn is_about(&self, path: &Path) -> bool {
         match self {
@@ -266,15 +271,14 @@ pub(crate) fn read_pair(files: &CertificateFiles, crypto: &CryptoProvider) -> Re
     }
 }
 
-/// Why a certificate and its key cannot be used, for whoever looks before they leap. What this user may not read is no
-/// fault: the gateway's user may.
+/// Why a certificate and its key cannot be used, for whoever looks before they leap.
 pub(crate) fn pair_fault(files: &CertificateFiles) -> Option<TlsError> {
-    read_pair(files, &crypto()).err().filter(|error| !matches!(error, TlsError::Unreadable { .. }))
+    read_pair(files, &crypto()).err()
 }
 
 /// As [`pair_fault`], for a file of certificate authorities.
 pub(crate) fn authorities_fault(file: &Path) -> Option<TlsError> {
-    read_authorities(file).err().filter(|error| !matches!(error, TlsError::Unreadable { .. }))
+    read_authorities(file).err()
 }
 
 /// The certificate authorities of `file`, every one of them usable.

@@ -18,6 +18,14 @@ fn lints_warn_and_do_not_refuse() {
             "4:18 scopes.b",
             "no route asks for the scope `b`",
         ),
+        (
+            with_routes(
+                "  - { path: /a, upstream: app, scopes: [a, b], methods: { GETT: {}, PURGE: {}, PSOT: { auth: none } } }\n",
+            ),
+            Code::OddMethod,
+            "6:59 routes[0].methods.GETT",
+            "Did you mean `GET`?",
+        ),
         (with("roles: { r: [orders:*] }"), Code::IdleRole, "1:14 roles.r[0]", "covers no scope"),
         (
             with_routes("  - { path: /a, upstream: app, scopes: [a, b], upgrade: [websocket] }\n")

@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use super::diagnostic::{Code, Findings, Problem};
 use super::resolve::{Resolved, ResolvedRoute, rule_of};
 use crate::admin;
-use crate::domain::{Scope, Timestamp, did_you_mean};
-use crate::gate::{BUILT_IN_UPSTREAM, Demand, Mode, RouteSettings};
+use crate::domain::{Scope, Timestamp, did_you_mean, is_misspelt};
+use crate::gate::{BUILT_IN_UPSTREAM, Demand, MethodSelector, Mode, RouteSettings};
 use crate::proxy::{Protocol, UpstreamSettings};
 use crate::route::{Idle, PathPattern};
 use crate::server::staple_fault;
@@ -20,6 +20,7 @@ pub(crate) fn lint(resolved: &Resolved, now: Timestamp, findings: &mut Findings)
     report_mode(resolved, now, findings);
     scopes(resolved, findings);
     roles(resolved, findings);
+    methods(resolved, findings);
     unreachable(resolved, findings);
     nowhere(resolved, findings);
     shadow::check(&resolved.routes, findings);
@@ -129,6 +130,20 @@ fn roles(resolved: &Resolved, findings: &mut Findings) {
         }
     }
 }
+
+/// Methods that nobody has registered, and that are one letter away from one that is.
+fn methods(resolved: &Resolved, findings: &mut Findings) {
+    for rule in resolved.routes.iter().flat_map(|route| &route.rules) {
+        let MethodSelector::Named(method) = &rule.rule.selector else { continue };
+        if let Some(meant) = METHODS.iter().find(|known| is_misspelt(method.as_str(), known)) {
+            let message = format!("`{method}` is no method that clients usually send");
+            findings.note(Problem::new(Code::OddMethod, rule.at, message).fix(format!("Did you mean `{meant}`?")));
+        }
+    }
+}
+
+/// Of RFC 9110 §9.3 and RFC 5789 what routes usually name.
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"];
 
 fn unreachable(resolved: &Resolved, findings: &mut Findings) {
     let routes = &resolved.routes;

@@ -12,12 +12,13 @@ use super::super::file::servers::{
     CertificateFile, EdgeCertificateFile, EjectionFile, HealthFile, ListenerFile, RetryBudgetFile, UpstreamFile,
     UpstreamTlsFile,
 };
+use super::super::place::PlaceId;
 use super::super::shape::text::FilePath;
 use super::super::shape::{At, Listed, NamedEntry};
 use super::{DAY, HOUR, MINUTE, MS, Marks, SECOND, count, forward, missing_section, span, taken_twice};
 use crate::proxy::{
-    Balance, CertificateFiles, Ejection, HealthCheck, HostPolicy, Protocol, RetryBudget, Target, UpstreamKind,
-    UpstreamSettings, UpstreamTimeouts, UpstreamTls, authorities_fault, pair_fault,
+    Balance, CertificateFiles, Ejection, HealthCheck, HostPolicy, Protocol, RetryBudget, Target, TlsError,
+    UpstreamKind, UpstreamSettings, UpstreamTimeouts, UpstreamTls, authorities_fault, pair_fault,
 };
 use crate::route::ReadsPaths;
 use crate::server::{Bind, ClientCertificates, EdgeCertificate, ListenerSettings, TlsSettings, TlsVersion};
@@ -182,7 +183,7 @@ fn usable_pair(cert: &At<FilePath>, key: &At<FilePath>, findings: &mut Findings)
     let files = CertificateFiles { cert: existing(cert, findings), key: existing(key, findings) };
     if let Some(fault) = pair_fault(&files).filter(|_| files.cert.is_file() && files.key.is_file()) {
         let at = if fault.is_about(&files.key) { key.at } else { cert.at };
-        findings.note(Problem::new(Code::BadCertificate, at, fault.to_string()));
+        findings.note(bad_file(&fault, at));
     }
     files
 }
@@ -191,9 +192,23 @@ fn usable_pair(cert: &At<FilePath>, key: &At<FilePath>, findings: &mut Findings)
 fn authorities(path: &At<FilePath>, findings: &mut Findings) -> std::path::PathBuf {
     let file = existing(path, findings);
     if let Some(fault) = authorities_fault(&file).filter(|_| file.is_file()) {
-        findings.note(Problem::new(Code::BadCertificate, path.at, fault.to_string()));
+        findings.note(bad_file(&fault, path.at));
     }
     file
+}
+
+/// What this user may not read may be readable for the gateway's user, who is often another one.
+fn bad_file(fault: &TlsError, at: PlaceId) -> Problem {
+    let code = code_of(fault);
+    let problem = Problem::new(code, at, fault.to_string());
+    match code {
+        Code::MayNotRead => problem.fix("Make it readable for the user that the gateway runs as"),
+        _ => problem,
+    }
+}
+
+const fn code_of(fault: &TlsError) -> Code {
+    if fault.is_unreadable() { Code::MayNotRead } else { Code::BadCertificate }
 }
 
 /// The path, once it is known that a file is there. Its content is looked at by whoever uses it.
@@ -383,5 +398,20 @@ fn upstream_tls(tls: &UpstreamTlsFile, findings: &mut Findings) -> UpstreamTls {
         ca: tls.ca.as_ref().map(|ca| authorities(ca, findings)),
         server_name: tls.server_name.as_ref().map(|name| name.value.clone()),
         client_certificate: tls.client_certificate.as_ref().map(|pair| certificate(pair, findings)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Severity;
+
+    #[test]
+    fn what_only_this_user_may_not_read_is_worth_a_warning() {
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let unreadable = TlsError::Unreadable { file: "t.key".into(), source: denied };
+        let damaged = TlsError::Damaged { file: "t.key".into() };
+        let severity = |fault| code_of(&fault).severity();
+        assert_eq!((severity(unreadable), severity(damaged)), (Severity::Warning, Severity::Error));
     }
 }
