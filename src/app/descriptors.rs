@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Settings;
-use crate::server::OPERATORS_SOCKETS;
+use crate::server::{Limits, OPERATORS_SOCKETS};
 use crate::wire::{open_sockets, set_room_for_sockets};
 
 /// Kept for listeners, files, event queues and the store where nobody counts them.
@@ -13,6 +13,9 @@ const USUAL_FILES: usize = 96;
 
 /// Fewer sockets than this are always let in, whatever the limit says: a gateway without any serves nobody.
 const FEWEST: usize = 16;
+
+/// Connections that are enough for whoever did not say how many there may be.
+const A_GOOD_MANY: usize = 8_192;
 
 /// How often the limit is looked at: it may be changed from outside (`prlimit(1)`).
 const LOOK: Duration = Duration::from_millis(500);
@@ -35,14 +38,22 @@ pub(super) fn warn_if_few(settings: &Settings) {
         settings.upstreams.iter().map(|upstream| upstream.targets.len().saturating_mul(upstream.max_connections));
     let wanted = upstreams.fold(clients, usize::saturating_add);
     let room = room(limit(), USUAL_FILES);
-    if wanted > room {
-        tracing::warn!(
-            wanted,
+    if wanted <= room {
+        return;
+    }
+    // Where nobody asked for so many there is nothing to be mended as long as there are a good many.
+    if settings.limits.connections_per_listener == Limits::default().connections_per_listener && room >= A_GOOD_MANY {
+        return tracing::info!(
             room,
-            "the configuration allows for more connections than there are descriptors: clients beyond are answered 503; \
-             raise the hard limit (`LimitNOFILE` of systemd, `ulimit -Hn`), or lower `limits.connections_per_listener`"
+            "fewer connections than `limits.connections_per_listener`: there are no more descriptors"
         );
     }
+    tracing::warn!(
+        wanted,
+        room,
+        "the configuration allows for more connections than there are descriptors: clients beyond are answered 503; raise \
+         the hard limit (`LimitNOFILE` of systemd, `ulimit -Hn`), or lower `limits.connections_per_listener`"
+    );
 }
 
 /// Keeps room for operators, for the store and for files, for as long as it runs. Begins with what is open now.

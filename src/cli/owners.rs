@@ -49,7 +49,7 @@ pub(super) enum OwnersVerb {
 /// What is agreed with an owner.
 #[derive(Args, Debug)]
 pub(super) struct TermsArgs {
-    /// What its keys may ask for together: 10/1s, or 10/1s+20 where 20 may come at once
+    /// What its keys may ask for together: 10/1s, 100/1m or 1000/1h; with +20 behind it, 20 may come at once
     #[arg(long, value_name = "LIMIT", value_parser = rate_limit)]
     rate_limit: Option<RateLimit>,
     /// What its keys may ask for together in a day or a month: 1000/day, 20000/month or both

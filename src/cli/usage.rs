@@ -34,10 +34,14 @@ pub(super) enum UsageVerb {
 #[derive(Args, Debug)]
 pub(super) struct ReportArgs {
     /// Keys that were not used for so long are unused [default: 30d]
-    #[arg(long, value_name = "SPAN", value_parser = |text: &str| span_of_text(text))]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     unused_for: Option<Duration>,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    span_of_text(text).map_err(|error| format!("it {error}; write 30d, or 12h"))
 }
 
 /// Does it.

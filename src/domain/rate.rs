@@ -34,7 +34,9 @@ pub enum NotARateLimit {
 impl fmt::Display for NotARateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => f.write_str("`requests` and `burst` are at least 1; to let nothing pass, disable the key"),
+            Self::Nothing => f.write_str(
+                "`requests` and `burst` are at least 1; to let nothing pass, disable the key or remove the rule",
+            ),
             Self::Span => f.write_str("`per` is 1s to 1d; for longer spans of time there are quotas"),
             Self::TooMany => f.write_str("a rate limit allows at most one request in a microsecond"),
         }

@@ -49,7 +49,7 @@ impl Account<'_> {
             fields.push(("demands", demand_text(&self.rule(*rule).1.demand)));
         }
         if !required.is_empty() {
-            fields.push(("held", names(held)));
+            fields.push(("of these held", names(held)));
             fields.push(("missing", names(missing)));
         }
         fields.extend(limits.iter().map(|limit| ("limit", limit_text(*limit))));

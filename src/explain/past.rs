@@ -72,6 +72,9 @@ const BEYOND: [&str; 8] = [
     "limits_unavailable",
 ];
 
+/// Those of them that are limits of whoever asked.
+const LIMITS: [&str; 3] = ["rate_limited", "quota_exceeded", "too_many_failures"];
+
 /// Those of them that say nothing about whose the request was: what stood where a credential belongs is not remembered.
 const WITHOUT_CALLER: [&str; 3] = ["invalid_request", "too_many_failures", "auth_unavailable"];
 
@@ -244,9 +247,12 @@ fn compare(then: Decision<'_>, now: Decision<'_>) -> (Option<bool>, &'static str
         Refused("unknown_key") if then == now => {
             (None, "The key was not known. It is not remembered: whether it is known now cannot be said.")
         }
+        Refused(reason) | Reported(reason) if LIMITS.contains(&reason) && !is_decided_before(now, reason) => {
+            (None, "A limit refused it. How full its meter is now is not remembered here: it may pass now or not.")
+        }
         Refused(reason) | Reported(reason) if BEYOND.contains(&reason) && !is_decided_before(now, reason) => (
             None,
-            "What it was refused for lies in header fields or limits, which are not remembered: it may pass now or not.",
+            "What it was refused for lies in header fields, which are not remembered, or is over: it may pass now or not.",
         ),
         _ if matches!(now, Refused(reason) | Reported(reason) if BEYOND.contains(&reason)) => (
             None,

@@ -10,7 +10,7 @@ use crate::domain::{Quota, RateLimit};
 /// What is wrong with it, and how to mend it.
 pub fn rate_limit_of_text(text: &str) -> Result<RateLimit, String> {
     // What stands there is not repeated: in a table whose columns are shifted it may be a key.
-    let form = || "write 10/1s, or 10/1s+20 where 20 may come at once".to_owned();
+    let form = || "write 10/1s, 100/1m or 1000/1h; with +20 behind it, 20 may come at once".to_owned();
     let (requests, rest) = text.split_once('/').ok_or_else(form)?;
     let (per, burst) = rest.split_once('+').map_or((rest, None), |(per, burst)| (per, Some(burst)));
     let requests = requests.parse().map_err(|_| form())?;

@@ -33,7 +33,7 @@ pub(super) fn run(site: &Site, args: VerifyArgs, console: &mut Console<'_>) -> R
     let found = vault.ask(|store| store.audit().verify_audit(args.head))?;
     match args.output.output {
         Output::Json => output::json(console, &verification_json(&found, &args.without_pepper))?,
-        Output::Text => show(&found, console)?,
+        Output::Text => show(&found, &args.without_pepper, console)?,
     }
     if let Some(dropped) = found.dropped.filter(|dropped| dropped.retention < site.settings.audit.retention) {
         writeln!(
@@ -59,17 +59,22 @@ pub(super) fn run(site: &Site, args: VerifyArgs, console: &mut Console<'_>) -> R
     )))
 }
 
-fn show(found: &Verification, console: &mut Console<'_>) -> Result<(), Failure> {
+fn show(found: &Verification, without_pepper: &[String], console: &mut Console<'_>) -> Result<(), Failure> {
     let Verification { entries, first, head, unsealed, unkeyed, keyed, unverifiable, dropped, breach: _ } = found;
     let range = first.map_or_else(String::new, |first| format!(", {first} to {}", head.entry));
-    let mut fields = vec![("entries", format!("{entries}{range}"))];
+    let trail = match &found.breach {
+        Some(_) => "not as it was written",
+        None if found.is_sound(without_pepper) => "as it was written",
+        None => "not all of it can be verified",
+    };
+    let mut fields = vec![("trail", trail.to_owned()), ("entries", format!("{entries}{range}"))];
     let mut count = |name, count: u64, what: &str| {
         if count > 0 {
             fields.push((name, format!("{count}{what}")));
         }
     };
     count("unsealed", *unsealed, " from before there was a chain: nothing shows whether they were changed");
-    count("without pepper", *unkeyed, ": only a head that was kept elsewhere shows whether they were written anew");
+    count("without pepper", *unkeyed, ": only `--head`, with one kept elsewhere, shows whether they were written anew");
     for (id, entries) in keyed {
         count("sealed", *entries, &format!(" with the pepper {}", visible(id)));
     }

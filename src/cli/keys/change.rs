@@ -52,7 +52,7 @@ pub(in crate::cli) struct UpdateArgs {
     /// Origins of the pages that may use it; "" for any
     #[arg(long, value_name = "ORIGIN,…", group = "what")]
     allowed_origins: Option<String>,
-    /// Its own rate limit: 10/1s, or 10/1s+20 where 20 may come at once
+    /// Its own rate limit: 10/1s, 100/1m or 1000/1h; with +20 behind it, 20 may come at once
     #[arg(long, value_name = "LIMIT", value_parser = rate_limit, group = "what", conflicts_with = "no_rate_limit")]
     rate_limit: Option<RateLimit>,
     /// Its environment's rate limit holds again

@@ -59,7 +59,7 @@ pub(in crate::cli) struct CreateArgs {
     /// Origins of the pages that may use it, separated by commas; for publishable keys
     #[arg(long, value_name = "ORIGIN,…")]
     allowed_origins: Option<String>,
-    /// Its own rate limit: 10/1s, or 10/1s+20 where 20 may come at once
+    /// Its own rate limit: 10/1s, 100/1m or 1000/1h; with +20 behind it, 20 may come at once
     #[arg(long, value_name = "LIMIT", value_parser = rate_limit)]
     rate_limit: Option<RateLimit>,
     /// Its own quota: 1000/day, 20000/month or both, separated by a comma

@@ -1,5 +1,7 @@
 //! `keys usage`.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use crate::cli::console::Console;
@@ -26,6 +28,9 @@ pub(in crate::cli) struct UsageArgs {
     output: OutputArgs,
 }
 
+/// Whoever asks about a time that ended so recently may miss requests that are not written yet.
+const LATEST: Duration = Duration::from_secs(3_600);
+
 /// Prints requests by hour or day, the newest first, below what is known of the whole time.
 pub(super) fn run(registry: &dyn Registry, args: UsageArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let period = Period::read(args.since.as_deref(), args.until.as_deref(), time::now())
@@ -50,6 +55,9 @@ pub(super) fn run(registry: &dyn Registry, args: UsageArgs, console: &mut Consol
         ("user agent", cell(&seen["user_agent"])),
     ];
     output::fields(console, &fields)?;
+    if period.until >= time::now().minus(LATEST) {
+        writeln!(console.talk, "the latest requests come with the gateway's next write (`sync.last_used_flush`)")?;
+    }
     output::list(
         console,
         "Networks",

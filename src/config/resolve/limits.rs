@@ -64,7 +64,7 @@ fn rate(
     let (at, fix) = match limit {
         Ok(limit) => return Some(limit),
         Err(NotARateLimit::Nothing) => (burst.filter(|_| requests.value > 0).map_or(requests.at, |burst| burst.at), ""),
-        Err(NotARateLimit::Span) => (per.at, "Write 1s, 1m or 1h; for longer times there is `quota`"),
+        Err(NotARateLimit::Span) => (per.at, "Write 1s, 1m or 1h"),
         Err(NotARateLimit::TooMany) => (at, "Write fewer `requests`, or a longer `per`"),
     };
     if let Err(error) = limit {
