@@ -17,9 +17,15 @@ pub(super) const TLS_CONNECTION: usize = 32 * 1024;
 /// What a stream holds until it is answered: its head twice, and whatever it waits with.
 pub(super) const H2_STREAM: usize = 16 * 1024;
 
-/// What a key in use takes, in bytes, and a little more: its slot, its meter, what workers note of it, and what becomes of that
-/// until usage is written. A million of them took 310 MB at most.
-const KEY_IN_USE: u64 = 400;
+/// What a key in use takes beside the notes of workers, in bytes, and a little more: its slot, its meter, and what is to be
+/// written of its use. A million of them took 310 MB at most with one worker, its notes included.
+const KEY_IN_USE: u64 = 320;
+/// What a worker's note of a key takes until it is gathered, in bytes.
+const NOTE: u64 = 220;
+/// Keys of which a worker has notes at a time, where there are two of them; a single one has twice as many.
+const NOTED: u64 = 115_000;
+/// Less than this is no limit that a configuration may set either.
+const LEAST: u64 = 32 * 1024 * 1024;
 
 /// The sums of all workers.
 pub(crate) struct Memory {
@@ -48,7 +54,7 @@ impl Memory {
 
     /// What applies unless configured.
     fn usual(&self) -> u64 {
-        self.machine.map_or(u64::MAX, |machine| usual(machine, self.keys.len() as u64))
+        self.machine.map_or(u64::MAX, |machine| usual(machine, self.sums.len() as u64, self.keys.len() as u64))
     }
 
     /// Whether nothing new should begin.
@@ -64,10 +70,12 @@ impl Memory {
     }
 }
 
-/// Three quarters of what so many keys leave of a machine. They leave a quarter of it: very many are hardly all in use.
-fn usual(machine: u64, keys: u64) -> u64 {
-    let left = machine.saturating_sub(keys.saturating_mul(KEY_IN_USE)).max(machine / 4);
-    left - left / 4
+/// Three quarters of what so many keys leave of a machine, if all of them are in use; and of a quarter of it at least, as very
+/// many hardly are.
+fn usual(machine: u64, workers: u64, keys: u64) -> u64 {
+    let notes = workers.max(2).saturating_mul(keys.min(NOTED) * NOTE);
+    let left = machine.saturating_sub(keys.saturating_mul(KEY_IN_USE)).saturating_sub(notes).max(machine / 4);
+    (left - left / 4).max(LEAST)
 }
 
 const fn is_nearly(held: u64, limit: u64) -> bool {

@@ -105,7 +105,7 @@ pub struct Limits {
     /// about a second to answer; each takes some 15 KB meanwhile, all of them 60 MB.
     pub tls_handshakes: usize,
     /// Most memory that clients may make all workers together hold, in bytes; at nine tenths of it new connections and
-    /// streams are answered 503. None: three quarters of what keys leave of what the process has.
+    /// streams are answered 503. None: three quarters of the memory for this process that keys in use leave.
     pub memory: Option<u64>,
     /// Most connections of one listener. Default 20,000.
     pub connections_per_listener: usize,

@@ -316,7 +316,7 @@ shape! {
         tls_handshakes: Option<At<u64>> = 4096,
         /// Most memory that clients may make the process hold, in buffers, windows and streams. At nine tenths of it new
         /// connections and HTTP/2 streams are answered 503, beyond it idle connections are closed. 32MiB to 1024GiB.
-        /// Without it: three quarters of what the machine, or its control group, has beside 400 bytes for each key.
+        /// Without it: three quarters of what keys in use leave of the machine, or of its control group; see docs/limits.md.
         memory: Option<At<ByteSize>>,
         /// Most connections of one listener. 1 to 1000000.
         connections_per_listener: Option<At<u64>> = 20000,
