@@ -352,7 +352,7 @@ fn success(row: &Row, schemas: &mut Schemas) -> (&'static str, &'static str, &'s
             let texts = json!({ "type": "array", "items": { "type": "string" } });
             let properties = json!({
                 "ok": { "const": true },
-                "file": { "type": ["string", "null"] },
+                "file": { "type": "string" },
                 "changed_routes": texts,
                 "changed_settings": texts,
                 "losing_keys": texts,

@@ -115,7 +115,7 @@ impl Reloader {
         }
         let before = digests(&self.settings);
         let mut report = self.take_over(gateway, &source, dry_run).await;
-        report.file = Some(source.display().to_string());
+        report.file = Some(std::path::absolute(&source).unwrap_or(source).display().to_string());
         if dry_run {
             return report;
         }

@@ -10,6 +10,7 @@ use super::console::Console;
 use super::failure::Failure;
 use super::local;
 use super::output::{self, Output, OutputArgs, visible};
+use crate::config::MAX_CHANGED_SETTINGS;
 
 /// `reload`.
 #[derive(Args, Debug)]
@@ -21,13 +22,13 @@ pub(super) struct ReloadArgs {
     output: OutputArgs,
 }
 
-/// What the gateway answers; one of before may say less.
-#[derive(Deserialize, Debug, Default)]
-#[serde(default)]
+/// What the gateway answers. One of an older version does not name its file, nor settings.
+#[derive(Deserialize, Debug)]
 struct Report {
     ok: bool,
     file: Option<String>,
     changed_routes: Vec<String>,
+    #[serde(default)]
     changed_settings: Vec<String>,
     losing_keys: Vec<String>,
     problems: Vec<String>,
@@ -65,26 +66,29 @@ fn show(report: &Report, args: &ReloadArgs, console: &mut Console<'_>) -> Result
         return Ok(());
     }
     // The gateway reads its own file, whichever led to its socket.
-    let file = visible(file.as_deref().unwrap_or_default());
-    let (done, change, lose) = match args.dry_run {
-        true => (format!("{file} could be taken over"), "would change", "would lose access"),
-        false => (format!("reloaded {file}"), "changed", "lost access"),
+    let file = visible(file.as_deref().unwrap_or("the configuration"));
+    let (done, demand, differ, lose) = match args.dry_run {
+        true => {
+            (format!("{file} could be taken over"), "would demand something else", "would change", "would lose access")
+        }
+        false => (format!("reloaded {file}"), "demand something else", "changed", "lost access"),
     };
     match changed_routes.len() {
         0 => writeln!(console.out, "{done}; no route demands anything else")?,
         _ => writeln!(console.out, "{done}")?,
     }
-    for (what, became, names) in [
-        ("what these routes demand", change, changed_routes),
-        ("these settings", change, changed_settings),
-        ("these keys", lose, losing_keys),
-    ] {
+    for (what, became, names) in
+        [("routes", demand, changed_routes), ("settings", differ, changed_settings), ("keys", lose, losing_keys)]
+    {
         if names.is_empty() {
             continue;
         }
-        writeln!(console.out, "{what} {became}:")?;
+        writeln!(console.out, "these {what} {became}:")?;
         for name in names {
             writeln!(console.out, "  {}", visible(name))?;
+        }
+        if names.len() >= MAX_CHANGED_SETTINGS {
+            writeln!(console.out, "  and perhaps more")?;
         }
     }
     Ok(())

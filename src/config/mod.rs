@@ -25,7 +25,7 @@ mod traps;
 
 pub use dev::{DevOptions, dev_settings, init_template};
 pub use diagnostic::{Code, Diagnostic, Label, Location, Severity};
-pub use effective::{Origin, REDACTED, changed_settings, effective, effective_text, origins};
+pub use effective::{MAX_CHANGED_SETTINGS, Origin, REDACTED, changed_settings, effective, effective_text, origins};
 pub use load::{Loaded, MAX_FILE_BYTES, MAX_FILES, load, load_text};
 pub use place::{Position, SourceFile, Sources, Span};
 pub use render::{Colour, json, sarif, text};

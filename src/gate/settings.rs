@@ -281,7 +281,7 @@ pub enum LimitBy {
 }
 
 /// How a route's requests are changed and bounded on their way to the upstream.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardSettings {
     /// Whole literal segments removed from the front of the path, without a trailing slash; `None`: nothing.
     pub strip_prefix: Option<String>,

@@ -54,7 +54,7 @@ fn the_effective_file_says_the_same_again() {
 fn what_differs_is_named_by_its_path() {
     let before = loaded(FULL).settings.expect("loads");
     // (what is replaced, by what, the settings that differ)
-    let table: [(&str, &str, &[&str]); 9] = [
+    let table: [(&str, &str, &[&str]); 13] = [
         ("version: 1\n", "version: 1\n# the same\n", &[]),
         (
             "requests: 5, per: 1m, burst: 9",
@@ -69,6 +69,15 @@ fn what_differs_is_named_by_its_path() {
         ),
         ("accept: [{ cookie: c }, ", "accept: [", &["auth.accept"]),
         ("max_body: 3MiB", "max_body: 4MiB", &["routes[0].max_body"]),
+        // What a route takes over is told once, where it stands.
+        ("max_staleness: 48h", "max_staleness: 49h", &["sync.max_staleness"]),
+        (
+            "max_staleness: 5m, on_stale: deny",
+            "max_staleness: 6m, on_stale: serve",
+            &["routes[0].max_staleness", "routes[0].on_stale"],
+        ),
+        ("name: n, hosts", "name: m, hosts", &["routes[0].name"]),
+        ("headers: { set: { X-S: canary-three }", "headers: { set: { X-S: canary-seven }", &[]),
         // Of routes that are gone or new, and of demands, others tell.
         ("group: g, upstream: app, scopes: a", "group: g, upstream: app, scopes: b", &[]),
         ("  - { path: /b, group: g, upstream: app, scopes: a }\n", "", &[]),
@@ -82,6 +91,20 @@ fn what_differs_is_named_by_its_path() {
         let back = changed_settings(&after, &before);
         assert_eq!(back.len(), expected.len(), "{new}");
     }
+}
+
+#[test]
+fn routes_of_one_path_are_told_apart_by_their_methods() {
+    let split = "  - { path: /s, upstream: app, methods: { GET: { scopes: a } }, max_body: 1MiB }\n  - { path: /s, upstream: app, \
+                 methods: { POST: { scopes: a }, PUT: { scopes: b } }, max_body: 9MiB }\nstore:";
+    let text = FULL.replace("store:", split);
+    let settings = |text: &str| loaded(text).settings.unwrap_or_else(|| panic!("{:#?}", loaded(text).diagnostics));
+    let before = settings(&text);
+    assert_eq!(changed_settings(&before, &settings(&text)), [""; 0]);
+    assert_eq!(changed_settings(&before, &settings(&text.replace("9MiB", "8MiB"))), ["routes[4].max_body"]);
+    assert_eq!(changed_settings(&before, &settings(&text.replace("1MiB }", "2MiB }"))), ["routes[3].max_body"]);
+    let fewer = text.replace("POST: { scopes: a }, ", "").replace("9MiB", "8MiB");
+    assert_eq!(changed_settings(&before, &settings(&fewer)), ["routes[4].max_body"]);
 }
 
 #[test]

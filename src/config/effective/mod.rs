@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use serde_yaml::Value;
 
-pub use changes::changed_settings;
+pub use changes::{MAX_CHANGED_SETTINGS, changed_settings};
 
 use super::place::Sources;
 use super::settings::Settings;

@@ -23,6 +23,11 @@ use crate::store::{Pooler, StoreSettings};
 use crate::telemetry::{LogFormat, LogLevel};
 
 pub(super) fn settings(settings: &Settings) -> Value {
+    sections(settings, list(&settings.gate.routes, route))
+}
+
+/// Everything, with these routes.
+pub(super) fn sections(settings: &Settings, routes: Option<Value>) -> Value {
     let gate = &settings.gate;
     map([
         ("version", count(1u64)),
@@ -46,7 +51,7 @@ pub(super) fn settings(settings: &Settings) -> Value {
         ),
         ("auth", Some(auth(gate))),
         ("headers", Some(headers(&settings.headers))),
-        ("routes", list(&gate.routes, route)),
+        ("routes", routes),
         (
             "report",
             Some(map([
