@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Settings;
+use crate::proxy::USUAL_CONNECTIONS;
 use crate::server::{Limits, OPERATORS_SOCKETS};
 use crate::wire::{open_sockets, set_room_for_sockets};
 
@@ -42,10 +43,11 @@ pub(super) fn warn_if_few(settings: &Settings) {
         return;
     }
     // Where nobody asked for so many there is nothing to be mended as long as there are a good many.
-    if settings.limits.connections_per_listener == Limits::default().connections_per_listener && room >= A_GOOD_MANY {
+    if room >= A_GOOD_MANY && !asks_for_many(settings) {
         return tracing::info!(
+            wanted,
             room,
-            "fewer connections than `limits.connections_per_listener`: there are no more descriptors"
+            "there are descriptors for fewer connections than the configuration allows for"
         );
     }
     tracing::warn!(
@@ -54,6 +56,12 @@ pub(super) fn warn_if_few(settings: &Settings) {
         "the configuration allows for more connections than there are descriptors: clients beyond are answered 503; raise \
          the hard limit (`LimitNOFILE` of systemd, `ulimit -Hn`), or lower `limits.connections_per_listener`"
     );
+}
+
+/// Whether somebody wrote how many connections there may be.
+fn asks_for_many(settings: &Settings) -> bool {
+    settings.limits.connections_per_listener != Limits::default().connections_per_listener
+        || settings.upstreams.iter().any(|upstream| upstream.max_connections > USUAL_CONNECTIONS)
 }
 
 /// Keeps room for operators, for the store and for files, for as long as it runs. Begins with what is open now.

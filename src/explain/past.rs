@@ -248,7 +248,7 @@ fn compare(then: Decision<'_>, now: Decision<'_>) -> (Option<bool>, &'static str
             (None, "The key was not known. It is not remembered: whether it is known now cannot be said.")
         }
         Refused(reason) | Reported(reason) if LIMITS.contains(&reason) && !is_decided_before(now, reason) => {
-            (None, "A limit refused it. How full its meter is now is not remembered here: it may pass now or not.")
+            (None, "It came upon a limit. How much of that is used now is not remembered here: it may pass now or not.")
         }
         Refused(reason) | Reported(reason) if BEYOND.contains(&reason) && !is_decided_before(now, reason) => (
             None,

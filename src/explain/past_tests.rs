@@ -34,6 +34,18 @@ fn a_change_is_claimed_only_where_all_that_decides_is_remembered() {
 }
 
 #[test]
+fn what_came_upon_a_limit_is_said_to_have() {
+    use Decision::{LetIn, Refused, Reported};
+    let says = |then: Decision<'_>, word: &str| compare(then, LetIn).1.contains(word);
+    for reason in ["rate_limited", "quota_exceeded", "too_many_failures"] {
+        assert!(says(Refused(reason), "a limit") && says(Reported(reason), "a limit"), "{reason}");
+    }
+    for reason in ["secret_key_in_browser", "limits_unavailable"] {
+        assert!(says(Refused(reason), "header fields") && !says(Refused(reason), "a limit"), "{reason}");
+    }
+}
+
+#[test]
 fn every_reason_of_a_decision_is_sorted() {
     for reason in Rejection::ALL.map(Rejection::reason) {
         assert!(JUDGED.contains(&reason), "{reason}");

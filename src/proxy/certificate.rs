@@ -128,8 +128,8 @@ pub enum TlsError {
 
 impl TlsError {
     /// Whether another user might find nothing wrong.
-    pub(crate) const fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Unreadable { .. })
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 
     /// Whether it is this file that is at fault.

@@ -7,6 +7,9 @@ use http::{HeaderName, HeaderValue, Uri};
 
 use crate::route::ReadsPaths;
 
+/// [`UpstreamSettings::max_connections`] unless configured.
+pub const USUAL_CONNECTIONS: usize = 1024;
+
 /// One entry of `upstreams`.
 #[derive(Debug, Clone)]
 pub struct UpstreamSettings {

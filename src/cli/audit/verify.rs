@@ -64,8 +64,9 @@ fn show(found: &Verification, without_pepper: &[String], console: &mut Console<'
     let range = first.map_or_else(String::new, |first| format!(", {first} to {}", head.entry));
     let trail = match &found.breach {
         Some(_) => "not as it was written",
-        None if found.is_sound(without_pepper) => "as it was written",
-        None => "not all of it can be verified",
+        None if !found.is_sound(without_pepper) => "not all of it can be verified",
+        None if *unsealed == 0 && *unkeyed == 0 && unverifiable.is_empty() => "as it was written",
+        None => "no change was found; what would not be found is said below",
     };
     let mut fields = vec![("trail", trail.to_owned()), ("entries", format!("{entries}{range}"))];
     let mut count = |name, count: u64, what: &str| {

@@ -29,11 +29,12 @@ pub(in crate::cli) struct UsageArgs {
 }
 
 /// Whoever asks about a time that ended so recently may miss requests that are not written yet.
-const LATEST: Duration = Duration::from_secs(3_600);
+const LATEST: Duration = Duration::from_secs(60);
 
 /// Prints requests by hour or day, the newest first, below what is known of the whole time.
 pub(super) fn run(registry: &dyn Registry, args: UsageArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let period = Period::read(args.since.as_deref(), args.until.as_deref(), time::now())
+    let now = time::now();
+    let period = Period::read(args.since.as_deref(), args.until.as_deref(), now)
         .map_err(|(field, problem)| Failure::usage(format!("--{field}: it {problem}")))?;
     let usage = registry.key_usage(args.id, period)?;
     if args.output.output == Output::Json {
@@ -55,7 +56,7 @@ pub(super) fn run(registry: &dyn Registry, args: UsageArgs, console: &mut Consol
         ("user agent", cell(&seen["user_agent"])),
     ];
     output::fields(console, &fields)?;
-    if period.until >= time::now().minus(LATEST) {
+    if period.until >= now.minus(LATEST) {
         writeln!(console.talk, "the latest requests come with the gateway's next write (`sync.last_used_flush`)")?;
     }
     output::list(

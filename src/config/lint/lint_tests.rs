@@ -19,9 +19,7 @@ fn lints_warn_and_do_not_refuse() {
             "no route asks for the scope `b`",
         ),
         (
-            with_routes(
-                "  - { path: /a, upstream: app, scopes: [a, b], methods: { GETT: {}, PURGE: {}, PSOT: { auth: none } } }\n",
-            ),
+            with_routes("  - { path: /a, upstream: app, scopes: [a, b], methods: { GETT: {}, PUT: {} } }\n"),
             Code::OddMethod,
             "6:59 routes[0].methods.GETT",
             "Did you mean `GET`?",
@@ -130,6 +128,17 @@ fn lints_warn_and_do_not_refuse() {
         }
     }
     assert!(misses.is_empty(), "{}", misses.join("\n"));
+}
+
+#[test]
+fn methods_that_are_spelt_like_no_usual_one_are_meant() {
+    let methods = "GETT: {}, PSOT: {}, PURGE: {}, GET: {}, PATCH: {}, MKCOL: {}";
+    let text = with_routes(&format!("  - {{ path: /a, upstream: app, scopes: [a, b], methods: {{ {methods} }} }}\n"));
+    let odd: Vec<_> = loaded(&text).diagnostics.iter().map(|found| (found.code, found.to_string())).collect();
+    assert_eq!(odd.len(), 2, "{odd:#?}");
+    for (number, meant) in ["`GETT` is no method", "`PSOT` is no method"].into_iter().enumerate() {
+        assert!(odd[number].0 == Code::OddMethod && odd[number].1.contains(meant), "{odd:#?}");
+    }
 }
 
 #[test]

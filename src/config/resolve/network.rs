@@ -12,13 +12,12 @@ use super::super::file::servers::{
     CertificateFile, EdgeCertificateFile, EjectionFile, HealthFile, ListenerFile, RetryBudgetFile, UpstreamFile,
     UpstreamTlsFile,
 };
-use super::super::place::PlaceId;
 use super::super::shape::text::FilePath;
 use super::super::shape::{At, Listed, NamedEntry};
 use super::{DAY, HOUR, MINUTE, MS, Marks, SECOND, count, forward, missing_section, span, taken_twice};
 use crate::proxy::{
     Balance, CertificateFiles, Ejection, HealthCheck, HostPolicy, Protocol, RetryBudget, Target, TlsError,
-    UpstreamKind, UpstreamSettings, UpstreamTimeouts, UpstreamTls, authorities_fault, pair_fault,
+    USUAL_CONNECTIONS, UpstreamKind, UpstreamSettings, UpstreamTimeouts, UpstreamTls, authorities_fault, pair_fault,
 };
 use crate::route::ReadsPaths;
 use crate::server::{Bind, ClientCertificates, EdgeCertificate, ListenerSettings, TlsSettings, TlsVersion};
@@ -183,7 +182,7 @@ fn usable_pair(cert: &At<FilePath>, key: &At<FilePath>, findings: &mut Findings)
     let files = CertificateFiles { cert: existing(cert, findings), key: existing(key, findings) };
     if let Some(fault) = pair_fault(&files).filter(|_| files.cert.is_file() && files.key.is_file()) {
         let at = if fault.is_about(&files.key) { key.at } else { cert.at };
-        findings.note(bad_file(&fault, at));
+        findings.note(Problem::new(code_of(&fault), at, fault.to_string()));
     }
     files
 }
@@ -192,23 +191,14 @@ fn usable_pair(cert: &At<FilePath>, key: &At<FilePath>, findings: &mut Findings)
 fn authorities(path: &At<FilePath>, findings: &mut Findings) -> std::path::PathBuf {
     let file = existing(path, findings);
     if let Some(fault) = authorities_fault(&file).filter(|_| file.is_file()) {
-        findings.note(bad_file(&fault, path.at));
+        findings.note(Problem::new(code_of(&fault), path.at, fault.to_string()));
     }
     file
 }
 
 /// What this user may not read may be readable for the gateway's user, who is often another one.
-fn bad_file(fault: &TlsError, at: PlaceId) -> Problem {
-    let code = code_of(fault);
-    let problem = Problem::new(code, at, fault.to_string());
-    match code {
-        Code::MayNotRead => problem.fix("Make it readable for the user that the gateway runs as"),
-        _ => problem,
-    }
-}
-
-const fn code_of(fault: &TlsError) -> Code {
-    if fault.is_unreadable() { Code::MayNotRead } else { Code::BadCertificate }
+fn code_of(fault: &TlsError) -> Code {
+    if fault.is_denied() { Code::MayNotRead } else { Code::BadCertificate }
 }
 
 /// The path, once it is known that a file is there. Its content is looked at by whoever uses it.
@@ -261,8 +251,13 @@ fn upstream(entry: &NamedEntry<UpstreamFile>, value: &UpstreamFile, findings: &m
         retry_budget: retry_budget(value.retry_budget.as_ref(), findings),
         health: value.health.as_ref().map(|health| health_check(health, findings)),
         dns_refresh: span(value.dns_refresh.as_ref(), 30 * SECOND, SECOND..=DAY, findings),
-        max_connections: usize::try_from(count(value.max_connections.as_ref(), 1024, 1..=65_535, findings))
-            .unwrap_or(usize::MAX),
+        max_connections: usize::try_from(count(
+            value.max_connections.as_ref(),
+            USUAL_CONNECTIONS as u64,
+            1..=65_535,
+            findings,
+        ))
+        .unwrap_or(usize::MAX),
         queue_timeout: span(value.queue_timeout.as_ref(), SECOND, Duration::ZERO..=5 * MINUTE, findings),
         keepalive: span(value.keepalive.as_ref(), 55 * SECOND, Duration::ZERO..=HOUR, findings),
         max_lifetime: span(value.max_lifetime.as_ref(), HOUR, SECOND..=DAY, findings),
@@ -408,10 +403,10 @@ mod tests {
 
     #[test]
     fn what_only_this_user_may_not_read_is_worth_a_warning() {
-        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        let unreadable = TlsError::Unreadable { file: "t.key".into(), source: denied };
-        let damaged = TlsError::Damaged { file: "t.key".into() };
+        let unreadable = |kind| TlsError::Unreadable { file: "t.key".into(), source: std::io::Error::from(kind) };
         let severity = |fault| code_of(&fault).severity();
-        assert_eq!((severity(unreadable), severity(damaged)), (Severity::Warning, Severity::Error));
+        assert_eq!(severity(unreadable(std::io::ErrorKind::PermissionDenied)), Severity::Warning);
+        assert_eq!(severity(unreadable(std::io::ErrorKind::StaleNetworkFileHandle)), Severity::Error);
+        assert_eq!(severity(TlsError::Damaged { file: "t.key".into() }), Severity::Error);
     }
 }

@@ -92,7 +92,8 @@ async fn a_trail_verifies_until_somebody_touches_it() {
     assert_eq!((&found["sound"], &found["entries"], &found["keyed"]), (&json!(true), &json!(4), &json!({ "one": 4 })));
     let head = found["head"].as_str().unwrap().to_owned();
     let _ = verify(&site, &["--head", &head]).await.success();
-    let _ = site.cli(&["audit", "verify"]).await.success().says(&["4, 1 to 4", "pepper one", &head]);
+    let _ =
+        site.cli(&["audit", "verify"]).await.success().says(&["as it was written", "4, 1 to 4", "pepper one", &head]);
     let _ = verify(&site, &["--head", "4"]).await.exit(2).says(&["ENTRY:MAC"]);
 
     // The end, cut off: seen by the head alone.
@@ -106,7 +107,7 @@ async fn a_trail_verifies_until_somebody_touches_it() {
     tamper(&site, "UPDATE audit SET actor = 'local:nobody' WHERE entry = 2");
     let found = verify(&site, &[]).await.exit(1).says(&["entry 2"]);
     assert_eq!((&found.json()["breach"]["entry"], &found.json()["breach"]["reason"]), (&json!(2), &json!("changed")));
-    let _ = site.cli(&["audit", "verify"]).await.exit(1).says(&["error", "entry 2"]);
+    let _ = site.cli(&["audit", "verify"]).await.exit(1).says(&["not as it was written", "error", "entry 2"]);
     tamper(&site, "DELETE FROM audit WHERE entry = 2");
     assert_eq!(verify(&site, &[]).await.exit(1).json()["breach"]["reason"], "missing");
 }
