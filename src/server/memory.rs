@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::settings::Limits;
 use crate::cache::KeySet;
+use crate::usage::most_notes;
 use crate::wire::MemorySum;
 
 /// What an HTTP/2 connection holds although nothing is under way: tables for fields, buffers for frames.
@@ -22,8 +23,6 @@ pub(super) const H2_STREAM: usize = 16 * 1024;
 const KEY_IN_USE: u64 = 320;
 /// What a worker's note of a key takes until it is gathered, in bytes.
 const NOTE: u64 = 220;
-/// Keys of which a worker has notes at a time, where there are two of them; a single one has twice as many.
-const NOTED: u64 = 115_000;
 /// Less than this is no limit that a configuration may set either.
 const LEAST: u64 = 32 * 1024 * 1024;
 
@@ -54,7 +53,7 @@ impl Memory {
 
     /// What applies unless configured.
     fn usual(&self) -> u64 {
-        self.machine.map_or(u64::MAX, |machine| usual(machine, self.sums.len() as u64, self.keys.len() as u64))
+        self.machine.map_or(u64::MAX, |machine| usual(machine, self.sums.len(), self.keys.len()))
     }
 
     /// Whether nothing new should begin.
@@ -72,9 +71,10 @@ impl Memory {
 
 /// Three quarters of what so many keys leave of a machine, if all of them are in use; and of a quarter of it at least, as very
 /// many hardly are.
-fn usual(machine: u64, workers: u64, keys: u64) -> u64 {
-    let notes = workers.max(2).saturating_mul(keys.min(NOTED) * NOTE);
-    let left = machine.saturating_sub(keys.saturating_mul(KEY_IN_USE)).saturating_sub(notes).max(machine / 4);
+fn usual(machine: u64, workers: usize, keys: usize) -> u64 {
+    let notes = keys.saturating_mul(workers).min(most_notes(workers)) as u64;
+    let taken = (keys as u64).saturating_mul(KEY_IN_USE).saturating_add(notes.saturating_mul(NOTE));
+    let left = machine.saturating_sub(taken).max(machine / 4);
     (left - left / 4).max(LEAST)
 }
 

@@ -10,7 +10,7 @@ const MIB: u64 = 1024 * 1024;
 fn keys_take_their_part_of_the_machine() {
     let all = 1024 * MIB;
     assert_eq!(usual(all, 1, 0), 768 * MIB);
-    assert_eq!(usual(all, 1, 100_000), (all - 100_000 * (KEY_IN_USE + 2 * NOTE)) / 4 * 3);
+    assert_eq!(usual(all, 1, 100_000), (all - 100_000 * (KEY_IN_USE + NOTE)) / 4 * 3);
     // A million in use took 310 MB with one worker, and the process itself takes some more.
     let little = 512 * MIB;
     assert!(usual(little, 1, 1_000_000) + 310_000_000 + 32 * MIB < little);
@@ -20,17 +20,17 @@ fn keys_take_their_part_of_the_machine() {
 fn workers_note_so_much_each() {
     let all = 4096 * MIB;
     assert_eq!(usual(all, 1, 1_000_000), usual(all, 2, 1_000_000), "one has room for what two have");
-    assert_eq!(usual(all, 2, 1_000_000) - usual(all, 6, 1_000_000), 4 * NOTED * NOTE / 4 * 3);
+    assert_eq!(usual(all, 2, 1_000_000) - usual(all, 6, 1_000_000), 4 * 114_688 * NOTE / 4 * 3);
     assert_eq!(usual(all, 2, 1_000) - usual(all, 6, 1_000), 4 * 1_000 * NOTE / 4 * 3, "of keys that there are");
 }
 
 #[test]
 fn very_many_keys_leave_clients_a_part() {
     let all = 1024 * MIB;
-    assert_eq!(usual(all, 2, 4_000_000), usual(all, 2, u64::MAX));
-    assert_eq!(usual(all, u64::MAX, u64::MAX), 192 * MIB);
+    assert_eq!(usual(all, 2, 4_000_000), usual(all, 2, usize::MAX));
+    assert_eq!(usual(all, usize::MAX, usize::MAX), 192 * MIB);
     assert_eq!(usual(u64::MAX, 1, 0), u64::MAX - u64::MAX / 4);
-    assert_eq!(usual(128 * MIB, 2, u64::MAX), LEAST, "no less than may be configured");
+    assert_eq!(usual(128 * MIB, 2, usize::MAX), LEAST, "no less than may be configured");
 }
 
 #[test]

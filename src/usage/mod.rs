@@ -27,6 +27,7 @@ pub use asked::{Period, key_usage};
 pub use graces::Graces;
 pub use ledger::Ledger;
 pub use report::{About, Breakage, Excess, Holding, MAX_ROWS, Report, ReportQuery, Trial, UNUSED_FOR, report};
+pub use room::most_notes;
 pub use rules::{RuleName, RuleNames, RuleNumbers, rule_text};
 pub use shown::report_json;
 pub use tally::{Counted, Found, Tally};
