@@ -16,8 +16,8 @@ use crate::route::{HostPattern, PathPattern};
 pub const MAX_CHANGED_SETTINGS: usize = 100;
 
 /// The settings that differ, as paths of the effective configuration: `environments.live.rate_limit`. Of routes only those
-/// that both have (the same hosts, pattern and method), by their place among those of `after`; of these not what they demand, and not
-/// what they take over from settings for all routes. Secrets are not compared.
+/// that both have (the same hosts, pattern and method), by their place among those of `after`; of these not what they
+/// demand, and not what they take over from settings for all routes. Secrets are not compared.
 ///
 /// O(routes), so that tens of thousands of them hardly hold up whoever asks.
 pub fn changed_settings(before: &Settings, after: &Settings) -> Vec<String> {
