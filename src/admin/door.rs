@@ -101,6 +101,7 @@ impl Door {
                 route.allow_ips.clone_from(&outer.allow_ips);
             }
         }
+        let routes = routes.into_iter().map(Arc::new).collect();
         let settings = GateSettings { routes, hide_routes: false, report_until: None, ..base.settings.clone() };
         let rules = Rules::compile(settings, &[BUILT_IN_UPSTREAM])?;
         let snapshot = Snapshot::join(Arc::new(rules), Arc::new(Directory::default()), None);

@@ -135,12 +135,13 @@ impl Reloader {
     }
 
     async fn take_over(&mut self, gateway: &Gateway, source: &Path, dry_run: bool) -> ReloadReport {
-        let loaded = match self.read(source).await {
+        // Texts and places are let go at once.
+        let Loaded { settings, diagnostics, .. } = match self.read(source).await {
             Ok(loaded) => loaded,
             Err(problem) => return ReloadReport::refused(problem),
         };
-        let Some(settings) = loaded.settings else {
-            let problems = loaded.diagnostics.iter().filter(|found| found.severity() == Severity::Error);
+        let Some(settings) = settings else {
+            let problems = diagnostics.iter().filter(|found| found.severity() == Severity::Error);
             return ReloadReport { problems: problems.map(ToString::to_string).collect(), ..ReloadReport::default() };
         };
         match self.swap(gateway, settings, dry_run).await {
@@ -397,9 +398,9 @@ pub(super) fn export_certificates(metrics: &Metrics, tls: &BTreeMap<String, Arc<
 }
 
 /// Routes whose demands differ, by path and name, each once.
-fn changed_routes(before: &[RouteSettings], after: &[RouteSettings]) -> Vec<String> {
+fn changed_routes(before: &[Arc<RouteSettings>], after: &[Arc<RouteSettings>]) -> Vec<String> {
     type Demands<'a> = BTreeMap<(String, String, String), ((&'a Demand, Mode), String)>;
-    fn demands(routes: &[RouteSettings]) -> Demands<'_> {
+    fn demands(routes: &[Arc<RouteSettings>]) -> Demands<'_> {
         let mut all = BTreeMap::new();
         for route in routes {
             let hosts: Vec<&str> = route.hosts.iter().map(|host| host.as_str()).collect();

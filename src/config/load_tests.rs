@@ -139,7 +139,7 @@ fn a_label_is_the_name_else_the_group_else_the_path() {
          - { path: /b, upstream: app, scopes: b, group: g }\n  - { path: /c, upstream: app, scopes: b }\n",
     );
     let labels: Vec<_> =
-        loaded(&text).settings.expect("loads").gate.routes.into_iter().map(|route| route.label).collect();
+        loaded(&text).settings.expect("loads").gate.routes.iter().map(|route| route.label.clone()).collect();
     assert_eq!(labels, ["n", "g", "/c"]);
 }
 

@@ -67,14 +67,15 @@ pub struct GateSettings {
     /// Whether report mode forwards requests whose key is known to be revoked, disabled or expired, too.
     pub report_known_bad: bool,
     /// Routes in file order; order never matters for precedence.
-    pub routes: Vec<RouteSettings>,
+    pub routes: Vec<Arc<RouteSettings>>,
 }
 
 impl GateSettings {
     /// How long requests with keys may be let pass after the store last answered: the longest of any route. None: for ever,
     /// on one of them at least.
     pub fn longest_staleness(&self) -> Option<Duration> {
-        let asks = |route: &&RouteSettings| route.methods.iter().any(|rule| !matches!(rule.demand, Demand::Public));
+        let asks =
+            |route: &&Arc<RouteSettings>| route.methods.iter().any(|rule| !matches!(rule.demand, Demand::Public));
         // What no route says holds for the management API as well.
         let bounds = self.routes.iter().filter(asks).map(|route| route.staleness).chain([self.staleness]);
         bounds.map(Staleness::longest).try_fold(Duration::ZERO, |most, one| one.map(|one| most.max(one)))

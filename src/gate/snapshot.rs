@@ -40,7 +40,7 @@ const BUILT_IN: u32 = u32::MAX;
 /// One route, compiled.
 pub struct Route {
     /// As configured.
-    pub settings: RouteSettings,
+    pub settings: Arc<RouteSettings>,
     /// What each entry of `settings.methods` demands, in the same order.
     pub access: Vec<Access>,
     /// Number of the upstream in the order of names handed to [`Rules::compile`]; of self-service, a number that none
@@ -185,7 +185,7 @@ impl Rules {
                 reads_paths: route.reads_paths,
                 upstream,
             });
-            routes.push(Route { settings: route.clone(), access, upstream, meter: RouteMeter::of(route) });
+            routes.push(Route { settings: Arc::clone(route), access, upstream, meter: RouteMeter::of(route) });
         }
         let table = RouteTable::build(entries).map_err(RulesError::Table)?;
         let failures = settings.failures.map(Gcra::new);

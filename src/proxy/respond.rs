@@ -26,7 +26,7 @@ impl Context {
         let is_stranger = matches!(refusal, Refusal::Denied(denial) if denial.concerns_credential());
         let is_hidden = settings.hide_routes && is_stranger;
         let route = route.filter(|_| !is_hidden);
-        let route_settings = route.map(|route| &self.current.gate.rules.route(route).settings);
+        let route_settings = route.map(|route| &*self.current.gate.rules.route(route).settings);
         let audience = Audience {
             request_id: self.request_id.as_str(),
             profile: self.current.plan.errors,

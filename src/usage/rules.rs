@@ -59,7 +59,7 @@ impl RuleNames {
             let methods = settings.methods.iter();
             methods.map(|method| names.number_of(&rule_text(settings, method))).collect()
         };
-        RuleNumbers(rules.routes.iter().map(|route| &route.settings).map(of_route).collect())
+        RuleNumbers(rules.routes.iter().map(|route| &*route.settings).map(of_route).collect())
     }
 
     /// The name with this number.

@@ -23,7 +23,7 @@ use crate::store::{Pooler, StoreSettings};
 use crate::telemetry::{LogFormat, LogLevel};
 
 pub(super) fn settings(settings: &Settings) -> Value {
-    sections(settings, list(&settings.gate.routes, route))
+    sections(settings, list(&settings.gate.routes, |one| route(one)))
 }
 
 /// Everything, with these routes.

@@ -60,7 +60,7 @@ impl<'p> Pattern<'p> {
             text if text.starts_with('{') && text.ends_with('}') => Segment::Any,
             text => Segment::Text(text),
         };
-        let RouteSettings { path, hosts, .. } = &route.settings;
+        let RouteSettings { path, hosts, .. } = &*route.settings;
         let segments = path.as_str().split('/').skip(1).map(segment).collect();
         let hosts = if hosts.is_empty() { vec![None] } else { hosts.iter().map(Some).collect() };
         Self { path, segments, hosts }

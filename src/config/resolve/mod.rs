@@ -16,6 +16,7 @@ mod ties;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::demand::ResolvedRule;
@@ -122,7 +123,7 @@ pub(crate) fn resolve(file: &File, findings: &mut Findings) -> Option<Resolved> 
             staleness: parts.staleness,
             report_until: report.and_then(|report| report.until.as_ref()).map(|until| until.value),
             report_known_bad,
-            routes: routes.iter().map(|route| route.settings.clone()).collect(),
+            routes: routes.iter().map(|route| Arc::clone(&route.settings)).collect(),
         },
         headers,
         api: file.api.0.as_ref().and_then(|api| api.profile).unwrap_or_default(),
@@ -151,7 +152,7 @@ fn missing_section(name: &str, fix: &str, findings: &mut Findings) {
     if findings.is_misspelt(name) || findings.is_incomplete {
         return;
     }
-    let file = std::sync::Arc::clone(&findings.sources.file(super::place::FileId::MAIN).name);
+    let file = Arc::clone(&findings.sources.file(super::place::FileId::MAIN).name);
     let start = super::place::Position { line: 1, column: 1 };
     findings.note_raw(super::diagnostic::Diagnostic {
         code: Code::MissingField,

@@ -1,5 +1,7 @@
 //! Routes: references, places, bounds, and the rules they are made of.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 
 use super::super::diagnostic::{Code, Findings, Problem};
@@ -21,7 +23,7 @@ use crate::route::{PathRules, ReadsPaths};
 /// A route, and where its parts stand.
 #[derive(Clone)]
 pub(crate) struct ResolvedRoute {
-    pub(crate) settings: RouteSettings,
+    pub(crate) settings: Arc<RouteSettings>,
     /// Its path pattern.
     pub(crate) path_at: PlaceId,
     /// Its rules, in the order of `settings.methods`.
@@ -128,6 +130,7 @@ fn resolve_route(
     let upgrade_at = value.upgrade.as_ref().map(|upgrade| upgrade.at);
     let serves_stale = value.on_stale.as_ref().filter(|then| then.value == OnStale::Serve);
     let serves_stale_at = serves_stale.map(|then| then.at);
+    let settings = Arc::new(settings);
     ResolvedRoute { settings, path_at: value.path.at, rules, mapped_at, mode_at, upgrade_at, serves_stale_at }
 }
 
