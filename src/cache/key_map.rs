@@ -24,6 +24,8 @@ const PARTS: usize = 128;
 const CHUNK: usize = 4_096;
 /// Most chunks, and so 16.7 million keys.
 const MAX_CHUNKS: usize = 4_096;
+/// Chunks that are visited at a stretch: some 0.2 ms.
+const STRETCH: usize = 4;
 const FULL: Full = Full { what: "keys", most: CHUNK * MAX_CHUNKS };
 
 const _: () = assert!(PARTS.is_power_of_two() && PARTS < 256, "a byte says which");
@@ -189,7 +191,20 @@ impl KeyMap {
     /// Visits every key, at memory speed. Exact for the one writer; beside a writer, a key that is being changed may be
     /// seen half changed, which is good enough for counting.
     pub(super) fn for_each(&self, mut visit: impl FnMut(&KeyHash, &KeySlot)) {
-        self.slots.for_each(&mut visit);
+        self.slots.chunks().for_each(|chunk| visit_all(chunk, &mut visit));
+    }
+
+    /// Visits every key as [`Self::for_each`] does, and gives way to other threads every [`STRETCH`] chunks. Nice as it is, a
+    /// thread that computes may keep its processor until the scheduler's next tick, some milliseconds, from a worker that has
+    /// become ready. Where workers want all of the processor, each giving way costs some milliseconds: for those who may take
+    /// their time, on threads where nothing else waits for them.
+    pub(super) fn for_each_giving_way(&self, mut visit: impl FnMut(&KeyHash, &KeySlot)) {
+        for (number, chunk) in self.slots.chunks().enumerate() {
+            visit_all(chunk, &mut visit);
+            if number % STRETCH == STRETCH - 1 {
+                std::thread::yield_now();
+            }
+        }
     }
 
     /// The slot of the key with this hash, and what leads to it.
@@ -334,11 +349,15 @@ impl Slots {
         }
     }
 
-    fn for_each(&self, visit: &mut impl FnMut(&KeyHash, &KeySlot)) {
-        for stored in self.chunks.iter().map_while(OnceLock::get).flat_map(|chunk| chunk.iter()) {
-            if let Some(slot) = stored.read() {
-                visit(&stored.hash(), &slot);
-            }
+    fn chunks(&self) -> impl Iterator<Item = &[StoredSlot]> {
+        self.chunks.iter().map_while(OnceLock::get).map(AsRef::as_ref)
+    }
+}
+
+fn visit_all(chunk: &[StoredSlot], visit: &mut impl FnMut(&KeyHash, &KeySlot)) {
+    for stored in chunk {
+        if let Some(slot) = stored.read() {
+            visit(&stored.hash(), &slot);
         }
     }
 }

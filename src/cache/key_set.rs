@@ -106,10 +106,11 @@ impl KeySet {
         self.len() == 0
     }
 
-    /// The ids of at most `most` keys that `wanted` accepts. Reads the whole set: for people, off the request path.
+    /// The ids of at most `most` keys that `wanted` accepts. Reads the whole set and gives way
+    /// meanwhile, so that it may take a second on a busy machine: not for the control thread.
     pub fn ids_where(&self, most: usize, wanted: impl Fn(&KeySlot) -> bool) -> Vec<KeyId> {
         let mut ids = Vec::new();
-        self.map.load_full().for_each(|_, slot| {
+        self.map.load_full().for_each_giving_way(|_, slot| {
             if ids.len() < most && wanted(slot) {
                 ids.push(slot.id);
             }
@@ -117,13 +118,13 @@ impl KeySet {
         ids
     }
 
-    /// Counts keys by environment and state at `now`. Reads the whole set, some milliseconds for a million keys: for
-    /// metrics, off the request path.
+    /// Counts keys by environment and state at `now`. Reads the whole set as [`Self::ids_where`] does, some
+    /// milliseconds for a million keys where nothing is to give way to.
     pub fn census(&self, now: Timestamp) -> Vec<Census> {
         let map = self.map.load_full();
         let directory = self.directory.load_full();
         let mut counts = vec![[0; 4]; directory.environments().len()];
-        map.for_each(|_, slot| {
+        map.for_each_giving_way(|_, slot| {
             if let Some(count) = counts.get_mut(slot.environment.index()) {
                 count[column(slot.state(now))] += 1;
             }

@@ -101,11 +101,14 @@ impl Live {
     }
 
     /// The ids of at most `most` keys that are accepted at `now`, pass some rule and would not pass it under `next`.
-    /// Management keys ask no route.
+    /// Management keys ask no route. Keys are looked through only where some profile loses access.
     pub(crate) fn losing_keys(&self, next: &Arc<Rules>, most: usize, now: Timestamp) -> Vec<String> {
         let current = self.current();
         let after = Snapshot::join(Arc::clone(next), Arc::clone(&current.gate.directory), None);
         let losing = current.gate.profiles_losing_access(&after);
+        if losing.is_empty() {
+            return Vec::new();
+        }
         let is_in_use = |slot: &KeySlot| slot.kind != KeyKind::Management && slot.state(now) == KeyState::Active;
         let ids = self.keys.ids_where(most, |slot| losing.contains(&slot.profile) && is_in_use(slot));
         ids.iter().map(ToString::to_string).collect()

@@ -112,7 +112,7 @@ impl<W: Write> BaseWriter<W> {
     ) -> Result<(), E> {
         let mut frame = Vec::with_capacity(SLOTS_AT_ONCE * STORED_SLOT);
         let mut written = Ok(());
-        map.for_each(|hash, slot| {
+        map.for_each_giving_way(|hash, slot| {
             if written.is_err() {
                 return;
             }
