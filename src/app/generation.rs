@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::RunError;
+use super::reload::export_certificates;
 use crate::config::Settings;
 use crate::domain::time;
-use crate::gate::{Mode, Rules};
+use crate::gate::{Mode, Route, Rules};
 use crate::proxy::{BodyPatience, HeaderRules, LiveTarget as Target, Plan, Upstream};
 use crate::server::EdgeTls;
 use crate::telemetry::Metrics;
@@ -71,11 +72,6 @@ impl Generation {
                 Ok((entry.name.clone(), Arc::new(opened)))
             })
             .collect::<Result<_, RunError>>()?;
-        metrics.set_upstream_targets(upstreams.iter().flat_map(|upstream| {
-            let label = metrics.upstream(&upstream.settings.name);
-            let is_healthy = |target: &Target| target.standing.is_healthy(&upstream.settings.ejection);
-            upstream.targets.iter().map(move |target| (label, target.label.clone(), is_healthy(target)))
-        }));
         metrics.set_max_routes(settings.metrics.max_routes);
         let labels = rules.routes.iter().map(|route| metrics.route(&route.settings.label)).collect();
         let plan = Plan {
@@ -91,8 +87,15 @@ impl Generation {
         Ok(Self { rules: Arc::new(rules), plan: Arc::new(plan), tls })
     }
 
-    /// How many routes report instead of enforcing.
-    pub(super) fn reporting_routes(&self) -> usize {
-        self.rules.routes.iter().filter(|route| route.settings.mode == Mode::Report).count()
+    /// Tells scrapers what is in force from now on: targets, certificates, and routes that report instead of enforcing.
+    pub(super) fn export(&self, metrics: &Metrics) {
+        metrics.set_upstream_targets(self.plan.upstreams.iter().flat_map(|upstream| {
+            let label = metrics.upstream(&upstream.settings.name);
+            let is_healthy = |target: &Target| target.standing.is_healthy(&upstream.settings.ejection);
+            upstream.targets.iter().map(move |target| (label, target.label.clone(), is_healthy(target)))
+        }));
+        let reports = |route: &&Route| route.settings.mode == Mode::Report;
+        metrics.set_report_mode_routes(self.rules.routes.iter().filter(reports).count());
+        export_certificates(metrics, &self.tls);
     }
 }

@@ -19,7 +19,7 @@ use super::metering::{self, QuotaCounts};
 use super::nodes::{Parting, Place, Standing};
 use super::operations::Process;
 use super::panics;
-use super::reload::{self, Reloader};
+use super::reload::Reloader;
 use super::secrets::refuse_other_secret;
 use super::self_service;
 use super::socket;
@@ -274,8 +274,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     if settings.admin.tls.is_none() && !settings.admin.bind.ip().is_loopback() {
         tracing::warn!(address = %admin_address, "management keys are readable on the way here: `admin.tls` is not set");
     }
-    metrics.set_report_mode_routes(generation.reporting_routes());
-    reload::export_certificates(&metrics, &generation.tls);
+    generation.export(&metrics);
     let mut signals = Signals::install().map_err(system("watch signals"))?;
     wait_until_loaded(&sync_handle, lender.as_ref(), &mut signals).await;
     let keeping_room = keep("descriptors", descriptors::keep_room);

@@ -127,6 +127,30 @@ async fn a_dry_run_names_what_would_change_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn scrapers_are_told_of_what_is_in_force_and_not_of_what_was_tried() {
+    let (gateway, origin) = scene::shop().await;
+    let told = async || {
+        let metrics = gateway.metrics().await;
+        let targets = metrics.matching("portcullis_upstream_healthy", &[]).count();
+        (targets, metrics.value("portcullis_report_mode_routes", &[]))
+    };
+    let more = "  - { path: /b, upstream: other, auth: any_key, mode: report }\n";
+    let other = format!("  other: {{ targets: [{{ url: \"http://{}\" }}] }}\n", origin.authority());
+    let with_other = shop_config(more, "").replacen("upstreams:\n", &format!("upstreams:\n{other}"), 1);
+    gateway.rewrite_config(&with_other);
+    let _ = gateway.cli(&["reload", "--dry-run"]).await.success().says(&["/b"]);
+    assert_eq!(told().await, (1, Some(0.0)), "a dry run");
+    // Compiles, and then finds its listener's address taken.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    gateway.rewrite_config(&with_other.replacen("127.0.0.1:0", &taken.local_addr().unwrap().to_string(), 1));
+    let _ = gateway.cli(&["reload"]).await.exit(3);
+    assert_eq!(told().await, (1, Some(0.0)), "a refused one");
+    gateway.rewrite_config(&with_other);
+    let _ = gateway.cli(&["reload"]).await.success();
+    assert_eq!(told().await, (2, Some(1.0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_lose_access_where_another_rule_decides_their_requests_and_nowhere_else() {
     let (gateway, _origin) = scene::shop().await;
     let reader = gateway.key("reader", "read:orders").await;
