@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::RunError;
-use super::reload::export_certificates;
 use crate::config::Settings;
 use crate::domain::time;
 use crate::gate::{Mode, Route, Rules};
@@ -16,7 +15,8 @@ use crate::usage::RuleNames;
 /// What a configuration compiles to.
 pub(super) struct Generation {
     pub(crate) rules: Arc<Rules>,
-    pub(crate) plan: Arc<Plan>,
+    /// By the numbers that the rules have of them.
+    upstreams: Vec<Arc<Upstream>>,
     /// Certificates by the name of their `tls` entry.
     pub(crate) tls: BTreeMap<String, Arc<EdgeTls>>,
 }
@@ -37,12 +37,7 @@ impl Generation {
     ///
     /// # Errors
     /// The first thing that cannot be used.
-    pub(super) fn compile(
-        settings: &Settings,
-        metrics: &Metrics,
-        rule_names: &RuleNames,
-        previous: Option<Previous<'_>>,
-    ) -> Result<Self, RunError> {
+    pub(super) fn compile(settings: &Settings, previous: Option<Previous<'_>>) -> Result<Self, RunError> {
         let names: Vec<&str> = settings.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
         let rules = Rules::compile(settings.gate.clone(), &names).map_err(RunError::Rules)?;
         let upstreams = settings
@@ -72,24 +67,30 @@ impl Generation {
                 Ok((entry.name.clone(), Arc::new(opened)))
             })
             .collect::<Result<_, RunError>>()?;
+        Ok(Self { rules: Arc::new(rules), upstreams, tls })
+    }
+
+    /// What workers forward by. It names routes and rules where requests are counted, which nothing takes back: for what is
+    /// about to be in force, and not for what is only tried.
+    pub(super) fn plan(&self, settings: &Settings, metrics: &Metrics, rule_names: &RuleNames) -> Arc<Plan> {
         metrics.set_max_routes(settings.metrics.max_routes);
-        let labels = rules.routes.iter().map(|route| metrics.route(&route.settings.label)).collect();
-        let plan = Plan {
-            upstreams,
+        let labels = self.rules.routes.iter().map(|route| metrics.route(&route.settings.label)).collect();
+        Arc::new(Plan {
+            upstreams: self.upstreams.clone(),
             headers: Arc::new(HeaderRules::new(&settings.headers)),
             labels,
-            rule_numbers: rule_names.number(&rules),
+            rule_numbers: rule_names.number(&self.rules),
             errors: settings.errors,
             error_type_base: ERROR_TYPE_BASE.to_owned(),
             limit_fields: settings.rate_limits.fields,
             patience: BodyPatience::new(settings.limits.stall_timeout, settings.limits.min_body_rate),
-        };
-        Ok(Self { rules: Arc::new(rules), plan: Arc::new(plan), tls })
+        })
     }
 
     /// Tells scrapers what is in force from now on: targets, certificates, and routes that report instead of enforcing.
+    /// Targets first: what happens to one that is not listed is not counted.
     pub(super) fn export(&self, metrics: &Metrics) {
-        metrics.set_upstream_targets(self.plan.upstreams.iter().flat_map(|upstream| {
+        metrics.set_upstream_targets(self.upstreams.iter().flat_map(|upstream| {
             let label = metrics.upstream(&upstream.settings.name);
             let is_healthy = |target: &Target| target.standing.is_healthy(&upstream.settings.ejection);
             upstream.targets.iter().map(move |target| (label, target.label.clone(), is_healthy(target)))
@@ -98,4 +99,13 @@ impl Generation {
         metrics.set_report_mode_routes(self.rules.routes.iter().filter(reports).count());
         export_certificates(metrics, &self.tls);
     }
+}
+
+/// Tells scrapers when certificates end.
+pub(super) fn export_certificates(metrics: &Metrics, tls: &BTreeMap<String, Arc<EdgeTls>>) {
+    let ends = tls.iter().flat_map(|(name, tls)| {
+        let certificates = tls.certificates().into_iter();
+        certificates.map(move |certificate| (format!("{name}/{}", certificate.label()), certificate.not_after))
+    });
+    metrics.set_certificates(ends.collect::<Vec<_>>());
 }

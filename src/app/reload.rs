@@ -1,6 +1,8 @@
 //! Taking over a new configuration: compile first, swap whole, keep the old one on any error and say so.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,11 +10,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 
 use super::doors::{Listeners, admin_tls, listener_keys};
 use super::error::RunError;
-use super::generation::{Generation, Previous};
+use super::generation::{Generation, Previous, export_certificates};
 use super::run::Gateway;
 use super::secrets::refuse_other_secret;
 use super::supervisor::{Signals, notify_supervisor};
@@ -23,7 +25,7 @@ use crate::domain::time;
 use crate::gate::{Demand, MethodSelector, Mode, RouteSettings};
 use crate::server::{EdgeTls, Listener, listen};
 use crate::store::{Actor, Note};
-use crate::telemetry::{Metrics, Reload};
+use crate::telemetry::Reload;
 
 /// Most keys named by a dry run.
 const MAX_LOSING_KEYS: usize = 100;
@@ -56,15 +58,30 @@ pub(super) struct Reloader {
     triggers: mpsc::Sender<Trigger>,
     /// The watcher and what it watches.
     watcher: Option<(notify::RecommendedWatcher, Vec<PathBuf>)>,
-    /// The last reading, when it took too long.
-    hanging: Option<JoinHandle<(Loaded, bool)>>,
+    /// The last work with files, when it took too long.
+    hanging: Option<AbortHandle>,
 }
 
-/// What can be taken over at once.
-struct Prepared {
-    settings: Settings,
-    generation: Generation,
-    report: ReloadReport,
+/// Why work beside control came to nothing.
+#[derive(Debug)]
+enum Hindrance {
+    Hangs,
+    Panicked,
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hangs => "the files are not read to their end; the file system does not answer",
+            Self::Panicked => "reading the files panicked",
+        })
+    }
+}
+
+impl From<Hindrance> for io::Error {
+    fn from(hindrance: Hindrance) -> Self {
+        Self::other(hindrance.to_string())
+    }
 }
 
 impl Reloader {
@@ -104,7 +121,7 @@ impl Reloader {
                         let _told = answer.send(report);
                     }
                 },
-                _ = certificates.tick() => self.read_certificates_again(gateway),
+                _ = certificates.tick() => self.read_certificates_again(gateway).await,
             }
         }
     }
@@ -143,14 +160,9 @@ impl Reloader {
     }
 
     async fn take_over(&mut self, gateway: &Gateway, source: &Path, dry_run: bool) -> ReloadReport {
-        // Texts and places are let go at once.
-        let Loaded { settings, diagnostics, .. } = match self.read(source).await {
-            Ok(loaded) => loaded,
-            Err(problem) => return ReloadReport::refused(problem),
-        };
-        let Some(settings) = settings else {
-            let problems = diagnostics.iter().filter(|found| found.severity() == Severity::Error);
-            return ReloadReport { problems: problems.map(ToString::to_string).collect(), ..ReloadReport::default() };
+        let settings = match self.read(source).await {
+            Ok(settings) => settings,
+            Err(problems) => return ReloadReport { problems, ..ReloadReport::default() },
         };
         match self.swap(gateway, settings, dry_run).await {
             Ok(report) => report,
@@ -161,31 +173,39 @@ impl Reloader {
     /// Reads the files beside everything else that control does, revocations first of all, and again as long as one of them
     /// was written to just before: the beginning of a file is a file, too, and without its last rules it may let in whom
     /// they keep out.
-    async fn read(&mut self, source: &Path) -> Result<Loaded, String> {
-        const HANGS: &str = "the files are not read to their end; the file system does not answer";
-        if self.hanging.as_ref().is_some_and(|reading| !reading.is_finished()) {
-            return Err(HANGS.to_owned());
-        }
-        self.hanging = None;
+    async fn read(&mut self, source: &Path) -> Result<Settings, Vec<String>> {
         let mut readings = 1;
         loop {
             let source = source.to_owned();
-            let mut reading = tokio::task::spawn_blocking(move || {
-                let loaded = config::load(&source, &|name| std::env::var(name).ok());
-                let is_fresh = loaded.sources.files().iter().any(|file| is_fresh(&file.path));
-                (loaded, is_fresh)
+            let reading = self.beside(move || {
+                let Loaded { settings, diagnostics, sources } = config::load(&source, &|name| std::env::var(name).ok());
+                let is_fresh = sources.files().iter().any(|file| is_fresh(&file.path));
+                let errors = diagnostics.iter().filter(|found| found.severity() == Severity::Error);
+                (settings.ok_or_else(|| errors.map(ToString::to_string).collect()), is_fresh)
             });
-            match tokio::time::timeout(READ_PATIENCE, &mut reading).await {
-                Ok(Ok((_, true))) if readings < MAX_READINGS => {
+            match reading.await {
+                Ok((_, true)) if readings < MAX_READINGS => {
                     readings += 1;
                     tokio::time::sleep(SETTLE).await;
                 }
-                Ok(Ok((loaded, _))) => return Ok(loaded),
-                Ok(Err(_)) => return Err("reading the files panicked".to_owned()),
-                Err(_) => {
-                    self.hanging = Some(reading);
-                    return Err(HANGS.to_owned());
-                }
+                Ok((read, _)) => return read,
+                Err(problem) => return Err(vec![problem.to_string()]),
+            }
+        }
+    }
+
+    /// Does what reads files, or takes long, on a thread where nothing waits for it but this reload, and that not for ever.
+    /// Nothing is begun beside work that hangs.
+    async fn beside<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Hindrance> {
+        if self.hanging.as_ref().is_some_and(|work| !work.is_finished()) {
+            return Err(Hindrance::Hangs);
+        }
+        let mut doing = tokio::task::spawn_blocking(work);
+        match tokio::time::timeout(READ_PATIENCE, &mut doing).await {
+            Ok(done) => done.map_err(|_| Hindrance::Panicked),
+            Err(_) => {
+                self.hanging = Some(doing.abort_handle());
+                Err(Hindrance::Hangs)
             }
         }
     }
@@ -193,11 +213,9 @@ impl Reloader {
     /// Everything that can fail comes first; from the first change on nothing can.
     async fn swap(&mut self, gateway: &Gateway, settings: Settings, dry_run: bool) -> Result<ReloadReport, RunError> {
         self.refuse_restarts(&settings)?;
-        let Prepared { settings, generation, report } = self.prepare(gateway, settings).await?;
         refuse_other_secret(&gateway.store, &settings.audit_seal()).await?;
-        if dry_run {
-            return Ok(report);
-        }
+        let (report, prepared) = self.prepare(gateway, settings, dry_run).await?;
+        let Some((settings, generation)) = prepared else { return Ok(report) };
         let listener_for = |listener: &crate::server::ListenerSettings| {
             let tls = listener.tls.as_ref().and_then(|name| generation.tls.get(name).cloned());
             Arc::new(Listener::new(listener.clone(), tls, gateway.metrics.listener(&listener.name)))
@@ -211,8 +229,10 @@ impl Reloader {
             }
         }
         let admin_tls = admin_tls(&settings, &generation.tls)?;
-        gateway.live.replace(Arc::clone(&generation.rules), Arc::clone(&generation.plan));
-        gateway.upkeep.follow(&generation.plan);
+        let plan = generation.plan(&settings, &gateway.metrics, &gateway.rule_names);
+        generation.export(&gateway.metrics);
+        gateway.live.replace(Arc::clone(&generation.rules), Arc::clone(&plan));
+        gateway.upkeep.follow(&plan);
         gateway.api.store(Arc::new(ApiSettings {
             rules: Arc::clone(&generation.rules),
             profile: settings.api,
@@ -229,7 +249,6 @@ impl Reloader {
         gateway.usage.send_replace(settings.usage);
         gateway.max_staleness.send_replace(settings.gate.longest_staleness());
         gateway.masks_addresses.store(settings.logging.mask_addresses, Ordering::Relaxed);
-        generation.export(&gateway.metrics);
         for (listener, key, socket) in opened {
             let doing = "accept connections";
             let accepting = gateway.accept.accept_from(socket, listener_for(listener)).await;
@@ -257,18 +276,19 @@ impl Reloader {
         Ok(report)
     }
 
-    /// Compiles and compares beside everything else that control does, as [`Self::read`] reads: with thousands of routes it
-    /// takes a tenth of a second, and keys are looked through where some lose access.
-    async fn prepare(&self, gateway: &Gateway, settings: Settings) -> Result<Prepared, RunError> {
-        let (before, tls) = (Arc::clone(&self.settings), self.tls.clone());
-        let (live, metrics) = (Arc::clone(&gateway.live), Arc::clone(&gateway.metrics));
-        let rule_names = Arc::clone(&gateway.rule_names);
-        let preparing = tokio::task::spawn_blocking(move || {
-            let current = live.current();
-            let previous = Previous { plan: &current.plan, tls: &tls };
-            let generation = Generation::compile(&settings, &metrics, &rule_names, Some(previous))?;
-            // Whoever still holds it when it is replaced keeps it from being freed.
-            drop(current);
+    /// Compiles and compares, and keeps what is to be taken over: with thousands of routes that takes a tenth of a second, and
+    /// keys are looked through where a profile loses access. Certificates are read for it, too.
+    async fn prepare(
+        &mut self,
+        gateway: &Gateway,
+        settings: Settings,
+        dry_run: bool,
+    ) -> Result<(ReloadReport, Option<(Settings, Generation)>), RunError> {
+        let (before, tls, live) = (Arc::clone(&self.settings), self.tls.clone(), Arc::clone(&gateway.live));
+        let preparing = self.beside(move || {
+            // Nothing else of what is in force: whoever holds that when it is replaced keeps it from being freed.
+            let plan = Arc::clone(&live.current().plan);
+            let generation = Generation::compile(&settings, Some(Previous { plan: &plan, tls: &tls }))?;
             let report = ReloadReport {
                 ok: true,
                 file: None,
@@ -277,10 +297,10 @@ impl Reloader {
                 losing_keys: live.losing_keys(&generation.rules, MAX_LOSING_KEYS, time::now()),
                 problems: Vec::new(),
             };
-            Ok(Prepared { settings, generation, report })
+            Ok((report, (!dry_run).then_some((settings, generation))))
         });
         let doing = "compile the configuration";
-        preparing.await.unwrap_or_else(|panicked| Err(RunError::System { doing, source: panicked.into() }))
+        preparing.await.unwrap_or_else(|hindrance| Err(RunError::System { doing, source: hindrance.into() }))
     }
 
     fn refuse_restarts(&self, next: &Settings) -> Result<(), RunError> {
@@ -303,23 +323,29 @@ impl Reloader {
         }
     }
 
-    fn read_certificates_again(&self, gateway: &Gateway) {
-        let now = time::now();
-        for (name, tls) in &self.tls {
-            let known = tls.warnings(now);
-            match tls.reload() {
-                Ok(()) => {
-                    tracing::debug!(tls = %name, "certificates were read again");
-                    for warning in tls.warnings(now).iter().filter(|warning| !known.contains(warning)) {
-                        tracing::warn!(tls = %name, %warning, "a certificate needs attention");
+    async fn read_certificates_again(&mut self, gateway: &Gateway) {
+        let tls = self.tls.clone();
+        let reading = self.beside(move || {
+            let now = time::now();
+            for (name, tls) in &tls {
+                let known = tls.warnings(now);
+                match tls.reload() {
+                    Ok(()) => {
+                        tracing::debug!(tls = %name, "certificates were read again");
+                        for warning in tls.warnings(now).iter().filter(|warning| !known.contains(warning)) {
+                            tracing::warn!(tls = %name, %warning, "a certificate needs attention");
+                        }
                     }
-                }
-                Err(problems) => {
-                    for error in problems {
-                        tracing::error!(tls = %name, %error, "certificates not read again; the old ones stay");
+                    Err(problems) => {
+                        for error in problems {
+                            tracing::error!(tls = %name, %error, "certificates not read again; the old ones stay");
+                        }
                     }
                 }
             }
+        });
+        if let Err(problem) = reading.await {
+            tracing::error!(%problem, "certificates not read again; the old ones stay");
         }
         export_certificates(&gateway.metrics, &self.tls);
     }
@@ -406,15 +432,6 @@ fn is_ours(name: &std::ffi::OsStr, read: &[std::ffi::OsString]) -> bool {
         || text.starts_with("..")
         || text.ends_with(".yaml")
         || text.ends_with(".yml")
-}
-
-/// Tells scrapers when certificates end.
-pub(super) fn export_certificates(metrics: &Metrics, tls: &BTreeMap<String, Arc<EdgeTls>>) {
-    let ends = tls.iter().flat_map(|(name, tls)| {
-        let certificates = tls.certificates().into_iter();
-        certificates.map(move |certificate| (format!("{name}/{}", certificate.label()), certificate.not_after))
-    });
-    metrics.set_certificates(ends.collect::<Vec<_>>());
 }
 
 /// Routes whose demands differ, by path and name, each once.

@@ -130,7 +130,8 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     descriptors::raise_limit();
     descriptors::warn_if_few(&settings);
     let rule_names = Arc::new(RuleNames::default());
-    let mut generation = Generation::compile(&settings, &metrics, &rule_names, None)?;
+    let mut generation = Generation::compile(&settings, None)?;
+    let plan = generation.plan(&settings, &metrics, &rule_names);
     let mut inherited = Inherited::from_environment();
     let sockets = open_data_sockets(&settings, &mut inherited)?;
     let mut operators_socket = |bind, setting| match inherited.take(&bind) {
@@ -140,7 +141,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     let metrics_socket = operators_socket(Bind::Tcp(settings.metrics.bind), "metrics.bind")?;
     let admin_socket = operators_socket(Bind::Tcp(settings.admin.bind), "admin.bind")?;
     let keys = KeySet::new();
-    let live = Arc::new(Live::new(Arc::clone(&generation.rules), Arc::clone(&generation.plan), Arc::clone(&keys)));
+    let live = Arc::new(Live::new(Arc::clone(&generation.rules), Arc::clone(&plan), Arc::clone(&keys)));
     let worker_count = settings.workers.count();
     let (recall, recalls) = Recall::new(worker_count);
     let tally = Tally::new(worker_count);
@@ -178,7 +179,7 @@ async fn run_on_control(options: Options, place: &Place) -> Result<(), RunError>
     // Threads take over the priority of the one that starts them: whatever starts from here on is control.
     be_nice();
     let upkeep = Upkeep::new(&metrics);
-    upkeep.follow(&generation.plan);
+    upkeep.follow(&plan);
     let (store, opening) = open_store(&settings)?;
     if opening.is_none() {
         refuse_other_secret(&store, &settings.audit_seal()).await?;

@@ -7,6 +7,7 @@
 use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::num::NonZeroU32;
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -191,20 +192,32 @@ impl KeyMap {
     /// Visits every key, at memory speed. Exact for the one writer; beside a writer, a key that is being changed may be
     /// seen half changed, which is good enough for counting.
     pub(super) fn for_each(&self, mut visit: impl FnMut(&KeyHash, &KeySlot)) {
-        self.slots.chunks().for_each(|chunk| visit_all(chunk, &mut visit));
+        for stored in self.slots.chunks().flatten() {
+            if let Some(slot) = stored.read() {
+                visit(&stored.hash(), &slot);
+            }
+        }
     }
 
-    /// Visits every key as [`Self::for_each`] does, and gives way to other threads every [`STRETCH`] chunks. Nice as it is, a
+    /// Visits keys as [`Self::for_each`] does until `visit` breaks, and gives way to other threads every [`STRETCH`] chunks. Nice as it is, a
     /// thread that computes may keep its processor until the scheduler's next tick, some milliseconds, from a worker that has
     /// become ready. Where workers want all of the processor, each giving way costs some milliseconds: for those who may take
-    /// their time, on threads where nothing else waits for them.
-    pub(super) fn for_each_giving_way(&self, mut visit: impl FnMut(&KeyHash, &KeySlot)) {
+    /// their time, on threads where nothing urgent waits for them.
+    pub(super) fn for_each_giving_way<B>(
+        &self,
+        mut visit: impl FnMut(&KeyHash, &KeySlot) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         for (number, chunk) in self.slots.chunks().enumerate() {
-            visit_all(chunk, &mut visit);
+            for stored in chunk {
+                if let Some(slot) = stored.read() {
+                    visit(&stored.hash(), &slot)?;
+                }
+            }
             if number % STRETCH == STRETCH - 1 {
                 std::thread::yield_now();
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// The slot of the key with this hash, and what leads to it.
@@ -351,14 +364,6 @@ impl Slots {
 
     fn chunks(&self) -> impl Iterator<Item = &[StoredSlot]> {
         self.chunks.iter().map_while(OnceLock::get).map(AsRef::as_ref)
-    }
-}
-
-fn visit_all(chunk: &[StoredSlot], visit: &mut impl FnMut(&KeyHash, &KeySlot)) {
-    for stored in chunk {
-        if let Some(slot) = stored.read() {
-            visit(&stored.hash(), &slot);
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a request reads: the keys, the names behind their numbers, and how fresh both are.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -110,10 +111,14 @@ impl KeySet {
     /// meanwhile, so that it may take a second on a busy machine: not for the control thread.
     pub fn ids_where(&self, most: usize, wanted: impl Fn(&KeySlot) -> bool) -> Vec<KeyId> {
         let mut ids = Vec::new();
-        self.map.load_full().for_each_giving_way(|_, slot| {
-            if ids.len() < most && wanted(slot) {
+        let _stopped: ControlFlow<()> = self.map.load_full().for_each_giving_way(|_, slot| {
+            if ids.len() == most {
+                return ControlFlow::Break(());
+            }
+            if wanted(slot) {
                 ids.push(slot.id);
             }
+            ControlFlow::Continue(())
         });
         ids
     }
@@ -124,10 +129,11 @@ impl KeySet {
         let map = self.map.load_full();
         let directory = self.directory.load_full();
         let mut counts = vec![[0; 4]; directory.environments().len()];
-        map.for_each_giving_way(|_, slot| {
+        let _went_on: ControlFlow<()> = map.for_each_giving_way(|_, slot| {
             if let Some(count) = counts.get_mut(slot.environment.index()) {
                 count[column(slot.state(now))] += 1;
             }
+            ControlFlow::Continue(())
         });
         let census = |(name, [active, disabled, expired, revoked]): (&Arc<str>, [u64; 4])| Census {
             environment: name.clone(),

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::{findings, site};
 use crate::config::{self, Loaded};
 
-/// How long a gateway may take: a dry run of a reload looks at every key.
+/// How long a gateway may take: a reload looks at every key where a profile loses access.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest answer.
 const MAX_ANSWER_BYTES: u64 = 4 * 1024 * 1024;

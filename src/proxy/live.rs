@@ -103,9 +103,13 @@ impl Live {
     /// The ids of at most `most` keys that are accepted at `now`, pass some rule and would not pass it under `next`.
     /// Management keys ask no route. Keys are looked through only where some profile loses access.
     pub(crate) fn losing_keys(&self, next: &Arc<Rules>, most: usize, now: Timestamp) -> Vec<String> {
-        let current = self.current();
-        let after = Snapshot::join(Arc::clone(next), Arc::clone(&current.gate.directory), None);
-        let losing = current.gate.profiles_losing_access(&after);
+        let losing = {
+            let current = self.current();
+            let after = Snapshot::join(Arc::clone(next), Arc::clone(&current.gate.directory), None);
+            current.gate.profiles_losing_access(&after)
+        };
+        // It may have been replaced meanwhile, and wait to be freed.
+        self.let_go.notify_one();
         if losing.is_empty() {
             return Vec::new();
         }

@@ -54,12 +54,13 @@ impl Default for RuleNames {
 impl RuleNames {
     /// The numbers of all rules of a configuration.
     pub fn number(&self, rules: &Rules) -> RuleNumbers {
-        let mut names = self.names.write();
-        let of_route = |settings: &RouteSettings| {
-            let methods = settings.methods.iter();
-            methods.map(|method| names.number_of(&rule_text(settings, method))).collect()
+        // Formatted first: writers of usage read the names meanwhile.
+        let texts_of = |settings: &RouteSettings| -> Vec<String> {
+            settings.methods.iter().map(|method| rule_text(settings, method)).collect()
         };
-        RuleNumbers(rules.routes.iter().map(|route| &*route.settings).map(of_route).collect())
+        let texts: Vec<_> = rules.routes.iter().map(|route| texts_of(&route.settings)).collect();
+        let mut names = self.names.write();
+        RuleNumbers(texts.iter().map(|texts| texts.iter().map(|text| names.number_of(text)).collect()).collect())
     }
 
     /// The name with this number.

@@ -128,26 +128,49 @@ async fn a_dry_run_names_what_would_change_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scrapers_are_told_of_what_is_in_force_and_not_of_what_was_tried() {
-    let (gateway, origin) = scene::shop().await;
+    let origin = Origin::start().await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = |listener: &str, targets: &[String], route: &str| {
+        let targets: Vec<_> = targets.iter().map(|target| format!("{{ url: \"http://{target}\" }}")).collect();
+        format!(
+            r#"
+metrics: {{ bind: "127.0.0.1:0", max_routes: 2 }}
+listeners: [{{ bind: "{listener}" }}]
+upstreams: {{ shop: {{ targets: [{}] }} }}
+routes:
+  - {{ path: "/**", upstream: shop, auth: none }}
+  {route}
+"#,
+            targets.join(", ")
+        )
+    };
+    let (any, both, one) = ("127.0.0.1:0", [nobody.to_string(), origin.authority()], [origin.authority()]);
+    let gateway = scene::site(&config(any, &both, "")).start().await;
     let told = async || {
         let metrics = gateway.metrics().await;
         let targets = metrics.matching("portcullis_upstream_healthy", &[]).count();
-        (targets, metrics.value("portcullis_report_mode_routes", &[]))
+        let ejections = metrics.sum("portcullis_upstream_ejections_total", &[]);
+        (targets, ejections, metrics.value("portcullis_report_mode_routes", &[]))
     };
-    let more = "  - { path: /b, upstream: other, auth: any_key, mode: report }\n";
-    let other = format!("  other: {{ targets: [{{ url: \"http://{}\" }}] }}\n", origin.authority());
-    let with_other = shop_config(more, "").replacen("upstreams:\n", &format!("upstreams:\n{other}"), 1);
-    gateway.rewrite_config(&with_other);
-    let _ = gateway.cli(&["reload", "--dry-run"]).await.success().says(&["/b"]);
-    assert_eq!(told().await, (1, Some(0.0)), "a dry run");
-    // Compiles, and then finds its listener's address taken.
+    eventually!("who is not there is left out", {
+        gateway.get("/").await.expect(200);
+        told().await == (2, 1.0, Some(0.0))
+    });
+    let tried = "- { path: /tried, upstream: shop, auth: any_key, mode: report }";
+    gateway.rewrite_config(&config(any, &one, tried));
+    let _ = gateway.cli(&["reload", "--dry-run"]).await.success().says(&["/tried"]);
+    assert_eq!(told().await, (2, 1.0, Some(0.0)), "a dry run");
+    // It compiles, and its listener finds the address taken.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    gateway.rewrite_config(&with_other.replacen("127.0.0.1:0", &taken.local_addr().unwrap().to_string(), 1));
-    let _ = gateway.cli(&["reload"]).await.exit(3);
-    assert_eq!(told().await, (1, Some(0.0)), "a refused one");
-    gateway.rewrite_config(&with_other);
+    gateway.rewrite_config(&config(&taken.local_addr().unwrap().to_string(), &one, tried));
+    let _ = gateway.cli(&["reload"]).await.exit(3).says(&["listeners[0].bind"]);
+    assert_eq!(told().await, (2, 1.0, Some(0.0)), "a refused one");
+    gateway.rewrite_config(&config(any, &one, "- { path: /new, upstream: shop, auth: any_key, mode: report }"));
     let _ = gateway.cli(&["reload"]).await.success();
-    assert_eq!(told().await, (2, Some(1.0)));
+    assert_eq!(told().await, (1, 0.0, Some(1.0)));
+    // Names of routes that were tried take no room from those in force.
+    gateway.get("/new").await.expect(200);
+    assert_eq!(gateway.metrics().await.sum("portcullis_http_requests_total", &[("route", "/new")]), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

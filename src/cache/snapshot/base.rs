@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -111,18 +112,18 @@ impl<W: Write> BaseWriter<W> {
         mut between: impl FnMut() -> Result<(), E>,
     ) -> Result<(), E> {
         let mut frame = Vec::with_capacity(SLOTS_AT_ONCE * STORED_SLOT);
-        let mut written = Ok(());
-        map.for_each_giving_way(|hash, slot| {
-            if written.is_err() {
-                return;
-            }
+        let written = map.for_each_giving_way(|hash, slot| {
             frame.extend_from_slice(&StoredSlot::of(hash, slot).to_bytes());
             if frame.len() == SLOTS_AT_ONCE * STORED_SLOT {
-                written = self.frame(kind::SLOTS, &frame).map_err(E::from).and_then(|()| between());
+                let written = self.frame(kind::SLOTS, &frame).map_err(E::from).and_then(|()| between());
                 frame.clear();
+                return written.map_or_else(ControlFlow::Break, ControlFlow::Continue);
             }
+            ControlFlow::Continue(())
         });
-        written?;
+        if let ControlFlow::Break(error) = written {
+            return Err(error);
+        }
         self.frame(kind::SLOTS, &frame)?;
         self.pairs(kind::LINEAGES, map.lineages())?;
         self.pairs(kind::GRACES, map.ends_on_use())?;
