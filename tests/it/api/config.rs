@@ -1,9 +1,12 @@
 //! The configuration in force, over the API: seen, asked, reloaded, by operators alone.
 
+use std::time::{Duration, Instant};
+
+use portcullis_testkit::{Origin, TestCa, eventually};
 use serde_json::{Value, json};
 
 use super::{ALL, Shop};
-use crate::scene::shop_config;
+use crate::scene::{self, shop_config};
 
 /// A rule that the shop has not.
 const MORE: &str = "  - { path: /new, upstream: shop, auth: none }\n";
@@ -112,6 +115,49 @@ async fn a_reload_over_the_api_changes_a_route_and_names_its_caller() {
     shop.gateway.get("/new").await.expect(200);
     let entries = shop.read("/v1/audit?action=config.reload").await;
     assert_eq!(entries["data"].as_array().unwrap().len(), 1, "what was not taken over is no change");
+}
+
+/// A pipe that nobody writes to stands for a file system that does not answer: whoever opens it to read waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_read_to_its_end_holds_up_its_reload_and_nothing_else() {
+    let (ca, origin) = (TestCa::new("test authority"), Origin::start().await);
+    let pair = ca.server(&["localhost"]);
+    let tls = "tls: { edge: { certificates: [{ cert: one.pem, key: one.key, ocsp: one.ocsp }] } }";
+    let site = scene::site(&shop_config("", tls)).upstream("shop", &origin);
+    let gateway = site.file("one.pem", pair.cert).file("one.key", pair.key).start().await;
+    let shop = Shop::of(gateway, origin).await;
+    let (revoked, kept) = (shop.gateway.key("b", "read:orders").await, shop.gateway.key("c", "read:orders").await);
+    let pipe = shop.gateway.site().path("one.ocsp");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+
+    // Who reads the configuration looks at the response, and finds an empty one. Who compiles it looks again.
+    let path = pipe.clone();
+    let read = tokio::task::spawn_blocking(move || drop(std::fs::OpenOptions::new().write(true).open(path).unwrap()));
+    let reload = async || {
+        let begun = Instant::now();
+        let refused = shop.tell("POST", "/v1/config/reload", &json!({})).await.refused(422, "config_refused");
+        assert!(refused.text().contains("the file system does not answer"), "{refused:?}");
+        (begun.elapsed(), Instant::now())
+    };
+    let meanwhile = async {
+        read.await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        shop.tell("DELETE", &format!("/v1/keys/{}", revoked.id), &Value::Null).await.expect(200);
+        shop.gateway.get("/v1/orders/1").bearer(&revoked).await.expect(401);
+        shop.gateway.get("/v1/orders/1").bearer(&kept).await.expect(200);
+        Instant::now()
+    };
+    let (refused, (_, given_up)) = tokio::join!(meanwhile, reload());
+    assert!(refused < given_up, "the revocation was in force while the file was waited for");
+    // Nothing is begun beside it, and nobody waits once more.
+    let (took, _) = reload().await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+
+    let writing = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    std::fs::remove_file(&pipe).unwrap();
+    drop(writing);
+    eventually!("it can be taken over", { shop.tell("POST", "/v1/config/reload", &json!({})).await.status == 200 });
+    shop.gateway.get("/v1/orders/1").bearer(&kept).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

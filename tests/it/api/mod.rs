@@ -35,6 +35,11 @@ impl Shop {
 
     pub async fn open_with(routes: &str, sections: &str) -> Self {
         let (gateway, origin) = scene::shop_with(routes, sections).await;
+        Self::of(gateway, origin).await
+    }
+
+    /// The management of a shop that runs.
+    pub async fn of(gateway: Gateway, origin: Origin) -> Self {
         let operator = KeySpec::new("operator", ALL).kind("management").option("--may-grant", "*");
         let operator = gateway.key_of(operator).await;
         Self { gateway, origin, operator }
