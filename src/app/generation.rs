@@ -88,7 +88,7 @@ impl Generation {
     }
 
     /// Tells scrapers what is in force from now on: targets, certificates, and routes that report instead of enforcing.
-    /// Targets first: what happens to one that is not listed is not counted.
+    /// What happens to a target that is not listed is not counted.
     pub(super) fn export(&self, metrics: &Metrics) {
         metrics.set_upstream_targets(self.upstreams.iter().flat_map(|upstream| {
             let label = metrics.upstream(&upstream.settings.name);

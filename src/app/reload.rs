@@ -33,7 +33,7 @@ const MAX_LOSING_KEYS: usize = 100;
 const SETTLE: Duration = Duration::from_millis(200);
 /// How often a reload reads again because somebody still writes.
 const MAX_READINGS: usize = 50;
-/// How long a reload waits for its files to be read.
+/// How long a reload waits for its files to be read, and once more for what is compiled of them.
 const READ_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a reload waits for its audit row. It is written all the same when the store gets to it.
 const NOTE_PATIENCE: Duration = Duration::from_secs(2);
@@ -230,6 +230,7 @@ impl Reloader {
         }
         let admin_tls = admin_tls(&settings, &generation.tls)?;
         let plan = generation.plan(&settings, &gateway.metrics, &gateway.rule_names);
+        // Before workers go by it: they may find a target broken at once.
         generation.export(&gateway.metrics);
         gateway.live.replace(Arc::clone(&generation.rules), Arc::clone(&plan));
         gateway.upkeep.follow(&plan);

@@ -199,10 +199,10 @@ impl KeyMap {
         }
     }
 
-    /// Visits keys as [`Self::for_each`] does until `visit` breaks, and gives way to other threads every [`STRETCH`] chunks. Nice as it is, a
-    /// thread that computes may keep its processor until the scheduler's next tick, some milliseconds, from a worker that has
-    /// become ready. Where workers want all of the processor, each giving way costs some milliseconds: for those who may take
-    /// their time, on threads where nothing urgent waits for them.
+    /// Visits keys as [`Self::for_each`] does until `visit` breaks, and gives way to other threads every [`STRETCH`] chunks.
+    /// Nice as it is, a thread that computes may keep its processor until the scheduler's next tick, some milliseconds, from a
+    /// worker that has become ready. Where workers want all of the processor, each giving way costs some milliseconds: for
+    /// those who may take their time, on threads where nothing urgent waits for them.
     pub(super) fn for_each_giving_way<B>(
         &self,
         mut visit: impl FnMut(&KeyHash, &KeySlot) -> ControlFlow<B>,

@@ -107,8 +107,8 @@ impl KeySet {
         self.len() == 0
     }
 
-    /// The ids of at most `most` keys that `wanted` accepts. Reads the whole set and gives way
-    /// meanwhile, so that it may take a second on a busy machine: not for the control thread.
+    /// The ids of at most `most` keys that `wanted` accepts. Reads the set until there are as many, and gives way meanwhile: of
+    /// a million keys that may take a quarter of a second on a busy machine, and so it is not for the control thread.
     pub fn ids_where(&self, most: usize, wanted: impl Fn(&KeySlot) -> bool) -> Vec<KeyId> {
         let mut ids = Vec::new();
         let _stopped: ControlFlow<()> = self.map.load_full().for_each_giving_way(|_, slot| {
@@ -123,8 +123,7 @@ impl KeySet {
         ids
     }
 
-    /// Counts keys by environment and state at `now`. Reads the whole set as [`Self::ids_where`] does, some
-    /// milliseconds for a million keys where nothing is to give way to.
+    /// Counts keys by environment and state at `now`. Reads the whole set, and gives way as [`Self::ids_where`] does.
     pub fn census(&self, now: Timestamp) -> Vec<Census> {
         let map = self.map.load_full();
         let directory = self.directory.load_full();
